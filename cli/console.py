@@ -1,0 +1,167 @@
+"""What a person sees: progress on standard error, results on standard output."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pyrovae.inference.training import Epochs
+
+T = TypeVar("T")
+PLAIN_LINES = 20
+
+
+def say(message: str, **style: Any) -> None:
+    """A line on standard error; colours only where it is a terminal."""
+    click.secho(message, err=True, **style)
+
+
+def show(rows: Mapping[str, str], title: str) -> None:
+    """A table of two columns on standard output."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    # Wide enough off a terminal that no path is ever broken.
+    console = Console()
+    Console(width=console.width if console.is_terminal else 160).print(table)
+
+
+def show_list(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table with a header on standard output."""
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    Console(width=console.width if console.is_terminal else 160).print(table)
+
+
+def print_json(results: Mapping[str, Any]) -> None:
+    """One JSON object, alone on standard output."""
+    click.echo(json.dumps(results))
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(4), duration(95), duration(7400)
+    ('4 s', '1 min 35 s', '2 h 3 min')
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+class Meter:
+    """Counts steps of work; ``advance`` after each, ``note`` with what is known by now."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = 0
+        self.start = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Units a second so far."""
+        return self.done / max(time.monotonic() - self.start, 1e-9)
+
+    def advance(self) -> None:
+        """One more unit is done."""
+        self.done += 1
+
+    def note(self, text: str) -> None:
+        """What is known by now."""
+
+
+class Bar(Meter):
+    """A progress bar, for terminals."""
+
+    def __init__(self, label: str, total: int, unit: str, progress: Progress) -> None:
+        super().__init__(label, total, unit)
+        self.progress = progress
+        self.task = progress.add_task(label, total=total, note="", rate="")
+
+    def advance(self) -> None:
+        """One more unit is done."""
+        super().advance()
+        self.progress.update(self.task, advance=1, rate=f"{self.rate:.1f} {self.unit}/s")
+
+    def note(self, text: str) -> None:
+        """What is known by now, beside the bar."""
+        self.progress.update(self.task, note=text)
+
+
+class Lines(Meter):
+    """A plain line each twentieth of the way, for logs."""
+
+    def __init__(self, label: str, total: int, unit: str) -> None:
+        super().__init__(label, total, unit)
+        self.printed = 0
+        self.text = ""
+
+    def advance(self) -> None:
+        """One more unit is done; say so if it is time."""
+        super().advance()
+        if self.done * PLAIN_LINES // self.total > self.printed or self.done == self.total:
+            self.printed = self.done * PLAIN_LINES // self.total
+            left = (self.total - self.done) / self.rate
+            say(
+                f"{self.label}: {self.done}/{self.total} {self.unit}, {self.rate:.1f} {self.unit}/s, "
+                f"{duration(left)} left{', ' if self.text else ''}{self.text}"
+            )
+
+    def note(self, text: str) -> None:
+        """What is known by now, for the next line."""
+        self.text = text
+
+
+@contextmanager
+def meter(label: str, total: int, unit: str, *, quiet: bool) -> Iterator[Meter]:
+    """A bar on a terminal, plain lines elsewhere, nothing where quiet."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Meter(label, total, unit)
+    elif not console.is_terminal:
+        yield Lines(label, total, unit)
+    else:
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+        ]
+        columns += [TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+        with Progress(*columns, console=console) as progress:
+            yield Bar(label, total, unit, progress)
+
+
+class Watched:
+    """Batches that advance a meter as they are served."""
+
+    def __init__(self, batches: "Epochs", advance: Callable[[], None]) -> None:
+        self.batches, self.advance = batches, advance
+        self.batch_size = batches.batch_size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, number: int) -> "Iterator[Tensor]":
+        """The batches of an epoch."""
+        return tracked(self.batches.epoch(number), self.advance)
+
+
+def tracked(items: Iterable[T], advance: Callable[[], None]) -> Iterator[T]:
+    """The items, advancing a meter after each."""
+    for item in items:
+        yield item
+        advance()

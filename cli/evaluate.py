@@ -1,0 +1,78 @@
+"""``pyrovae evaluate``, and the measuring that ``fit`` ends with."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import console, options
+
+if TYPE_CHECKING:
+    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.runs import Run
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path())
+@click.option("--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Samples per image.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the importance samples.")
+@options.root
+@options.device
+@options.as_json
+def evaluate(run: str, samples: int, seed: int, root: str | None, device: str | None, as_json: bool) -> None:
+    """Estimate the test log-likelihood of a run folder by importance sampling."""
+    import torch
+
+    from pyrovae.data.benchmarks import load_dataset
+    from pyrovae.runs import Run
+
+    trained = Run.load(run)
+    dataset = load_dataset(trained.recipe.dataset, root).to(options.torch_device(device))
+    trained.vae.to(dataset.test.device)
+    torch.manual_seed(seed)
+    results = measure(trained, dataset, samples, quiet=as_json)
+    trained.save_evaluation(results)
+    if as_json:
+        console.print_json(results)
+    else:
+        console.show(summary(results), title=f"{run} on the test set")
+
+
+def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dict[str, Any]:
+    """Evaluate a run's programs on the test images: plain values, in nats per image."""
+    from pyrovae.evaluation.latents import kl_by_layer
+    from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
+
+    start = time.perf_counter()
+    model, guide = run.vae.model, run.vae.guide
+    chunks = -(-len(dataset.test) // IMAGES_AT_ONCE)
+    with console.meter("evaluating", chunks, f"x {IMAGES_AT_ONCE} images", quiet=quiet) as meter:
+        result = log_likelihood(
+            model, guide, dataset.test, num_samples, track=lambda parts: console.tracked(parts, meter.advance)
+        )
+    return {
+        "log_likelihood": result.mean,
+        "standard_error": result.standard_error,
+        "elbo": result.elbo,
+        "num_samples": num_samples,
+        "dataset": dataset.name,
+        "protocol": dataset.protocol,
+        "num_images": len(dataset.test),
+        "kl_by_layer": kl_by_layer(model, guide, dataset.test),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def summary(results: dict[str, Any]) -> dict[str, str]:
+    """The rows of the table that people read."""
+    samples = results["num_samples"]
+    return {
+        "log p(x), nats per image": f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f} "
+        f"(standard error over images; {samples:,} importance samples each)",
+        "ELBO, nats per image": f"{results['elbo']:.2f} (one-sample bound, averaged over the same samples)",
+        "KL by layer, nats": ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items()),
+        "images": f"{results['num_images']:,} test images; {results['protocol']}",
+        "time": console.duration(results["seconds"]),
+    }

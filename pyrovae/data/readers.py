@@ -1,0 +1,61 @@
+"""Read the original file formats into tensors."""
+
+import gzip
+import importlib
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from pyrovae.errors import InputError
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, also beside a torch build that it was not compiled for.
+
+    A torchvision built for CUDA fails on import beside a CPU build of torch, because two of its compiled operators are not
+    registered there. Its datasets and readers need neither: declaring their schemas is enough.
+    """
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    torchvision = importlib.import_module("torchvision")
+    importlib.import_module("torchvision.datasets")
+    return torchvision
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """The bytes of an idx file, plain or gzipped, as a uint8 tensor of exactly this shape.
+
+    Raises:
+        InputError: where the file is truncated, of another format, or of another shape.
+    """
+    torchvision = import_torchvision()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            array = torchvision.datasets.mnist.read_sn3_pascalvincent_tensor(str(_decompressed(path, Path(folder))))
+    except (EOFError, OSError, zlib.error, AssertionError, KeyError, ValueError, RuntimeError) as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(
+            f"{path}: expected a whole idx file; reading it failed ({reason}): delete it or replace it by a whole copy"
+        ) from error
+    if tuple(array.shape) != shape or array.dtype != torch.uint8:
+        raise InputError(
+            f"{path}: expected bytes of shape {shape}; got {array.dtype} of shape {tuple(array.shape)}: "
+            "it is not this dataset's original file"
+        )
+    return array
+
+
+def _decompressed(path: Path, folder: Path) -> Path:
+    """The file itself, or its decompressed copy in ``folder``: nothing is ever written beside a user's files."""
+    if path.suffix != ".gz":
+        return path
+    plain = folder / path.stem
+    with gzip.open(path) as compressed, plain.open("wb") as output:
+        shutil.copyfileobj(compressed, output)
+    return plain

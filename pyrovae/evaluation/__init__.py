@@ -1,0 +1,1 @@
+"""How trained programs are measured."""

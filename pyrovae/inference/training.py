@@ -1,0 +1,89 @@
+"""The training loop."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from pyrovae.inference.warmup import Schedule, constant, scale_latents
+
+
+class Steps(Protocol):
+    """Anything with the ``step`` of ``pyro.infer.SVI``: takes a batch, returns its loss."""
+
+    def step(self, *args: Any) -> Tensor | float: ...  # noqa: D102
+
+
+class Epochs(Protocol):
+    """Anything that serves an epoch in batches whose number is known, as ``Batches`` does."""
+
+    batch_size: int
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, number: int) -> Iterator[Tensor]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is known when an epoch ends.
+
+    Args:
+        number: 1 for the first.
+        loss: mean over the examples of the loss that was minimised, in nats; no bound where ``kl_weight`` is below one.
+        kl_weight: the weight of the latent terms at the last step.
+        seconds: spent on it.
+    """
+
+    number: int
+    loss: float
+    kl_weight: float
+    seconds: float
+
+
+def fit(
+    svi: Steps,
+    batches: Epochs,
+    *,
+    epochs: int,
+    kl_weight: Schedule | None = None,
+    on_epoch: Sequence[Callable[[Epoch], Any]] = (),
+) -> list[Epoch]:
+    """Train for a number of epochs; stop after one where any of ``on_epoch`` returns True.
+
+    Args:
+        svi: takes the steps.
+        batches: serves the data.
+        epochs: how many times all data are seen.
+        kl_weight: schedule of the weight of the latent terms, from epochs trained (with fractions) to a weight; one by default.
+        on_epoch: called in turn with each ended ``Epoch``: saving, evaluating, showing progress, stopping early.
+
+    Warns:
+        UserWarning: where the schedule has not reached one when training ends, so that no true bound was ever trained.
+    """
+    kl_weight = kl_weight or constant(1.0)
+    if kl_weight(epochs) < 1:
+        warnings.warn(
+            f"the weight of the latent terms ends at {kl_weight(epochs):.2f}, below one: the true bound is never trained; "
+            "train for more epochs or warm up for fewer",
+            stacklevel=2,
+        )
+    history = []
+    for number in range(1, epochs + 1):
+        start = time.perf_counter()
+        losses: Tensor | float = 0.0
+        weight = 1.0
+        for step, batch in enumerate(batches.epoch(number), start=1):
+            weight = kl_weight(number - 1 + step / len(batches))
+            with scale_latents(weight):
+                losses = losses + svi.step(batch)
+        # Read once per epoch: on an accelerator every reading waits for the device.
+        loss = float(losses) / (len(batches) * batches.batch_size)
+        history.append(Epoch(number, loss, weight, time.perf_counter() - start))
+        # A list: every callback is called, also after one that says stop.
+        if True in [callback(history[-1]) for callback in on_epoch]:
+            break
+    return history

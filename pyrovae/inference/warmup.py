@@ -1,0 +1,42 @@
+"""Warm-up: the weight of the latent terms grows from near zero to one while training goes on.
+
+A schedule is a function from the epochs trained so far, counted with fractions and never zero, to a weight in (0, 1].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro.poutine.scale_messenger import ScaleMessenger
+
+Schedule = Callable[[float], float]
+
+
+class scale_latents(ScaleMessenger):  # noqa: N801 - used as a context, like poutine.scale
+    r"""``poutine.scale`` on the latent sites alone, of model and guide alike.
+
+    .. math:: \beta (\log p(z) - \log q(z | x)) + \log p(x | z)
+
+    Used as a context around a loss: ``with scale_latents(0.1): svi.step(x)``. Sønderby et al. (2016), equation 20.
+
+    Raises:
+        ValueError: for a weight that is not above zero, as ``poutine.scale`` does.
+    """
+
+    def _process_message(self, msg: Any) -> None:
+        if msg["type"] == "sample" and not msg["is_observed"]:
+            super()._process_message(msg)
+
+
+def constant(weight: float = 1.0) -> Schedule:
+    """The same weight throughout; one is the true bound."""
+    return lambda epochs: weight
+
+
+def linear_warmup(warmup_epochs: float) -> Schedule:
+    """A weight that grows in proportion to the steps taken and reaches one after ``warmup_epochs``.
+
+    >>> weight = linear_warmup(10)
+    >>> weight(2.5), weight(10), weight(300)
+    (0.25, 1.0, 1.0)
+    """
+    return lambda epochs: min(1.0, epochs / warmup_epochs) if warmup_epochs > 0 else 1.0

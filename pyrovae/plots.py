@@ -1,0 +1,56 @@
+"""Pictures: arrays in, a matplotlib ``Figure`` out. Nothing here opens a window or writes a file."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+
+def image_grid(images: Array, shape: tuple[int, int, int], *, columns: int, title: str = "") -> Figure:
+    """Images ``(N, D)`` in [0, 1], row by row on a grid.
+
+    Args:
+        images: one image a row.
+        shape: channels (1 or 3), height and width.
+        columns: images in a row of the grid.
+        title: written above.
+    """
+    channels, height, width = shape
+    rows = -(-len(images) // columns)
+    canvas = np.ones((rows * columns, height, width, channels))
+    canvas[: len(images)] = np.asarray(images).reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    canvas = canvas.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    figure = Figure(figsize=(columns * 0.6, rows * 0.6 * height / width + 0.3), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    axes.imshow(
+        canvas.reshape(rows * height, columns * width, channels).squeeze(-1 if channels == 1 else ()),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+    )
+    axes.set_axis_off()
+    axes.set_title(title, fontsize="medium")
+    return figure
+
+
+def reconstructions(originals: Array, means: Array, shape: tuple[int, int, int]) -> Figure:
+    """Originals ``(N, D)`` above the means ``(N, D)`` of their reconstructions."""
+    return image_grid(
+        np.concatenate([originals, means]),
+        shape,
+        columns=len(originals),
+        title="test images, and their reconstructions",
+    )
+
+
+def training_curve(history: Sequence[Mapping[str, float]], bound: str) -> Figure:
+    """The bound under ``bound`` at every epoch of a history, in nats per image."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    axes.plot([row["epoch"] for row in history], [row[bound] for row in history])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{bound.replace('_', ' ')} (nats per image)")
+    return figure

@@ -1,0 +1,132 @@
+"""Guides q(z | x): Pyro programs that sample every latent ``z1 ... zL`` of a model in the plate ``data``.
+
+A guide declares ``analytic_kl``: whether the divergence of each layer, given the values sampled so far, may be taken in
+closed form. It may where no latent's parents in the model come after it in the guide; a bottom-up guide breaks this.
+``of(model, architecture)`` composes a guide of the family for a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyro
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.distributions import product_of_gaussians
+from pyrovae.programs.encoders import LadderEncoder
+from pyrovae.programs.models import GenerativeModel
+
+
+class MeanField(nn.Module):
+    r"""Layers independent given the data: :math:`q(z | x) = \prod_l q(z_l | x)`.
+
+    Args:
+        encoder: data ``(B, D)`` to one distribution per layer, the bottom one first.
+    """
+
+    analytic_kl = True
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @classmethod
+    def of(cls, model: GenerativeModel, architecture: Architecture) -> MeanField:
+        """The guide over one shared upward pass."""
+        return cls(LadderEncoder.of(architecture))
+
+    def forward(self, x: Tensor) -> None:
+        """Sample all layers given data ``(B, D)``."""
+        with pyro.plate("data", x.shape[0], dim=-1):
+            for layer, posterior in enumerate(self.encoder(x), start=1):
+                pyro.sample(f"z{layer}", posterior)
+
+
+class BottomUp(nn.Module):
+    r"""Each layer given the one below: :math:`q(z | x) = q(z_1 | x) \prod_{l=2}^L q(z_l | z_{l-1})`.
+
+    Sønderby et al. (2016), equations 7 to 9; the guide of Burda et al. (2016).
+
+    Args:
+        conditionals: q(z_1 | x), q(z_2 | z_1), ..., each called with the layer below.
+    """
+
+    def __init__(self, conditionals: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.conditionals = nn.ModuleList(conditionals)
+
+    @classmethod
+    def of(cls, model: GenerativeModel, architecture: Architecture) -> BottomUp:
+        """The guide with a network between each two layers."""
+        sizes = architecture.latent_sizes
+        below = (architecture.data_size, *sizes[:-1])
+        return cls(map(architecture.gaussian, below, architecture.hidden_sizes, sizes))
+
+    @property
+    def analytic_kl(self) -> bool:
+        """Only with one layer: above, the parents of z_l in the model are sampled after it."""
+        return len(self.conditionals) == 1
+
+    def forward(self, x: Tensor) -> None:
+        """Sample all layers given data ``(B, D)``."""
+        with pyro.plate("data", x.shape[0], dim=-1):
+            below = x
+            for layer, conditional in enumerate(self.conditionals, start=1):
+                below = pyro.sample(f"z{layer}", conditional(below))
+
+
+class Ladder(nn.Module):
+    r"""Top-down inference that corrects the model's own top-down pass by what the data say of each layer.
+
+    .. math:: q(z_L | x) = \hat q_L(z_L), \quad q(z_l | z_{l+1}, x) \propto \hat q_l(z_l) \, p(z_l | z_{l+1})
+
+    Sønderby et al. (2016), equations 16 to 19.
+
+    Args:
+        model: the generative program; the guide uses its conditionals and owns none of its parameters.
+        encoder: data ``(B, D)`` to the approximate likelihoods :math:`\hat q_l`, the bottom one first.
+    """
+
+    analytic_kl = True
+
+    def __init__(self, model: GenerativeModel, encoder: nn.Module) -> None:
+        super().__init__()
+        # In a tuple, where nn.Module does not look: each parameter has one owner.
+        self._model = (model,)
+        self.encoder = encoder
+
+    @classmethod
+    def of(cls, model: GenerativeModel, architecture: Architecture) -> Ladder:
+        """The guide over one shared upward pass."""
+        return cls(model, LadderEncoder.of(architecture))
+
+    def forward(self, x: Tensor) -> None:
+        """Sample all layers given data ``(B, D)``."""
+        (model,) = self._model
+        evidence = self.encoder(x)
+        with pyro.plate("data", x.shape[0], dim=-1):
+            z = pyro.sample(f"z{model.depth}", evidence[-1])
+            for layer in reversed(range(1, model.depth)):
+                posterior = product_of_gaussians(evidence[layer - 1], model.conditionals[layer - 1](z))
+                z = pyro.sample(f"z{layer}", posterior)
+
+
+class VAE(nn.Module):
+    """A generative program and its guide: together they own every parameter, each once.
+
+    Calling it runs both on data, the model on the guide's sample, as a step of training does; what ``update_bn`` needs.
+    """
+
+    def __init__(self, model: GenerativeModel, guide: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.guide = guide
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The data ``(B, D)`` that the model observed."""
+        return poutine.replay(self.model, trace=poutine.trace(self.guide).get_trace(x))(x)
+
+
+GUIDES: dict[str, type[nn.Module]] = {"mean_field": MeanField, "bottom_up": BottomUp, "ladder": Ladder}

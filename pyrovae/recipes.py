@@ -1,0 +1,192 @@
+"""Recipes: a whole training as plain values, one for each published experiment.
+
+This is the only place that translates a recipe into programs; library classes take ordinary arguments and never see one.
+Importing it does not import torch: the command line reads flags and defaults off ``Recipe`` without waiting for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.inference.objectives import Objective
+    from pyrovae.programs.guides import VAE
+
+
+def _setting(default: Any, help: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training, resolved. Each field is a flag of ``pyrovae fit``; ``table`` names the family that a name is looked up in.
+
+    Raises:
+        InputError: for values that make no sense, by themselves or together.
+    """
+
+    dataset: str = _setting("mnist-5k", "Data to train on.", table="pyrovae.data.benchmarks:DATASETS")
+    guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
+    latent_sizes: tuple[int, ...] = _setting((50,), "Size of each latent layer, from the data upwards.")
+    hidden_sizes: tuple[int, ...] = _setting((200,), "Width of the networks below each latent layer, from the data upwards.")
+    hidden_layers: int = _setting(2, "Hidden layers in each network.")
+    activation: str = _setting("softplus", "Nonlinearity of the networks.", table="pyrovae.programs.networks:ACTIVATIONS")
+    batch_norm: bool = _setting(False, "Normalise over the batch before each nonlinearity.")
+    objective: str = _setting("elbo", "Bound to maximise.", table="pyrovae.inference.objectives:OBJECTIVES")
+    num_particles: int = _setting(1, "Samples of the latents per image and step.")
+    analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
+    epochs: int = _setting(300, "Times that all training images are seen.")
+    warmup_epochs: float = _setting(0.0, "Epochs over which the weight of the latent terms grows to one.", minimum=0)
+    batch_size: int = _setting(100, "Images in a step.")
+    learning_rate: float = _setting(1e-3, "Step size of Adam.")
+    adam_betas: tuple[float, ...] = _setting((0.9, 0.999), "Decay rates of Adam's two moments.")
+    adam_epsilon: float = _setting(1e-8, "Added to Adam's denominator, on the scale of the mean loss per image.")
+    seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", minimum=0)
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            _check_positive(each.name, getattr(self, each.name), each.metadata.get("minimum"))
+        if len(self.latent_sizes) != len(self.hidden_sizes):
+            raise InputError(
+                f"expected one hidden size for each latent layer; got latent sizes {_listed(self.latent_sizes)} and "
+                f"hidden sizes {_listed(self.hidden_sizes)}: give as many of both"
+            )
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise InputError(f"expected two of adam betas from 0 to below 1; got {_listed(self.adam_betas)}")
+        if self.analytic_kl and self.objective != "elbo":
+            raise InputError(
+                f"expected the objective 'elbo' with analytic_kl; got {self.objective!r}, which is an average over "
+                "weights and has no divergence in it: leave one of the two out"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe of ``asdict``, as JSON gives it back; unknown keys are refused."""
+        known = {each.name for each in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise InputError(f"expected a recipe with keys out of {', '.join(sorted(known))}; got {', '.join(unknown)}")
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**plain)
+
+
+def _check_positive(name: str, value: Any, minimum: float | None) -> None:
+    """Numbers are positive, or at least ``minimum`` where one is given."""
+    values = value if isinstance(value, tuple) else (value,)
+    if name == "adam_betas" or any(isinstance(each, (str, bool)) for each in values):
+        return
+    bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not math.isfinite(each)]
+    if bad or not values:
+        bound = "above zero" if minimum is None else f"of at least {minimum}"
+        raise InputError(f"expected {name.replace('_', ' ')} {bound}; got {_listed(values)}")
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, values)) or "nothing"
+
+
+_LADDER = Recipe(
+    dataset="mnist",
+    guide="ladder",
+    latent_sizes=(64, 32, 16, 8, 4),
+    hidden_sizes=(512, 256, 128, 64, 32),
+    activation="leaky_relu",
+    batch_norm=True,
+    epochs=2000,
+    warmup_epochs=200,
+    batch_size=256,
+)
+_ACTIVITY = Recipe(dataset="mnist", adam_betas=(0.9, 0.9), adam_epsilon=1e-4)
+
+# The first recipe of a guide is the one whose architecture ``--guide`` alone takes.
+RECIPES: dict[str, Recipe] = {
+    "ladder": _LADDER,
+    "ladder-bottom-up": replace(_LADDER, guide="bottom_up"),
+    "activity-vae": _ACTIVITY,
+    "activity-iwae": replace(_ACTIVITY, objective="iwelbo", num_particles=5),
+}
+
+# Where each recipe comes from, and what it reached there (nats per image).
+PUBLISHED: dict[str, tuple[str, str]] = {
+    "ladder": ("Sønderby et al. 2016, section 3: LVAE+BN+WU, 5 layers", "MNIST L_1 -85.23, L_5000 -82.12"),
+    "ladder-bottom-up": ("Sønderby et al. 2016, section 3: VAE+BN+WU, 5 layers", "MNIST L_5000, best depth, -82.74"),
+    "activity-vae": ("Bettencourt and Craddock, section 2: vanilla VAE", "no number; about 10 active units"),
+    "activity-iwae": ("Bettencourt and Craddock, section 2.4: K = 5", "no number; a better bound than the VAE's"),
+}
+
+SHORT_SCHEDULE_STEPS = 2000
+
+
+def short_schedule(recipe: Recipe, num_images: int) -> Recipe:
+    """The same training within minutes: about 2,000 steps whatever the dataset, half of them warm-up where there is any."""
+    epochs = math.ceil(SHORT_SCHEDULE_STEPS / max(1, num_images // recipe.batch_size))
+    return replace(recipe, epochs=epochs, warmup_epochs=epochs // 2 if recipe.warmup_epochs else 0)
+
+
+def recipe_of_guide(guide: str) -> Recipe:
+    """The published architecture of a guide."""
+    return next(recipe for recipe in RECIPES.values() if recipe.guide == guide)
+
+
+def assemble(recipe: Recipe, data_size: int) -> VAE:
+    """The programs of a recipe over rows of ``data_size`` pixels, freshly initialised from torch's global generator.
+
+    Raises:
+        InputError: for a guide or an activation that does not exist.
+    """
+    from pyrovae.programs.architecture import Architecture
+    from pyrovae.programs.guides import GUIDES, VAE
+    from pyrovae.programs.models import GenerativeModel
+    from pyrovae.programs.networks import ACTIVATIONS
+
+    architecture = Architecture(
+        data_size=data_size,
+        latent_sizes=recipe.latent_sizes,
+        hidden_sizes=recipe.hidden_sizes,
+        hidden_layers=recipe.hidden_layers,
+        activation=_look_up(ACTIVATIONS, "activation", recipe.activation),
+        batch_norm=recipe.batch_norm,
+    )
+    model = GenerativeModel.of(architecture)
+    return VAE(model, _look_up(GUIDES, "guide", recipe.guide).of(model, architecture))
+
+
+def build(recipe: Recipe, dataset: Dataset) -> VAE:
+    """The model and guide of a recipe for a dataset, initialised with the recipe's seed."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return assemble(recipe, math.prod(dataset.shape)).to(dataset.train.device)
+
+
+def build_objective(recipe: Recipe) -> Objective:
+    """The objective of a recipe."""
+    from pyrovae.inference.objectives import OBJECTIVES
+
+    options = {"analytic_kl": True} if recipe.analytic_kl else {}
+    return _look_up(OBJECTIVES, "objective", recipe.objective)(recipe.num_particles, **options)
+
+
+def build_optimizer(recipe: Recipe, vae: nn.Module) -> torch.optim.Optimizer:
+    """Adam with the recipe's settings, one fused kernel."""
+    import torch
+
+    # Objectives sum over the batch where the papers average, which Adam sees only beside its epsilon.
+    epsilon = recipe.adam_epsilon * recipe.batch_size
+    beta1, beta2 = recipe.adam_betas
+    return torch.optim.Adam(vae.parameters(), lr=recipe.learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
+
+
+def _look_up(table: Mapping[str, Any], family: str, name: str) -> Any:
+    if name not in table:
+        raise InputError(f"expected a {family} out of {', '.join(table)}; got {name!r}")
+    return table[name]

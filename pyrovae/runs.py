@@ -1,0 +1,152 @@
+"""A run folder: what was trained, how it went, and what came out.
+
+    recipe.json         the resolved recipe, the shape of an image and the protocol of the data
+    weights.safetensors model and guide, replaced after every epoch
+    history.jsonl       one JSON object per epoch
+    evaluation.json     the last evaluation
+    *.png               pictures
+
+Every file is replaced in one move, so that an interrupted run leaves whole files behind.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError
+from pyrovae.recipes import Recipe, assemble
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.programs.guides import VAE
+
+RECIPE, WEIGHTS, HISTORY, EVALUATION = "recipe.json", "weights.safetensors", "history.jsonl", "evaluation.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run folder, open.
+
+    Args:
+        folder: where it is.
+        recipe: the resolved recipe.
+        shape: channels, height and width of an image.
+        protocol: of the data that it was trained on.
+        vae: the programs; ``Run.load`` gives those that were saved.
+    """
+
+    folder: Path
+    recipe: Recipe
+    shape: tuple[int, int, int]
+    protocol: str
+    vae: VAE
+
+    @classmethod
+    def create(cls, folder: str | Path, recipe: Recipe, dataset: Dataset, vae: VAE) -> Run:
+        """Make a new folder and write the recipe into it.
+
+        Raises:
+            InputError: if the folder holds anything, or cannot be made.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            occupied = any(folder.iterdir())
+        except OSError as error:
+            raise InputError(f"{folder}: expected a folder to write the run into; got {error.strerror}") from error
+        if occupied:
+            raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
+        run = cls(folder, recipe, dataset.shape, dataset.protocol, vae)
+        run._write_json(RECIPE, {"recipe": asdict(recipe), "shape": dataset.shape, "protocol": dataset.protocol})
+        return run
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Open a folder that ``pyrovae fit`` left behind, with its trained programs.
+
+        Raises:
+            InputError: if it is not one, or its files are damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        try:
+            settings = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+            recipe, shape = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"])
+            vae = assemble(recipe, math.prod(shape))
+            vae.load_state_dict(load_file(folder / WEIGHTS))
+            return cls(folder, recipe, shape, settings["protocol"], vae.eval())
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise InputError(
+                f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' leaves behind; "
+                f"got {_summary(error)}"
+            ) from error
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per epoch."""
+        path = self.folder / HISTORY
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def record(self, epoch: Mapping[str, Any]) -> None:
+        """Append a record to the history."""
+        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(epoch) + "\n")
+
+    def save_weights(self) -> None:
+        """Write the weights of the programs."""
+        from safetensors.torch import save_file
+
+        with _replacing(self.folder / WEIGHTS) as path:
+            save_file({name: value.contiguous() for name, value in self.vae.state_dict().items()}, path)
+
+    def save_evaluation(self, results: Mapping[str, Any]) -> None:
+        """Write the results of an evaluation."""
+        self._write_json(EVALUATION, results)
+
+    def save_figure(self, name: str, figure: Figure) -> Path:
+        """Write a picture; return where it is."""
+        path = self.folder / f"{name}.png"
+        with _replacing(path) as temporary:
+            figure.savefig(temporary, format="png")
+        return path
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        with _replacing(self.folder / name) as path:
+            path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def new_folder(parent: str | Path, name: str) -> Path:
+    """The first of ``NAME-1``, ``NAME-2``, ... under a folder that does not exist yet."""
+    number = 1
+    while (folder := Path(parent) / f"{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _summary(error: Exception) -> str:
+    """An error of whichever library, in one line."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

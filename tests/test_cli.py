@@ -1,0 +1,184 @@
+"""The command line as people meet it: real processes, real files."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from pyrovae.cli import main
+from pyrovae.cli.options import table_names
+
+from pyrovae.recipes import PUBLISHED, RECIPES, Recipe
+from pyrovae.runs import Run
+
+TINY = ("fit", "--guide", "ladder", "--epochs", "2", "--warmup-epochs", "1", "--samples", "10")
+TINY_LAYERS = ("--latent-sizes", "4,2", "--hidden-sizes", "16,8")
+
+
+def pyrovae(*arguments, cwd):
+    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning:pyrovae"}
+    command = [sys.executable, "-c", "from pyrovae.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A run folder, and what the command that made it printed."""
+    folder = tmp_path_factory.mktemp("fit")
+    result = pyrovae(*TINY, *TINY_LAYERS, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "runs/mnist-5k-ladder-1", result
+
+
+def test_fit_ends_in_a_table_pictures_and_the_run_folder(fitted):
+    folder, result = fitted
+    for part in ("log p(x), nats per image", "standard error", "KL by layer", "runs/mnist-5k-ladder-1", "500 test images"):
+        assert part in result.stdout
+    for name in ("reconstructions.png", "samples.png", "bound.png"):
+        assert name in result.stdout
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert "\x1b" not in result.stdout + result.stderr, "colours where there is no terminal"
+    assert "steps/s" in result.stderr
+    assert "left" in result.stderr
+
+
+def test_fit_records_its_recipe_and_history(fitted):
+    run = Run.load(fitted[0])
+    assert run.recipe.latent_sizes == (4, 2)
+    assert run.recipe.epochs == 2
+    assert [row["epoch"] for row in run.history] == [1, 2]
+    assert set(run.history[0]) == {"epoch", "loss", "kl_weight", "seconds", "valid_elbo"}
+    assert run.history[-1]["kl_weight"] == 1
+    assert run.history[1]["valid_elbo"] > run.history[0]["valid_elbo"]
+    assert not run.vae.training
+
+
+def test_evaluate_prints_one_json_object_alone(fitted):
+    folder, _ = fitted
+    result = pyrovae("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    values = json.loads(result.stdout)
+    assert {"log_likelihood", "standard_error", "elbo", "num_samples", "dataset"} <= set(values)
+    assert values["num_samples"] == 20
+    assert values["dataset"] == "mnist-5k"
+    assert -784 < values["elbo"] < values["log_likelihood"] < 0
+    assert json.loads((folder / "evaluation.json").read_text()) == values
+    assert result.stderr == ""
+    again = pyrovae("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
+    assert json.loads(again.stdout)["log_likelihood"] == pytest.approx(values["log_likelihood"], rel=1e-6)
+
+
+def test_a_schedule_that_ends_below_one_says_so(tmp_path):
+    result = pyrovae(*TINY, *TINY_LAYERS, "--epochs", "1", "--warmup-epochs", "4", "--json", "--output", "here", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "warning: the weight of the latent terms ends at 0.25" in result.stderr
+    assert json.loads(result.stdout)["run"] == "here"
+
+
+def test_help_and_refusals_do_not_import_torch():
+    code = "import sys, pyrovae.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("command", [(), ("fit",), ("evaluate",), ("recipes",), ("datasets",)])
+def test_help(command):
+    result = CliRunner().invoke(main, [*command, "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage")
+
+
+REFUSED = {
+    "unknown command": (["fti"], "No such command 'fti'"),
+    "unknown flag": (["fit", "--gide", "ladder"], "No such option '--gide'"),
+    "unknown dataset": (["fit", "--dataset", "mnits"], "'mnits' is not one of"),
+    "unknown guide": (["fit", "--guide", "laddr"], "'laddr' is not one of"),
+    "unknown recipe": (["fit", "--recipe", "x"], "'x' is not one of"),
+    "no number": (["fit", "--epochs", "many"], "'many' is not a valid int"),
+    "negative epochs": (["fit", "--epochs", "-3"], "expected epochs above zero; got -3"),
+    "negative batch": (["fit", "--batch-size", "-3"], "expected batch size above zero; got -3"),
+    "negative layer": (
+        ["fit", "--latent-sizes", "8,-2", "--hidden-sizes", "8,8"],
+        "expected latent sizes above zero; got 8, -2",
+    ),
+    "negative warm-up": (["fit", "--warmup-epochs", "-1"], "expected warmup epochs of at least 0; got -1.0"),
+    "negative samples": (["fit", "--samples", "-1"], "-1 is not in the range x>=1"),
+    "infinite rate": (["fit", "--learning-rate", "inf"], "expected learning rate above zero; got inf"),
+    "unequal layers": (["fit", "--latent-sizes", "8,4"], "expected one hidden size for each latent layer"),
+    "no sizes": (["fit", "--latent-sizes", "8;4"], "expected numbers separated by commas"),
+    "bad betas": (["fit", "--adam-betas", "0.9,1"], "expected two of adam betas from 0 to below 1"),
+    "analytic iwelbo": (["fit", "--objective", "iwelbo", "--analytic-kl"], "expected the objective 'elbo' with analytic_kl"),
+    "batch too large": (["fit", "--batch-size", "9999"], "expected a batch size from 1 to the 4000 examples"),
+    "no device": (["fit", "--device", "tpu"], "expected a device of this machine, cpu for one; got 'tpu'"),
+    "no run": (["evaluate", "nowhere"], "expected a run folder with recipe.json"),
+    "no samples": (["evaluate", "nowhere", "--samples", "0"], "0 is not in the range x>=1"),
+    "missing run": (["evaluate"], "Missing argument 'RUN'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_gets_one_line_and_exit_code_2(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = REFUSED[case]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == [], "something was written all the same"
+
+
+def test_an_occupied_output_is_refused_and_left_as_it_was(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    result = CliRunner().invoke(main, [*TINY, "--output", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "expected a new or an empty folder" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_output_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(main, [*TINY, "--output", str(tmp_path / "file" / "run")])
+    assert result.exit_code == 2
+    assert "expected a folder to write the run into" in result.stderr
+
+
+DAMAGES = {
+    "recipe.json": ["", "{}", '{"recipe": {"colour": 1}, "shape": [1, 28, 28], "protocol": ""}', "[1]"],
+    "weights.safetensors": ["", "not safetensors at all", "x" * 2000],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, text) for name, texts in DAMAGES.items() for text in texts])
+def test_a_damaged_run_is_refused_in_one_line(fitted, tmp_path, name, content):
+    for file in ("recipe.json", "weights.safetensors"):
+        (tmp_path / file).write_bytes((fitted[0] / file).read_bytes())
+    (tmp_path / name).write_text(content)
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert "expected a run folder" in result.stderr
+
+
+def test_weights_of_another_architecture_are_refused(fitted, tmp_path):
+    settings = json.loads((fitted[0] / "recipe.json").read_text())
+    settings["recipe"]["latent_sizes"] = [5, 2]
+    (tmp_path / "recipe.json").write_text(json.dumps(settings))
+    (tmp_path / "weights.safetensors").write_bytes((fitted[0] / "weights.safetensors").read_bytes())
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path)])
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("table", [f.metadata["table"] for f in Recipe.__dataclass_fields__.values() if "table" in f.metadata])
+def test_choices_are_the_names_of_the_tables(table):
+    module, variable = table.split(":")
+    assert table_names(table) == list(getattr(importlib.import_module(module), variable))
+
+
+def test_lists():
+    assert all(name in CliRunner().invoke(main, ["recipes"]).output for name in RECIPES)
+    assert "mnist-5k" in CliRunner().invoke(main, ["datasets"]).output
+    assert set(PUBLISHED) == set(RECIPES)

@@ -1,0 +1,35 @@
+"""The examples and the README's Python run as they stand, with fewer epochs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parent.parent
+EXAMPLES = {"ladder_on_digits.py": ["--epochs", "2"]}
+
+
+def test_every_example_is_listed():
+    assert sorted(EXAMPLES) == sorted(path.name for path in (HOUSE / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name, tmp_path):
+    command = [sys.executable, str(HOUSE / "examples" / name), *EXAMPLES[name]]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 0, result.stderr
+    assert "log p(x)" in result.stdout
+    assert list(tmp_path.glob("*.png"))
+
+
+def test_readme(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (HOUSE / "README.md").read_text(), re.DOTALL)
+    names = {}
+    for block in blocks:
+        fewer = block.replace("epochs=100", "epochs=1").replace("linear_warmup(50)", "linear_warmup(1)")
+        exec(fewer.replace("num_samples=1000", "num_samples=10"), names)
+    assert capsys.readouterr().out.startswith("log p(x) = ")
+    assert names["images"].shape == (1, 64, 784)
+    assert names["same_top"].shape == (64, 784)

@@ -1,0 +1,73 @@
+"""Imports go one way; the order is that of the architecture."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pyrovae
+
+HOUSE = Path(pyrovae.__file__).parent
+# From the ground up: a module imports only from those before it in its row, and from whole groups before its own.
+ORDER = [
+    ["errors"],
+    ["data.readers", "data.sources", "data.batches", "data.benchmarks"],
+    [
+        "programs.networks",
+        "programs.distributions",
+        "programs.conditionals",
+        "programs.architecture",
+        "programs.encoders",
+        "programs.priors",
+        "programs.models",
+        "programs.guides",
+    ],
+    ["inference.objectives", "inference.warmup", "inference.svi", "inference.training"],
+    ["evaluation.likelihood", "evaluation.latents"],
+    ["plots"],
+    ["recipes"],
+    ["runs"],
+]
+FLOORS = {module: (group, place) for group, row in enumerate(ORDER) for place, module in enumerate(row)}
+STRANGERS = {("programs", "data"), ("data", "programs"), ("inference", "data")}
+
+
+def modules():
+    for path in sorted(HOUSE.rglob("*.py")):
+        if path.name != "__init__.py":
+            yield ".".join(path.relative_to(HOUSE).with_suffix("").parts)
+
+
+def imports(module):
+    tree = ast.parse((HOUSE / f"{module.replace('.', '/')}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pyrovae"):
+            base = node.module.removeprefix("pyrovae").lstrip(".")
+            yield from (base,) if base in FLOORS else (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.removeprefix("pyrovae.") for alias in node.names if alias.name.startswith("pyrovae"))
+
+
+def test_every_module_has_its_floor():
+    assert sorted(FLOORS) == sorted(modules())
+
+
+@pytest.mark.parametrize("module", FLOORS)
+def test_imports_go_down(module):
+    for imported in imports(module):
+        assert imported in FLOORS, f"{module} imports {imported}, which has no floor"
+        assert FLOORS[imported] < FLOORS[module], f"{module} imports {imported}, which stands above it"
+        assert (module.split(".")[0], imported.split(".")[0]) not in STRANGERS, f"{module} must not know {imported}"
+
+
+@pytest.mark.parametrize("name", pyrovae.__all__)
+def test_public_names_exist(name):
+    assert getattr(pyrovae, name).__doc__ or name.isupper()
+
+
+def test_public_names_are_declared_to_type_checkers_too():
+    tree = ast.parse((HOUSE / "__init__.py").read_text())
+    declared = [a.asname for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names if a.asname]
+    assert sorted(declared) == sorted(pyrovae.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = pyrovae.nonsense

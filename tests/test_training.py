@@ -1,0 +1,164 @@
+import itertools
+
+import pyro.distributions as dist
+import pytest
+import torch
+from linear_gaussian import Chain
+from pyro import poutine
+
+from pyrovae.data.batches import Batches
+from pyrovae.errors import InputError
+from pyrovae.evaluation.latents import kl_by_layer
+from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.inference.objectives import ELBO, log_weights
+from pyrovae.inference.svi import SVI
+from pyrovae.inference.training import fit
+from pyrovae.inference.warmup import linear_warmup, scale_latents
+
+
+def rows(count):
+    return torch.arange(float(count))[:, None].expand(count, 3)
+
+
+def trained_chain(**options):
+    chain = Chain(2)
+    guide = chain.wrong_guide("ladder")
+    optim = torch.optim.Adam(guide.parameters(), lr=0.02)
+    batches = Batches(torch.randn(64, 3), 16, binarize=False)
+    return chain, guide, fit(SVI(chain.model, guide, optim, ELBO()), batches, **options)
+
+
+def test_scaled_weights_are_those_of_the_equation():
+    chain, x = Chain(2), torch.randn(4, 3)
+    guide = chain.wrong_guide("ladder")
+    torch.manual_seed(1)
+    posterior = poutine.trace(guide).get_trace(x)
+    posterior.compute_log_prob()
+    joint = poutine.trace(poutine.replay(chain.model, trace=posterior)).get_trace(x)
+    joint.compute_log_prob()
+    log_prior, log_posterior = (sum(trace.nodes[site]["log_prob"] for site in ("z1", "z2")) for trace in (joint, posterior))
+    torch.manual_seed(1)
+    with scale_latents(0.3):
+        weights = log_weights(chain.model, guide, x)[0]
+    torch.testing.assert_close(weights, 0.3 * (log_prior - log_posterior) + joint.nodes["x"]["log_prob"])
+
+
+@pytest.mark.parametrize("weight", [0, -1.0, torch.tensor(0.0)])
+def test_a_weight_of_zero_is_refused(weight):
+    with pytest.raises(ValueError, match="Expected scale > 0"):
+        scale_latents(weight)
+
+
+def test_analytic_divergence_is_scaled_too():
+    chain, x = Chain(1), torch.randn(4, 3)
+    guide = chain.wrong_guide("mean_field")
+    _, divergences = ELBO(analytic_kl=True).terms(chain.model, guide, x)
+    with scale_latents(0.25):
+        _, scaled = ELBO(analytic_kl=True).terms(chain.model, guide, x)
+    torch.testing.assert_close(scaled["z1"], 0.25 * divergences["z1"])
+
+
+def test_warmup_starts_above_zero_and_ends_at_one():
+    seen = []
+
+    class Watching:
+        def step(self, batch):
+            probe = poutine.trace(lambda: _latent()).get_trace()
+            probe.compute_log_prob()
+            seen.append(probe.nodes["z"]["scale"])
+            return 0.0
+
+    fit(Watching(), Batches(rows(8), 2, binarize=False), epochs=3, kl_weight=linear_warmup(2))
+    assert seen == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, 1, 1, 1, 1, 1])
+
+
+def _latent():
+    import pyro
+
+    pyro.sample("z", dist.Normal(0.0, 1.0))
+
+
+def test_a_warmup_longer_than_training_warns():
+    with pytest.warns(UserWarning, match=r"ends at 0\.20, below one"):
+        trained_chain(epochs=2, kl_weight=linear_warmup(10))
+
+
+def test_training_reaches_the_posterior():
+    chain, guide, history = trained_chain(epochs=150)
+    assert [epoch.number for epoch in history] == list(range(1, 151))
+    assert history[-1].loss < history[0].loss
+    x = torch.randn(200, 3)
+    gap = chain.evidence(x).mean().item() - log_likelihood(chain.model, guide, x, 100).elbo
+    assert 0 <= gap < 0.1
+
+
+def test_training_stops_when_a_callback_says_so_and_calls_the_others():
+    called = []
+    _, _, history = trained_chain(epochs=9, on_epoch=[lambda epoch: epoch.number == 2, called.append])
+    assert len(history) == 2
+    assert called == history
+
+
+def test_batches_depend_on_seed_and_epoch_alone():
+    grey = torch.full((10, 5), 0.5)
+    first, again, other_seed = Batches(grey, 4, seed=1), Batches(grey, 4, seed=1), Batches(grey, 4, seed=2)
+    list(again.epoch(1))
+    assert all(torch.equal(a, b) for a, b in zip(first.epoch(2), again.epoch(2), strict=True))
+    assert not torch.equal(torch.cat(list(first.epoch(2))), torch.cat(list(first.epoch(3))))
+    assert not torch.equal(torch.cat(list(first.epoch(2))), torch.cat(list(other_seed.epoch(2))))
+
+
+def test_an_epoch_serves_each_example_once_and_drops_the_rest():
+    batches = Batches(rows(10), 4, binarize=False)
+    served = torch.cat(list(batches.epoch(1)))[:, 0].tolist()
+    assert len(batches) == 2
+    assert len(set(served)) == 8
+    everything = itertools.chain.from_iterable(torch.cat(list(batches.epoch(n)))[:, 0].tolist() for n in range(1, 9))
+    assert set(everything) == set(range(10))
+
+
+def test_binarization_has_the_grey_value_as_its_mean():
+    """With 4,000 bits a pixel: five standard errors."""
+    grey = torch.tensor([0.0, 0.2, 0.9, 1.0]).expand(4000, 4)
+    bits = torch.cat(list(Batches(grey, 1000).epoch(1)))
+    assert set(bits.unique().tolist()) == {0.0, 1.0}
+    assert ((bits.mean(0) - grey[0]).abs() <= 5 * (grey[0] * (1 - grey[0]) / 4000).sqrt()).all()
+
+
+@pytest.mark.parametrize("size", [0, 11])
+def test_impossible_batch_sizes_are_refused(size):
+    with pytest.raises(InputError, match=f"expected a batch size from 1 to the 10 examples at hand; got {size}"):
+        Batches(rows(10), size)
+
+
+def test_evaluation_leaves_the_mode_of_modules_as_it_was():
+    chain = Chain(2)
+    guide = chain.wrong_guide("ladder")
+    guide.encoder.eval()
+    log_likelihood(chain.model, guide, torch.randn(2, 3), 2)
+    assert chain.model.training
+    assert guide.training
+    assert not guide.encoder.training
+
+
+def test_standard_error_is_over_images():
+    chain, x = Chain(1), torch.randn(50, 3)
+    result = log_likelihood(chain.model, chain.exact_guides()["mean_field"], x, 3)
+    truth = chain.evidence(x)
+    assert result.mean == pytest.approx(truth.mean().item(), abs=1e-5)
+    assert result.standard_error == pytest.approx(truth.std().item() / 50**0.5, abs=1e-5)
+    assert result.elbo <= result.mean + 1e-6
+
+
+def test_no_samples_are_refused():
+    chain = Chain(1)
+    with pytest.raises(ValueError, match="expected at least one sample; got num_samples=0"):
+        log_likelihood(chain.model, chain.exact_guides()["mean_field"], torch.randn(2, 3), 0)
+
+
+def test_layers_are_measured_by_their_divergence():
+    """A guide equal to the prior, whatever the data, measures zero; the exact posterior more."""
+    chain, x = Chain(2), torch.randn(100, 3)
+    measured = kl_by_layer(chain.model, chain.exact_guides()["ladder"], x)
+    assert list(measured) == ["z1", "z2"]
+    assert all(value > 0.01 for value in measured.values())
