@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pyrovae.data.batches import Batches
     from pyrovae.data.benchmarks import Dataset
-    from pyrovae.inference.svi import SVI
+    from pyrovae.inference.svi import CompiledSVI
     from pyrovae.inference.training import Epoch
     from pyrovae.programs.guides import VAE
     from pyrovae.runs import Run
@@ -35,6 +35,7 @@ PICTURED_IMAGES = 10
 @click.option("--recipe", type=click.Choice(list(RECIPES)), help="A paper's whole training: see 'pyrovae recipes'.")
 @options.recipe_flags
 @click.option("--samples", type=click.IntRange(min=1), default=500, show_default=True, help="Samples per test image.")
+@options.engine
 @options.root
 @options.device
 @click.option("--output", metavar="FOLDER", help="A new folder for the run.  [default: runs/DATASET-GUIDE-N]")
@@ -42,6 +43,7 @@ PICTURED_IMAGES = 10
 def fit(
     recipe: str | None,
     samples: int,
+    engine: str,
     root: str | None,
     device: str | None,
     output: str | None,
@@ -67,7 +69,7 @@ def fit(
     if not as_json:
         _announce(run, batches, short=recipe is None)
     try:
-        _train(run, dataset, batches, quiet=as_json)
+        decision = _train(run, dataset, batches, engine, quiet=as_json)
     except KeyboardInterrupt:
         console.say(f"interrupted; {run.folder} holds the last whole epoch ({len(run.history)} of {chosen.epochs})")
         raise
@@ -77,7 +79,8 @@ def fit(
     if as_json:
         console.print_json(results | {"run": str(run.folder)})
     else:
-        rows = summary(results) | {"pictures": ", ".join(pictures), "run folder": str(run.folder)}
+        trained = f"{len(run.history)} epochs in {console.duration(sum(row['seconds'] for row in run.history))}; {decision}"
+        rows = summary(results) | {"training": trained, "pictures": ", ".join(pictures), "run folder": str(run.folder)}
         console.show(rows, title=f"{chosen.guide} on {dataset.name}, {chosen.epochs} epochs")
 
 
@@ -98,7 +101,7 @@ def _announce(run: Run, batches: Batches, *, short: bool) -> None:
     console.say(f"{recipe.guide} guide, latent layers {layers}, on {run.protocol}: {published}")
     console.say(
         f"{recipe.epochs} epochs of {len(batches)} steps on {batches.images.device}, warm-up {recipe.warmup_epochs:g}; "
-        f"about {console.duration(seconds)}; writing to {run.folder}"
+        f"at most about {console.duration(seconds)}; writing to {run.folder}"
     )
 
 
@@ -108,7 +111,7 @@ def _seconds_per_step(vae: VAE, recipe: Recipe, batches: Batches, steps: int = 8
 
     trial = copy.deepcopy(vae)
     with torch.random.fork_rng():
-        svi = _svi(trial, recipe)
+        svi = _svi(trial, recipe, engine="eager")
         first, *rest = islice(batches.epoch(1), steps)
         svi.step(first)
         start = time.perf_counter()
@@ -117,14 +120,15 @@ def _seconds_per_step(vae: VAE, recipe: Recipe, batches: Batches, steps: int = 8
     return (time.perf_counter() - start) / max(len(rest), 1)
 
 
-def _svi(vae: VAE, recipe: Recipe) -> SVI:
-    from pyrovae.inference.svi import SVI
+def _svi(vae: VAE, recipe: Recipe, *, engine: str) -> CompiledSVI:
+    from pyrovae.inference.svi import CompiledSVI
 
-    return SVI(vae.model, vae.guide, build_optimizer(recipe, vae), build_objective(recipe))
+    optimizer, objective = build_optimizer(recipe, vae), build_objective(recipe)
+    return CompiledSVI(vae.model, vae.guide, optimizer, objective, engine=engine, precision=recipe.precision)
 
 
-def _train(run: Run, dataset: Dataset, batches: Batches, *, quiet: bool) -> None:
-    """The whole schedule; weights and history are written after every epoch."""
+def _train(run: Run, dataset: Dataset, batches: Batches, engine: str, *, quiet: bool) -> str:
+    """The whole schedule; weights and history are written after every epoch. Returns what the engine was, and why."""
     import torch
     from torch.optim.swa_utils import update_bn
 
@@ -133,9 +137,11 @@ def _train(run: Run, dataset: Dataset, batches: Batches, *, quiet: bool) -> None
 
     recipe, vae = run.recipe, run.vae
     torch.manual_seed(recipe.seed)
+    svi = _svi(vae.train(), recipe, engine=engine)
+    svi.expect(recipe.epochs * len(batches))
     with console.meter("training", recipe.epochs * len(batches), "steps", quiet=quiet) as meter, _warnings_in_yellow():
         fit(
-            _svi(vae.train(), recipe),
+            svi,
             console.Watched(batches, meter.advance),
             epochs=recipe.epochs,
             kl_weight=linear_warmup(recipe.warmup_epochs),
@@ -143,6 +149,7 @@ def _train(run: Run, dataset: Dataset, batches: Batches, *, quiet: bool) -> None
         )
     update_bn(batches.epoch(recipe.epochs + 1), vae)
     run.save_weights()
+    return svi.decision
 
 
 def _saved(run: Run, key: str, images: Tensor, *, note: Callable[[str], None]) -> Callable[[Epoch], None]:

@@ -26,9 +26,23 @@ def table_names(table: str) -> list[str]:
     assert spec.origin is not None
     with open(spec.origin, encoding="utf-8") as source:
         for node in ast.parse(source.read()).body:
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == variable:
-                return list(ast.literal_eval(ast.List(node.value.keys, ast.Load())))  # type: ignore[union-attr]
+            if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(_target(node)) == variable:
+                names: Any = node.value.keys if isinstance(node.value, ast.Dict) else node.value
+                return [ast.literal_eval(name) for name in getattr(names, "elts", names)]
     raise LookupError(table)
+
+
+def _target(node: ast.Assign | ast.AnnAssign) -> ast.expr:
+    return node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+
+
+engine = click.option(
+    "--engine",
+    type=click.Choice(table_names("pyrovae.inference.svi:ENGINES")),
+    default="auto",
+    show_default=True,
+    help="How steps are computed: plain Pyro, captured, or compiled; auto weighs the time of compiling.",
+)
 
 
 class CommaSeparated(click.ParamType):

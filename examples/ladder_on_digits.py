@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 from pyrovae import (
     ELBO,
     RECIPES,
-    SVI,
+    CompiledSVI,
     build,
     fit,
     kl_by_layer,
@@ -27,7 +27,7 @@ from pyrovae import (
 def main(epochs: int, folder: Path) -> None:
     digits = load_dataset("mnist-5k")
     vae = build(RECIPES["ladder"], digits)
-    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), loss=ELBO())
+    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), loss=ELBO())
     batches = digits.train_batches(256)
     fit(
         svi,

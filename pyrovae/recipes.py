@@ -50,6 +50,9 @@ class Recipe:
     learning_rate: float = _setting(1e-3, "Step size of Adam.")
     adam_betas: tuple[float, ...] = _setting((0.9, 0.999), "Decay rates of Adam's two moments.")
     adam_epsilon: float = _setting(1e-8, "Added to Adam's denominator, on the scale of the mean loss per image.")
+    precision: str = _setting(
+        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.inference.svi:PRECISIONS"
+    )
     seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", minimum=0)
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from pyro.infer import Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch.optim.swa_utils import update_bn
 
 from pyrovae.inference.objectives import ELBO, log_weights
-from pyrovae.inference.svi import SVI, registered
+from pyrovae.inference.svi import CompiledSVI, registered
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.conditionals import DiagonalGaussian
@@ -68,7 +68,7 @@ def test_two_models_in_one_process_both_train(stock):
         if stock:
             svi = pyro.infer.SVI(registered(vae.model), registered(vae.guide), pyro.optim.Adam({"lr": 0.03}), Trace_ELBO())
         else:
-            svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.03), ELBO())
+            svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.03), ELBO(), engine="graph")
         before = [value.clone() for value in vae.parameters()]
         losses = warm(svi, x)
         assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
@@ -77,13 +77,13 @@ def test_two_models_in_one_process_both_train(stock):
 
 def test_our_svi_leaves_the_parameter_store_empty():
     vae = make("ladder", 2)
-    SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO()).step(data())
+    CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="graph").step(data())
     assert len(pyro.get_param_store()) == 0
 
 
 def test_evaluating_the_loss_moves_nothing():
     vae, x = make("ladder", 2), data()
-    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO())
+    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="graph")
     svi.step(x)
     before = [value.clone() for value in vae.parameters()]
     svi.evaluate_loss(x)
@@ -204,7 +204,7 @@ def test_batch_norm_replaces_the_bias():
 
 def test_recollected_statistics_are_those_of_the_whole_set():
     vae, x = make("ladder", 2, batch_norm=True), data(640)
-    svi = SVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), ELBO())
+    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), ELBO(), engine="graph")
     for batch in x.split(64):
         svi.step(batch)
     first = vae.guide.encoder.networks[0][:2]

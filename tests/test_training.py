@@ -11,7 +11,7 @@ from pyrovae.errors import InputError
 from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO, log_weights
-from pyrovae.inference.svi import SVI
+from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import fit
 from pyrovae.inference.warmup import linear_warmup, scale_latents
 
@@ -25,7 +25,7 @@ def trained_chain(**options):
     guide = chain.wrong_guide("ladder")
     optim = torch.optim.Adam(guide.parameters(), lr=0.02)
     batches = Batches(torch.randn(64, 3), 16, binarize=False)
-    return chain, guide, fit(SVI(chain.model, guide, optim, ELBO()), batches, **options)
+    return chain, guide, fit(CompiledSVI(chain.model, guide, optim, ELBO(), engine="graph"), batches, **options)
 
 
 def test_scaled_weights_are_those_of_the_equation():

@@ -18,6 +18,8 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyrovae.programs.conditionals import share_conditionals
+
 Program = Callable[..., Any]
 Site = Any
 
@@ -118,10 +120,10 @@ class ELBO(Objective):
         divergence = _analytic_divergence if self.analytic_kl else _sampled_divergence
         observed = [site["log_prob"].sum() for site in _sample_sites(model_trace) if site["is_observed"]]
         latent = {
-            site["name"]: divergence(model_trace.nodes[site["name"]], site) / self.num_particles
+            site["name"]: divergence(model_trace.nodes.get(site["name"]), site) / self.num_particles
             for site in _sample_sites(guide_trace)
         }
-        return sum(observed[1:], observed[0]) / self.num_particles, latent
+        return sum(observed, torch.zeros(())) / self.num_particles, latent
 
     def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         log_likelihood, divergences = self.terms(model, guide, *args, **kwargs)
@@ -145,7 +147,8 @@ def _traces(model: Program, guide: Program, args: Any, kwargs: Any, num_particle
     if num_particles > 1:
         particles = pyro.plate("particles", num_particles, dim=-2)
         model, guide = particles(model), particles(guide)
-    model_trace, guide_trace = get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
+    with share_conditionals():
+        model_trace, guide_trace = get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
     for site in _sample_sites(guide_trace):
         if not site["fn"].has_rsample:
             raise ValueError(
@@ -160,10 +163,13 @@ def _sample_sites(trace: Trace) -> Iterator[Site]:
 
 
 def _sampled_divergence(model_site: Site, guide_site: Site) -> Tensor:
-    return guide_site["log_prob"].sum() - model_site["log_prob"].sum()
+    # An auxiliary site, as autoguides have, stands in the guide alone.
+    return guide_site["log_prob"].sum() - (0.0 if model_site is None else model_site["log_prob"].sum())
 
 
 def _analytic_divergence(model_site: Site, guide_site: Site) -> Tensor:
+    if model_site is None:
+        return _sampled_divergence(model_site, guide_site)
     try:
         divergence = kl_divergence(guide_site["fn"], model_site["fn"])
     except NotImplementedError:

@@ -2,17 +2,54 @@
 
 Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
 A likelihood is a conditional over the data; pictures show the mean of the distribution that it returns.
+
+Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
 """
+
+from typing import Any
 
 import pyro.distributions as dist
 import torch.nn.functional as F
 from pyro.distributions import Independent
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
 from pyrovae.programs.networks import linear
 
 # A scale never reaches zero, so that log-densities and their gradients stay finite when softplus underflows.
 MINIMAL_VARIANCE = 1e-8
+
+
+@effectful(type="conditional")
+def given(conditional: nn.Module, value: Tensor) -> Independent:
+    """The distribution of a conditional given a value ``(*, in_features)``."""
+    return conditional(value)
+
+
+class share_conditionals(Messenger):  # noqa: N801 - used as a context, like a poutine
+    """Evaluates each conditional once for the same tensor, though model and guide both ask, as a ladder's do.
+
+    A tensor is the same if it is the same object, as it is where the model is replayed against the guide. Lives as long as
+    one such pair of runs: parameters must not change meanwhile.
+    """
+
+    def __enter__(self) -> "share_conditionals":
+        self._known: dict[tuple[int, int], tuple[Any, Independent]] = {}
+        return super().__enter__()
+
+    def _pyro_conditional(self, msg: Any) -> None:
+        if (known := self._known.get(self._key(msg))) is not None:
+            msg["value"], msg["done"] = known[1], True
+
+    def _pyro_post_conditional(self, msg: Any) -> None:
+        # The arguments are kept too: an id is taken only as long as its object lives.
+        self._known[self._key(msg)] = (msg["args"], msg["value"])
+
+    @staticmethod
+    def _key(msg: Any) -> tuple[int, int]:
+        conditional, value = msg["args"]
+        return id(conditional), id(value)
 
 
 class DiagonalGaussian(nn.Module):

@@ -14,6 +14,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.conditionals import given
 from pyrovae.programs.distributions import product_of_gaussians
 from pyrovae.programs.encoders import LadderEncoder
 from pyrovae.programs.models import GenerativeModel
@@ -109,8 +110,8 @@ class Ladder(nn.Module):
         with pyro.plate("data", x.shape[0], dim=-1):
             z = pyro.sample(f"z{model.depth}", evidence[-1])
             for layer in reversed(range(1, model.depth)):
-                posterior = product_of_gaussians(evidence[layer - 1], model.conditionals[layer - 1](z))
-                z = pyro.sample(f"z{layer}", posterior)
+                prior = given(model.conditionals[layer - 1], z)
+                z = pyro.sample(f"z{layer}", product_of_gaussians(evidence[layer - 1], prior))
 
 
 class VAE(nn.Module):

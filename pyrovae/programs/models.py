@@ -8,7 +8,7 @@ import pyro
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import Bernoulli
+from pyrovae.programs.conditionals import Bernoulli, given
 from pyrovae.programs.priors import StandardNormal
 
 
@@ -57,5 +57,5 @@ class GenerativeModel(nn.Module):
         with pyro.plate("data", batch_size if x is None else x.shape[0], dim=-1):
             z = pyro.sample(f"z{self.depth}", self.prior())
             for layer in reversed(range(1, self.depth)):
-                z = pyro.sample(f"z{layer}", self.conditionals[layer - 1](z))
+                z = pyro.sample(f"z{layer}", given(self.conditionals[layer - 1], z))
             return pyro.sample("x", self.likelihood(z), obs=x)

@@ -1,0 +1,73 @@
+"""Compile a captured graph with inductor, and keep what comes out for the next process."""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from platformdirs import user_cache_path
+from torch import Tensor
+
+from pyrovae.inference.capture import Graph
+
+Compiled = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+logger = logging.getLogger(__name__)
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler, without which inductor cannot work on a CPU."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+
+
+def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
+    """The graph as compiled code: loaded where an earlier process compiled the same one, else compiled and kept.
+
+    What is kept is keyed by the operations, the layout of every input, the versions and the machine's instructions.
+    """
+    from torch._inductor import standalone_compile
+    from torch._inductor.standalone_compile import CompiledArtifact
+
+    path = user_cache_path("pyrovae") / "compiled" / _fingerprint(graph, inputs)
+    everything: list[Any] = [*graph.constants, *inputs]
+    with torch.no_grad():
+        artifact = None
+        if path.exists():
+            try:
+                artifact = CompiledArtifact.load(path=str(path), format="binary")
+            except Exception as error:  # a damaged file is compiled anew, whatever the way in which it is damaged
+                logger.info("compiling anew: %s cannot be loaded (%s)", path, error)
+        if artifact is None:
+            artifact = standalone_compile(graph.module, everything, dynamic_shapes="from_example_inputs")
+            _save(artifact, path)
+
+    def run(inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        with torch.no_grad():
+            return artifact(*graph.constants, *inputs)
+
+    return run
+
+
+def is_compiled(graph: Graph, inputs: Sequence[Tensor]) -> bool:
+    """Whether an earlier process left the compiled graph behind."""
+    return (user_cache_path("pyrovae") / "compiled" / _fingerprint(graph, inputs)).exists()
+
+
+def _fingerprint(graph: Graph, inputs: Sequence[Tensor]) -> str:
+    layout = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in (*graph.constants, *inputs)]
+    machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    return hashlib.sha256(repr((graph.module.code, layout, machine)).encode()).hexdigest()[:32]
+
+
+def _save(artifact: object, path: Path) -> None:
+    """In one move: two processes may compile the same graph."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        artifact.save(path=str(temporary), format="binary")  # type: ignore[attr-defined]
+        os.replace(temporary, path)
+    except OSError as error:
+        logger.warning("the compiled graph is not kept for the next process: %s", error)

@@ -1,0 +1,424 @@
+"""Every engine takes the same steps: the captured graph equals plain Pyro to the last bit."""
+
+import copy
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import RenyiELBO, Trace_ELBO, TraceEnum_ELBO, TraceMeanField_ELBO, config_enumerate
+from pyro.infer.autoguide import AutoNormal
+from pyro.nn import PyroModule, PyroParam, PyroSample
+from torch import nn
+from torch.distributions import constraints
+
+from pyrovae.inference import compilation, svi
+from pyrovae.inference.capture import CaptureError, preserved_state
+from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
+from pyrovae.inference.svi import CompiledSVI
+from pyrovae.inference.warmup import scale_latents
+from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.conditionals import given, share_conditionals
+from pyrovae.programs.guides import GUIDES, VAE
+from pyrovae.programs.models import GenerativeModel
+
+X = torch.bernoulli(torch.full((16, 12), 0.4), generator=torch.Generator().manual_seed(0))
+
+
+def make_vae(family="ladder", depth=2, **options):
+    sizes = Architecture(
+        data_size=12, latent_sizes=(4, 3, 2)[:depth], hidden_sizes=(8, 7, 6)[:depth], **{"batch_norm": True} | options
+    )
+    model = GenerativeModel.of(sizes)
+    return VAE(model, GUIDES[family].of(model, sizes))
+
+
+def steps(model, guide, parameters, loss, batches, engine, weight=0.7, **options):
+    """Losses, the last gradients, and the parameters after some steps."""
+    optim = torch.optim.Adam(parameters, lr=0.01)
+    trained = CompiledSVI(model, guide, optim, loss, engine=engine, **options)
+    torch.manual_seed(7)
+    with scale_latents(weight) if weight else nullcontext():
+        losses = [trained.step(batch).item() for batch in batches]
+    gradients = [each.grad for each in parameters]
+    return losses, gradients, [each.detach().clone() for each in parameters]
+
+
+def assert_equal_to_the_last_bit(make, loss, batches, **options):
+    """``make`` gives model, guide and parameters, always initialised alike."""
+    outcomes = [steps(*make(), loss, batches, engine, **options) for engine in ("eager", "graph")]
+    assert outcomes[0][0] == outcomes[1][0]
+    for ours, theirs in zip(outcomes[0][1] + outcomes[0][2], outcomes[1][1] + outcomes[1][2], strict=True):
+        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("particles", [1, 3])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("family", GUIDES)
+def test_graph_equals_eager(family, objective, particles, depth):
+    def make():
+        torch.manual_seed(3)
+        vae = make_vae(family, depth)
+        return vae.model, vae.guide, list(vae.parameters())
+
+    assert_equal_to_the_last_bit(make, OBJECTIVES[objective](particles), [X, X[:8], X])
+
+
+@pytest.mark.parametrize(
+    "loss", [Trace_ELBO(), TraceMeanField_ELBO(), ELBO(analytic_kl=True)], ids=lambda each: type(each).__name__
+)
+def test_graph_equals_eager_with_pyros_objectives(loss):
+    def make():
+        torch.manual_seed(3)
+        vae = make_vae()
+        return vae.model, vae.guide, list(vae.parameters())
+
+    assert_equal_to_the_last_bit(make, loss, [X, X])
+
+
+class Regression(PyroModule):
+    """Bayesian linear regression, with a PyroParam for the noise."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = PyroModule[nn.Linear](12, 1)
+        self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 12]).to_event(2))
+        self.noise = PyroParam(torch.tensor(0.5), constraint=constraints.positive)
+
+    def forward(self, x):
+        mean = self.linear(x).squeeze(-1)
+        with pyro.plate("data", 16 if len(x) == 16 else len(x), subsample=x):
+            return pyro.sample("y", dist.Normal(mean, self.noise), obs=x.sum(-1))
+
+
+def regression():
+    pyro.clear_param_store()
+    torch.manual_seed(3)
+    model = Regression()
+    guide = AutoNormal(model)
+    with preserved_state():
+        guide(X)
+    return model, guide, [*model.parameters(), *guide.parameters()]
+
+
+class Schools(nn.Module):
+    """A hierarchy in two plates, one of them subsampled, with a mask and a scale."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(4))
+        self.log_scale = nn.Parameter(torch.zeros(4))
+        self.shared = nn.Parameter(torch.tensor(0.1))
+
+    def model(self, x):
+        centre = pyro.sample("centre", dist.Normal(0.0, 1.0))
+        with pyro.plate("groups", 4, dim=-2):
+            mean = pyro.sample("mean", dist.Normal(centre + self.shared, 1.0))
+            with pyro.plate("rows", len(x), subsample_size=8, dim=-1) as rows, pyro.poutine.scale(scale=0.5):
+                likelihood = dist.Normal(mean, self.shared.exp()).mask(x[rows, 0] > 0)
+                pyro.sample("x", likelihood, obs=x[rows, :4].T)
+
+    def guide(self, x):
+        pyro.sample("centre", dist.Normal(self.shared, 0.5))
+        with pyro.plate("groups", 4, dim=-2):
+            pyro.sample("mean", dist.Normal(self.loc[:, None], self.log_scale.exp()[:, None]))
+            with pyro.plate("rows", len(x), subsample_size=8, dim=-1):
+                pass
+
+
+def schools():
+    torch.manual_seed(3)
+    programs = Schools()
+    return programs.model, programs.guide, list(programs.parameters())
+
+
+def mixture():
+    """Two clusters, the discrete assignment summed out, parameters in Pyro's store."""
+    pyro.clear_param_store()
+
+    @config_enumerate
+    def model(x):
+        weight = pyro.param("weight", torch.tensor(0.3), constraint=constraints.unit_interval)
+        spread = pyro.sample("spread", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            cluster = pyro.sample("cluster", dist.Bernoulli(weight)).long()
+            pyro.sample("x", dist.Normal(torch.tensor([-1.0, 2.0])[cluster], spread), obs=x[:, 0])
+
+    def guide(x):
+        pyro.sample("spread", dist.LogNormal(pyro.param("loc", torch.tensor(0.2)), 0.3))
+
+    with preserved_state():
+        model(X)
+        guide(X)
+    return model, guide, [value.unconstrained() for _, value in pyro.get_param_store().items()]
+
+
+OTHERS = {
+    "regression": (regression, ELBO()),
+    "regression-stock": (regression, Trace_ELBO()),
+    "schools": (schools, ELBO()),
+    "schools-particles": (schools, Trace_ELBO(3, vectorize_particles=True, max_plate_nesting=2)),
+    "mixture": (mixture, TraceEnum_ELBO(max_plate_nesting=1)),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+@pytest.mark.filterwarnings("ignore:.*unconstrained.*")
+def test_graph_equals_eager_on_programs_that_are_no_vae(case):
+    make, loss = OTHERS[case]
+    # TraceEnum_ELBO wants one scale for all that it sums over.
+    assert_equal_to_the_last_bit(make, loss, [X, X, X], weight=None if isinstance(loss, TraceEnum_ELBO) else 0.7)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "user_cache_path", lambda name: tmp_path / name)
+    return tmp_path / "pyrovae/compiled"
+
+
+@pytest.mark.parametrize("objective", [ELBO(), IWELBO(4)], ids=["elbo", "iwelbo"])
+def test_compiled_agrees_with_eager_and_is_kept(objective, cache):
+    def make():
+        torch.manual_seed(3)
+        vae = make_vae()
+        return vae.model, vae.guide, list(vae.parameters())
+
+    eager = steps(*make(), objective, [X, X], "eager")
+    for _ in range(2):  # compiled, then loaded
+        compiled = steps(*make(), objective, [X, X], "compiled")
+        assert compiled[0] == pytest.approx(eager[0], rel=1e-5)
+        for name, ours, theirs in zip(range(99), compiled[1], eager[1], strict=False):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_a_damaged_compiled_graph_is_compiled_anew(cache):
+    vae = make_vae("mean_field", 1)
+    make = (vae.model, vae.guide, list(vae.parameters()))
+    steps(*make, ELBO(), [X], "compiled")
+    (kept,) = cache.iterdir()
+    kept.write_bytes(b"damaged")
+    steps(*make, ELBO(), [X], "compiled")
+    assert kept.stat().st_size > 1000
+
+
+def test_bfloat16_is_close_and_keeps_parameters_in_float32():
+    vae = make_vae()
+    outcomes = [
+        steps(twin.model, twin.guide, list(twin.parameters()), ELBO(), [X] * 3, "graph", precision=precision)
+        for precision, twin in (("float32", copy.deepcopy(vae)), ("bfloat16", vae))
+    ]
+    assert outcomes[1][0] == pytest.approx(outcomes[0][0], rel=0.02)
+    assert outcomes[1][0] != outcomes[0][0]
+    assert all(each.dtype == torch.float32 for each in outcomes[1][2])
+
+
+def trainer(vae, loss=None, engine="graph", **options):
+    return CompiledSVI(
+        vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), loss or ELBO(), engine=engine, **options
+    )
+
+
+def test_each_shape_is_captured_once_and_kept():
+    trained = trainer(make_vae())
+    for batch in (X, X[:5], X, X[:5]):
+        trained.step(batch)
+    assert len(trained._plans) == 2
+
+
+def test_the_mode_of_the_modules_is_part_of_the_graph():
+    vae = make_vae()
+    trained = trainer(vae)
+    trained.step(X)
+    statistics = vae.guide.encoder.networks[0][1].running_mean
+    vae.eval()
+    before = statistics.clone()
+    trained.step(X)
+    assert torch.equal(statistics, before)
+    vae.train()
+    trained.step(X)
+    assert not torch.equal(statistics, before)
+
+
+def test_capturing_leaves_buffers_and_noise_as_they_were():
+    vae = make_vae()
+    torch.manual_seed(5)
+    trainer(vae)._prepare((X,), {})
+    norm = vae.guide.encoder.networks[0][1]
+    assert norm.running_mean.abs().sum() == 0
+    assert norm.num_batches_tracked == 0
+    after = torch.randn(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.randn(1))
+
+
+def test_pyro_optimizers_train_modules_and_the_store():
+    model, guide, parameters = mixture()
+    before = [each.detach().clone() for each in parameters]
+    trained = CompiledSVI(model, guide, pyro.optim.Adam({"lr": 0.05}), TraceEnum_ELBO(max_plate_nesting=1), engine="graph")
+    losses = [trained.step(X).item() for _ in range(60)]
+    assert sum(losses[-10:]) < sum(losses[:10])
+    assert all(not torch.equal(old, new) for old, new in zip(before, parameters, strict=True))
+    vae = make_vae()
+    weights = [each.detach().clone() for each in vae.parameters()]
+    CompiledSVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.05}), ELBO(), engine="graph").step(X)
+    assert all(not torch.equal(old, new) for old, new in zip(weights, vae.parameters(), strict=True))
+
+
+def test_several_inputs_and_keywords():
+    vae = make_vae("mean_field", 1)
+
+    def model(x, y, *, factor):
+        with pyro.poutine.scale(scale=factor):
+            vae.model(x * y)
+
+    def guide(x, y, *, factor):
+        vae.guide(x * y)
+
+    trained = CompiledSVI(model, guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="graph")
+    losses = []
+    for factor in (1.0, 2.0):
+        torch.manual_seed(1)
+        losses.append(trained.step(X, X, factor=factor).item())
+    assert len(trained._plans) == 2
+    assert losses[1] > losses[0]
+
+
+def test_a_shared_conditional_is_evaluated_once():
+    calls = []
+
+    class Counted(nn.Identity):
+        def forward(self, value):
+            calls.append(value)
+            return dist.Normal(value, 1.0)
+
+    conditional, value = Counted(), torch.zeros(3)
+    with share_conditionals():
+        first, second, third = given(conditional, value), given(conditional, value), given(conditional, value.clone())
+    assert first is second
+    assert third is not first
+    assert len(calls) == 2
+    assert given(conditional, value) is not first, "nothing is kept outside"
+
+
+def poisoned(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z1", dist.Normal(torch.zeros(len(x), 4), 1.0).to_event(1))
+        pyro.sample("fine", dist.Normal(z.sum(-1), 1.0), obs=x[:, 0])
+        pyro.sample("x", dist.Normal(x.sum(-1) / x[:, 0], 1.0), obs=x[:, 0])
+
+
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+def test_a_loss_that_is_not_finite_names_step_and_site_and_changes_nothing(engine):
+    vae = make_vae("mean_field", 1)
+    trained = CompiledSVI(poisoned, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine=engine)
+    good = X.clamp(min=0.1)
+    trained.step(good)
+    before = [each.detach().clone() for each in vae.parameters()]
+    bad = good.clone()
+    bad[3, 0] = 0
+    message = "step 2: the loss is (inf|nan).*the first site whose log-density is not finite is 'x' of the model"
+    with pytest.raises(FloatingPointError, match=message):
+        trained.step(bad)
+    assert all(torch.equal(old, new) for old, new in zip(before, vae.parameters(), strict=True))
+    trained.step(good)
+
+
+def refused_latent():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z1", dist.Poisson(torch.ones(len(x), 4)).to_event(1))
+
+    return guide, "site 'z1' of the guide is a Poisson, which has no rsample"
+
+
+def refused_branch():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z1", dist.Normal(torch.zeros(len(x), 4), 1.0).to_event(1))
+            if z.sum() > 1e6:
+                raise AssertionError
+
+    return guide, "after site 'z1' the program or its loss reads one"
+
+
+def refused_sites():
+    count = iter(range(100))
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z1", dist.Normal(torch.zeros(len(x), 4), 1.0).to_event(1))
+            pyro.sample(f"extra_{next(count)}", dist.Normal(torch.zeros(len(x)), 1.0), infer={"is_auxiliary": True})
+
+    return guide, "expected the same sites at every run; 'extra_0', 'extra_1' came in one run and not in the next"
+
+
+@pytest.mark.parametrize("case", [refused_latent, refused_branch, refused_sites], ids=lambda case: case.__name__)
+def test_what_cannot_be_captured_is_refused_before_anything_is_trained(case):
+    guide, message = case()
+    model = make_vae("mean_field", 1).model
+    before = [each.detach().clone() for each in model.parameters()]
+    trained = CompiledSVI(model, guide, torch.optim.Adam(model.parameters()), ELBO(), engine="graph")
+    with pytest.raises(CaptureError, match=message):
+        trained.step(X)
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def test_other_handlers_around_a_step_are_refused():
+    with pyro.poutine.trace(), pytest.raises(CaptureError, match="got TraceMessenger: put it around the model"):
+        trainer(make_vae()).step(X)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "fast"}, "expected an engine out of auto, eager, graph, compiled; got 'fast'"),
+        ({"precision": "int8"}, "expected a precision out of float32, bfloat16; got 'int8'"),
+        ({"loss": RenyiELBO()}, "expected a loss with differentiable_loss; RenyiELBO has none"),
+    ],
+)
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(make_vae(), **options)
+
+
+def test_programs_without_parameters_are_refused():
+    def program(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+
+    with pytest.raises(ValueError, match="expected parameters to train"):
+        CompiledSVI(program, program, pyro.optim.Adam({}), ELBO()).step(X)
+
+
+def test_auto_weighs_the_steps_ahead(monkeypatch, cache):
+    def decided(steps_ahead):
+        trained = trainer(make_vae("mean_field", 1), engine="auto")
+        trained.expect(steps_ahead)
+        for _ in range(svi.MEASURED_STEPS):
+            trained.step(X)
+        return trained.decision
+
+    assert decided(10).startswith("engine graph: ")
+    assert "against" in decided(10)
+    assert decided(10**9).startswith("engine compiled: ")
+    assert "to load what an earlier process compiled" in decided(10**9)
+
+
+def test_without_a_compiler_the_graph_serves(monkeypatch):
+    monkeypatch.setattr(svi, "has_compiler", lambda: False)
+    trained = trainer(make_vae("mean_field", 1), engine="compiled")
+    trained.step(X)
+    assert trained.decision == "engine graph: there is no C++ compiler (g++ or clang++), which engine compiled needs"
+
+
+def test_no_compiler_is_seen(tmp_path):
+    code = "from pyrovae.inference.compilation import has_compiler; print(has_compiler())"
+    environment = os.environ | {"PATH": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert result.stdout.strip() == "False"
