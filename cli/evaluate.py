@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
 @click.option("--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Samples per image.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the importance samples.")
+@click.option(
+    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the importance samples."
+)
 @options.root
 @options.device
 @options.as_json
@@ -29,15 +31,19 @@ def evaluate(run: str, samples: int, seed: int, root: str | None, device: str | 
     from pyrovae.runs import Run
 
     trained = Run.load(run)
+    if not trained.is_whole:
+        epochs = f"{len(trained.history)} of {trained.recipe.epochs} epochs"
+        console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
     dataset = load_dataset(trained.recipe.dataset, root).to(options.torch_device(device))
     trained.vae.to(dataset.test.device)
     torch.manual_seed(seed)
     results = measure(trained, dataset, samples, quiet=as_json)
-    trained.save_evaluation(results)
+    # Printed first: hours of sampling are not to be lost to a folder that cannot be written.
     if as_json:
         console.print_json(results)
     else:
         console.show(summary(results), title=f"{run} on the test set")
+    trained.save_evaluation(results)
 
 
 def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dict[str, Any]:
@@ -58,6 +64,7 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
         "elbo": result.elbo,
         "num_samples": num_samples,
         "dataset": dataset.name,
+        "epochs": len(run.history),
         "protocol": dataset.protocol,
         "num_images": len(dataset.test),
         "kl_by_layer": kl_by_layer(model, guide, dataset.test),

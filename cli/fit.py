@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyrovae.errors import InputError
 from pyrovae.recipes import RECIPES, Recipe, build, build_objective, build_optimizer, recipe_of_guide, short_schedule
 
 from . import console, options
@@ -62,17 +63,20 @@ def fit(
     place = options.torch_device(device)
     dataset = load_dataset(chosen.dataset, root).to(place)
     if recipe is None:
-        chosen = options.overridden(short_schedule(chosen, len(dataset.train)), flags)
+        chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
     batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed)
     vae = build(chosen, dataset)
     run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{chosen.guide}"), chosen, dataset, vae)
-    if not as_json:
-        _announce(run, batches, short=recipe is None)
     try:
+        if not as_json:
+            _announce(run, batches, short=recipe is None)
         decision = _train(run, dataset, batches, engine, quiet=as_json)
     except KeyboardInterrupt:
-        console.say(f"interrupted; {run.folder} holds the last whole epoch ({len(run.history)} of {chosen.epochs})")
+        console.say(f"{run.folder} holds {len(run.history)} of {chosen.epochs} epochs")
         raise
+    except FloatingPointError as error:
+        kept = f"{run.folder} holds {len(run.history)} of {chosen.epochs} epochs"
+        raise InputError(f"{error}; {kept}: try a lower --learning-rate") from error
     results = measure(run, dataset, samples, quiet=as_json)
     run.save_evaluation(results)
     pictures = _draw(run, dataset)
@@ -96,7 +100,7 @@ def _announce(run: Run, batches: Batches, *, short: bool) -> None:
     """What is about to be trained, and how long it will take."""
     recipe = run.recipe
     seconds = _seconds_per_step(run.vae, recipe, batches) * len(batches) * recipe.epochs
-    published = "the published architecture with a schedule of minutes" if short else "the published training"
+    published = "the schedule of minutes" if short else "the schedule of the paper"
     layers = "-".join(map(str, recipe.latent_sizes))
     console.say(f"{recipe.guide} guide, latent layers {layers}, on {run.protocol}: {published}")
     console.say(
@@ -159,8 +163,8 @@ def _saved(run: Run, key: str, images: Tensor, *, note: Callable[[str], None]) -
     def save(epoch: Epoch) -> None:
         elbo = log_likelihood(run.vae.model, run.vae.guide, images, num_samples=1).elbo
         values = {name: value for name, value in asdict(epoch).items() if name != "number"}
-        run.record({"epoch": epoch.number, **values, key: elbo})
         run.save_weights()
+        run.record({"epoch": epoch.number, **values, key: elbo})
         note(f"epoch {epoch.number}, {key.replace('_', ' ')} {elbo:.2f} nats per image")
 
     return save
@@ -190,17 +194,17 @@ def _mean_images(trace: Any) -> Tensor:
 
 
 def _draw(run: Run, dataset: Dataset) -> list[str]:
-    """Reconstructions, samples, the course of the bound and the layers' divergences."""
+    """Reconstructions, samples and the course of the bound."""
     import torch
     from pyro import poutine
 
     from pyrovae import plots
-    from pyrovae.evaluation.likelihood import evaluation_mode
+    from pyrovae.inference.capture import evaluation_mode
 
     model, guide = run.vae.model, run.vae.guide
     spread = torch.linspace(0, len(dataset.test) - 1, PICTURED_IMAGES).long()
     originals = dataset.test[spread.to(dataset.test.device)]
-    with evaluation_mode(model, guide):
+    with evaluation_mode():
         posterior = poutine.trace(guide).get_trace(originals)
         reconstructed = poutine.trace(poutine.replay(model, trace=posterior)).get_trace(originals)
         drawn = poutine.trace(model).get_trace(batch_size=PICTURED_IMAGES**2)

@@ -13,7 +13,11 @@ from pyrovae.recipes import Recipe
 
 Command = Callable[..., Any]
 
-root = click.option("--root", metavar="FOLDER", help="Where the data files are; else $PYROVAE_DATA, else the cache.")
+root = click.option(
+    "--root",
+    metavar="FOLDER",
+    help="Where the data files are, in a folder of the dataset's name; else $PYROVAE_DATA, else the cache.",
+)
 device = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one by default.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object alone on standard output.")
 
@@ -69,7 +73,7 @@ _TYPES: dict[str, Any] = {
 
 
 def recipe_flags(command: Command) -> Command:
-    """One flag for each field of ``Recipe``; those that were given arrive as the keyword ``overrides``."""
+    """One flag for each field of ``Recipe``; a flag that was not given arrives as None."""
     for each in reversed(fields(Recipe)):
         command = _flag(each)(command)
     return command
@@ -102,8 +106,8 @@ def torch_device(name: str | None) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
-        torch.zeros(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=chosen).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"--device: expected a device of this machine, cpu for one; got {name!r} ({reason})") from error
     return chosen

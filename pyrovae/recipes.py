@@ -45,19 +45,24 @@ class Recipe:
     num_particles: int = _setting(1, "Samples of the latents per image and step.")
     analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
     epochs: int = _setting(300, "Times that all training images are seen.")
-    warmup_epochs: float = _setting(0.0, "Epochs over which the weight of the latent terms grows to one.", minimum=0)
+    warmup_epochs: float = _setting(
+        0.0, "Epochs over which the weight of the latent terms grows to one.", limits={"minimum": 0}
+    )
     batch_size: int = _setting(100, "Images in a step.")
     learning_rate: float = _setting(1e-3, "Step size of Adam.")
     adam_betas: tuple[float, ...] = _setting((0.9, 0.999), "Decay rates of Adam's two moments.")
     adam_epsilon: float = _setting(1e-8, "Added to Adam's denominator, on the scale of the mean loss per image.")
     precision: str = _setting(
-        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.inference.svi:PRECISIONS"
+        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.inference.precision:PRECISIONS"
     )
-    seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", minimum=0)
+    seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", limits={"minimum": 0, "maximum": 2**63})
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check_positive(each.name, getattr(self, each.name), each.metadata.get("minimum"))
+            _check_type(each.name, getattr(self, each.name), str(each.type))
+            _check_range(each.name, getattr(self, each.name), **each.metadata.get("limits", {}))
+        if self.batch_norm and self.batch_size == 1:
+            raise InputError("expected batches of at least 2 images for batch norm; got batch size 1: use --no-batch-norm")
         if len(self.latent_sizes) != len(self.hidden_sizes):
             raise InputError(
                 f"expected one hidden size for each latent layer; got latent sizes {_listed(self.latent_sizes)} and "
@@ -81,15 +86,27 @@ class Recipe:
         return cls(**plain)
 
 
-def _check_positive(name: str, value: Any, minimum: float | None) -> None:
-    """Numbers are positive, or at least ``minimum`` where one is given."""
+_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    inner = annotation.removeprefix("tuple[").removesuffix(", ...]")
     values = value if isinstance(value, tuple) else (value,)
-    if name == "adam_betas" or any(isinstance(each, (str, bool)) for each in values):
+    whole = isinstance(value, tuple) == (inner != annotation)
+    if not whole or not all(isinstance(each, _TYPES[inner]) and (inner == "bool") == isinstance(each, bool) for each in values):
+        raise InputError(f"expected {name.replace('_', ' ')} as {annotation}; got {value!r}")
+
+
+def _check_range(name: str, value: Any, minimum: float | None = None, maximum: float = math.inf) -> None:
+    """Numbers are positive, or at least ``minimum`` where one is given, and below ``maximum``."""
+    values = value if isinstance(value, tuple) else (value,)
+    if name == "adam_betas" or any(isinstance(each, str | bool) for each in values):
         return
-    bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not math.isfinite(each)]
+    bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not each < maximum]
     if bad or not values:
         bound = "above zero" if minimum is None else f"of at least {minimum}"
-        raise InputError(f"expected {name.replace('_', ' ')} {bound}; got {_listed(values)}")
+        limit = "" if maximum == math.inf else f" and below {maximum}"
+        raise InputError(f"expected {name.replace('_', ' ')} {bound}{limit}; got {_listed(values)}")
 
 
 def _listed(values: tuple[Any, ...]) -> str:
@@ -128,15 +145,16 @@ PUBLISHED: dict[str, tuple[str, str]] = {
 SHORT_SCHEDULE_STEPS = 2000
 
 
-def short_schedule(recipe: Recipe, num_images: int) -> Recipe:
-    """The same training within minutes: about 2,000 steps whatever the dataset, half of them warm-up where there is any."""
-    epochs = math.ceil(SHORT_SCHEDULE_STEPS / max(1, num_images // recipe.batch_size))
+def short_schedule(recipe: Recipe, num_images: int, epochs: int | None = None) -> Recipe:
+    """The same training within minutes: about 2,000 steps unless told otherwise, half of them warm-up where there is any."""
+    if epochs is None:
+        epochs = math.ceil(SHORT_SCHEDULE_STEPS / max(1, num_images // recipe.batch_size))
     return replace(recipe, epochs=epochs, warmup_epochs=epochs // 2 if recipe.warmup_epochs else 0)
 
 
 def recipe_of_guide(guide: str) -> Recipe:
     """The published architecture of a guide."""
-    return next(recipe for recipe in RECIPES.values() if recipe.guide == guide)
+    return next((recipe for recipe in RECIPES.values() if recipe.guide == guide), replace(Recipe(), guide=guide))
 
 
 def assemble(recipe: Recipe, data_size: int) -> VAE:
@@ -163,12 +181,22 @@ def assemble(recipe: Recipe, data_size: int) -> VAE:
 
 
 def build(recipe: Recipe, dataset: Dataset) -> VAE:
-    """The model and guide of a recipe for a dataset, initialised with the recipe's seed."""
+    """The model and guide of a recipe for a dataset, initialised with the recipe's seed.
+
+    Raises:
+        InputError: for names that do not exist, and for an analytic divergence where the guide does not allow it.
+    """
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        return assemble(recipe, math.prod(dataset.shape)).to(dataset.train.device)
+        vae = assemble(recipe, math.prod(dataset.shape)).to(dataset.train.device)
+    if recipe.analytic_kl and not vae.guide.analytic_kl:
+        raise InputError(
+            f"expected a guide that allows analytic_kl; got {recipe.guide!r} with {len(recipe.latent_sizes)} layers, where a "
+            "divergence in closed form is not the bound's: use --no-analytic-kl, or another guide"
+        )
+    return vae
 
 
 def build_objective(recipe: Recipe) -> Objective:

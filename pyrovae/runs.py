@@ -6,16 +6,17 @@
     evaluation.json     the last evaluation
     *.png               pictures
 
-Every file is replaced in one move, so that an interrupted run leaves whole files behind.
+Every file is replaced in one move, but for the history, which grows line by line: an interrupted run leaves whole files behind.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,11 +59,9 @@ class Run:
             InputError: if the folder holds anything, or cannot be made.
         """
         folder = Path(folder)
-        try:
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             occupied = any(folder.iterdir())
-        except OSError as error:
-            raise InputError(f"{folder}: expected a folder to write the run into; got {error.strerror}") from error
         if occupied:
             raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
         run = cls(folder, recipe, dataset.shape, dataset.protocol, vae)
@@ -97,11 +96,16 @@ class Run:
         """One record per epoch."""
         path = self.folder / HISTORY
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the training ran to the end of its recipe."""
+        return len(self.history) == self.recipe.epochs
 
     def record(self, epoch: Mapping[str, Any]) -> None:
         """Append a record to the history."""
-        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
+        with _writing(self.folder), (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(epoch) + "\n")
 
     def save_weights(self) -> None:
@@ -128,22 +132,33 @@ class Run:
 
 
 def new_folder(parent: str | Path, name: str) -> Path:
-    """The first of ``NAME-1``, ``NAME-2``, ... under a folder that does not exist yet."""
-    number = 1
-    while (folder := Path(parent) / f"{name}-{number}").exists():
-        number += 1
-    return folder
+    """Make the first of ``NAME-1``, ``NAME-2``, ... under a folder that does not exist yet: no two runs get the same."""
+    for number in itertools.count(1):
+        folder = Path(parent) / f"{name}-{number}"
+        with _writing(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("there is always another number")
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _writing(path.parent):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}: expected a folder to write the run into; got {error.strerror}") from error
 
 
 def _summary(error: Exception) -> str:

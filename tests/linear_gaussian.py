@@ -112,6 +112,9 @@ class Chain:
     def wrong_guide(self, family):
         """A guide that is too wide and off centre."""
         heads = [LinearGaussian([[0.5, 0.1, -0.2]], [0.3], 0.9) for _ in range(self.depth)]
-        if family == "bottom_up":
-            return BottomUp([heads[0], *(LinearGaussian([0.4], [0.1], 0.8) for _ in heads[1:])])
-        return Ladder(self.model, Several(*heads)) if family == "ladder" else MeanField(Several(*heads))
+        families = {
+            "bottom_up": lambda: BottomUp([heads[0], *(LinearGaussian([0.4], [0.1], 0.8) for _ in heads[1:])]),
+            "ladder": lambda: Ladder(self.model, Several(*heads)),
+            "mean_field": lambda: MeanField(Several(*heads)),
+        }
+        return families[family]()

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 
@@ -11,17 +10,17 @@ from click.testing import CliRunner
 from pyrovae.cli import main
 from pyrovae.cli.options import table_names
 
+from pyrovae.errors import InputError
 from pyrovae.recipes import PUBLISHED, RECIPES, Recipe
-from pyrovae.runs import Run
+from pyrovae.runs import Run, new_folder
 
 TINY = ("fit", "--guide", "ladder", "--epochs", "2", "--warmup-epochs", "1", "--samples", "10")
 TINY_LAYERS = ("--latent-sizes", "4,2", "--hidden-sizes", "16,8")
 
 
 def pyrovae(*arguments, cwd):
-    environment = os.environ | {"PYTHONWARNINGS": "error::UserWarning:pyrovae"}
     command = [sys.executable, "-c", "from pyrovae.cli import main; main()", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +110,13 @@ REFUSED = {
     "bad betas": (["fit", "--adam-betas", "0.9,1"], "expected two of adam betas from 0 to below 1"),
     "analytic iwelbo": (["fit", "--objective", "iwelbo", "--analytic-kl"], "expected the objective 'elbo' with analytic_kl"),
     "batch too large": (["fit", "--batch-size", "9999"], "expected a batch size from 1 to the 4000 examples"),
+    "single images": (
+        ["fit", "--guide", "ladder", "--batch-size", "1"],
+        "expected batches of at least 2 images for batch norm",
+    ),
+    "analytic": (["fit", "--guide", "bottom_up", "--analytic-kl"], "expected a guide that allows analytic_kl; got 'bottom_up'"),
+    "large seed": (["fit", "--seed", str(10**22)], "expected seed of at least 0 and below 9223372036854775808"),
+    "meta": (["fit", "--device", "meta"], "expected a device of this machine"),
     "no device": (["fit", "--device", "tpu"], "expected a device of this machine, cpu for one; got 'tpu'"),
     "no run": (["evaluate", "nowhere"], "expected a run folder with recipe.json"),
     "no samples": (["evaluate", "nowhere", "--samples", "0"], "0 is not in the range x>=1"),
@@ -136,6 +142,39 @@ def test_an_occupied_output_is_refused_and_left_as_it_was(tmp_path):
     assert result.exit_code == 2
     assert "expected a new or an empty folder" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_epoch_count_alone_brings_its_warmup_along(tmp_path):
+    result = pyrovae("fit", "--guide", "ladder", "--epochs", "2", *TINY_LAYERS, "--samples", "5", "--output", "r", cwd=tmp_path)
+    assert "warning" not in result.stderr
+    assert Run.load(tmp_path / "r").recipe.warmup_epochs == 1
+
+
+def test_a_training_that_diverges_says_so_in_one_line(tmp_path):
+    result = pyrovae(*TINY, *TINY_LAYERS, "--learning-rate", "1e30", "--json", "--output", "r", cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert "the step was not applied; r holds 0 of 2 epochs: try a lower --learning-rate" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interrupted_training_is_measured_as_one(fitted, tmp_path):
+    for file in ("recipe.json", "weights.safetensors"):
+        (tmp_path / file).write_bytes((fitted[0] / file).read_bytes())
+    (tmp_path / "history.jsonl").write_text((fitted[0] / "history.jsonl").read_text().splitlines()[0] + '\n{"torn')
+    result = CliRunner().invoke(main, ["evaluate", str(tmp_path), "--samples", "5", "--json"])
+    assert "warning: the training was interrupted after 1 of 2 epochs" in result.stderr
+    assert json.loads(result.stdout)["epochs"] == 1
+
+
+def test_two_runs_never_get_the_same_folder(tmp_path):
+    assert [new_folder(tmp_path, "run").name for _ in range(3)] == ["run-1", "run-2", "run-3"]
+
+
+@pytest.mark.parametrize("values", [{"epochs": "3"}, {"latent_sizes": 8}, {"batch_norm": 1}, {"guide": 3}, {"epochs": True}])
+def test_recipes_refuse_values_of_another_type(values):
+    with pytest.raises(InputError, match=f"expected {next(iter(values)).replace('_', ' ')} as "):
+        Recipe(**values)
 
 
 def test_an_output_that_cannot_be_made_is_refused(tmp_path):

@@ -48,6 +48,8 @@ def test_bounds_rise_with_particles_to_the_evidence(family, depth):
         gain = tighter - looser
         assert gain.mean().item() > -five_standard_errors(gain), family
     assert bounds[0].mean().item() < evidence - 0.01, "the guide is not wrong enough to show anything"
+    total = bounds[-1] - bounds[0]
+    assert total.mean().item() > five_standard_errors(total), family
     assert bounds[-1].mean().item() < evidence + five_standard_errors(bounds[-1]), family
 
 

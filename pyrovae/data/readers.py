@@ -3,6 +3,7 @@
 import gzip
 import importlib
 import shutil
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -18,14 +19,20 @@ def import_torchvision() -> ModuleType:
     """torchvision, also beside a torch build that it was not compiled for.
 
     A torchvision built for CUDA fails on import beside a CPU build of torch, because two of its compiled operators are not
-    registered there. Its datasets and readers need neither: declaring their schemas is enough.
+    registered there. Its datasets and readers need neither: declaring their schemas is enough. Only after a failure, though:
+    a torchvision that fits registers them itself, and a second registration would abort the process.
     """
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
     for operator in ("nms", "qnms"):
         if not hasattr(torch.ops.torchvision, operator):
             torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    torchvision = importlib.import_module("torchvision")
-    importlib.import_module("torchvision.datasets")
-    return torchvision
+    return importlib.import_module("torchvision")
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:

@@ -59,7 +59,7 @@ def candidate_folders(source: Source, root: str | Path | None = None) -> Iterato
     """
     for place in _places(root):
         for folder in source.folders:
-            if place.parts[-len(Path(folder).parts) :] == Path(folder).parts:
+            if place.resolve().parts[-len(Path(folder).parts) :] == Path(folder).parts:
                 yield place
             yield place / folder
 
@@ -77,7 +77,10 @@ def _cache() -> Path:
 
 
 def _stored(path: Path) -> Path | None:
-    return next((each for each in (path, path.with_suffix("")) if each.is_file()), None)
+    try:
+        return next((each for each in (path, path.with_suffix("")) if each.is_file()), None)
+    except OSError as error:
+        raise InputError(f"{path.parent}: expected a folder that can be read; got {error.strerror}") from error
 
 
 def _download(source: Source) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pyrovae.evaluation.likelihood import evaluation_mode
+from pyrovae.inference.capture import evaluation_mode
 from pyrovae.inference.objectives import ELBO
 
 
@@ -18,6 +18,6 @@ def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor) -> dict[str, floa
         guide: one of ``GUIDES``.
         x: images ``(N, D)``.
     """
-    with evaluation_mode(model, guide):
+    with evaluation_mode():
         _, divergences = ELBO(analytic_kl=bool(guide.analytic_kl)).terms(model, guide, x)
     return {site: (divergences[site] / len(x)).item() for site in sorted(divergences)}

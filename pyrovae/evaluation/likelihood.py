@@ -1,13 +1,13 @@
 """The marginal log-likelihood, estimated by importance sampling with the guide as proposal."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pyrovae.inference.capture import evaluation_mode
 from pyrovae.inference.objectives import Program, log_weights
 
 IMAGES_AT_ONCE = 100
@@ -58,8 +58,8 @@ def log_likelihood(
 
     .. math:: \log p(x) \approx \log \frac 1 K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
 
-    Exactly K = ``num_samples`` samples per image, streamed: memory depends on neither K nor N. Programs are put into evaluation
-    mode meanwhile. Burda et al. (2016), equation 8; a lower bound in expectation, tighter as K grows.
+    Exactly K = ``num_samples`` samples per image, streamed: memory depends on neither K nor N. Modules are put into evaluation
+    mode while they run. Burda et al. (2016), equation 8; a lower bound in expectation, tighter as K grows.
 
     Args:
         model: the generative program.
@@ -73,25 +73,10 @@ def log_likelihood(
     """
     if num_samples < 1:
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
-    with evaluation_mode(model, guide):
+    with evaluation_mode():
         chunks = [_weigh(model, guide, images, num_samples) for images in track(x.split(IMAGES_AT_ONCE))]
     log_mean, elbo, sample_size = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     return LogLikelihood(log_mean, elbo, sample_size, num_samples)
-
-
-@contextmanager
-def evaluation_mode(*programs: Program) -> Iterator[None]:
-    """No gradients, and every module in evaluation mode; afterwards each is as it was."""
-    modules = [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
-    training = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in zip(modules, training, strict=True):
-            module.training = mode
 
 
 def _weigh(model: Program, guide: Program, x: Tensor, num_samples: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,10 +1,11 @@
-"""Objectives: what training maximises, all of them functions of the log-weights log p(x, z) - log q(z | x).
+"""Objectives: what training maximises, all of them from the log-densities of one guide trace and the model replayed on it.
 
 An objective is a ``pyro.infer.ELBO``: ``objective.differentiable_loss(model, guide, *args)`` is the negative of its bound,
 summed over the batch, in nats; stock ``pyro.infer.SVI`` takes it as its ``loss``. Nothing here reads a value back from the
 device, so the whole can be captured as one graph.
 """
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -39,7 +40,8 @@ def log_weights(model: Program, guide: Program, *args: Any, num_particles: int =
         ValueError: where a site stands outside the plate of the examples, or a latent cannot be reparameterized.
     """
     model_trace, guide_trace = _traces(model, guide, args, kwargs, num_particles)
-    terms = [site["log_prob"] for site in _sample_sites(model_trace)]
+    # A latent that the guide leaves to the model is drawn from its prior, and weighs nothing.
+    terms = [site["log_prob"] for site in _sample_sites(model_trace) if site["is_observed"] or site["name"] in guide_trace]
     terms += [-site["log_prob"] for site in _sample_sites(guide_trace)]
     shape = torch.broadcast_shapes(*(term.shape for term in terms))
     for site in (*_sample_sites(model_trace), *_sample_sites(guide_trace)):
@@ -178,10 +180,11 @@ def _analytic_divergence(model_site: Site, guide_site: Site) -> Tensor:
 
 
 def _check_analytic_kl(guide: Program) -> None:
-    if not getattr(poutine.unwrap(guide), "analytic_kl", False):
+    program = inspect.unwrap(poutine.unwrap(guide))
+    if not getattr(program, "analytic_kl", False):
         raise ValueError(
-            f"expected a guide that declares analytic_kl; {type(guide).__name__} does not: where a latent's parents in "
-            "the model are sampled after it in the guide, a divergence in closed form is not the bound's. Use analytic_kl=False"
+            f"expected a guide that declares analytic_kl; {type(program).__name__} does not: where a latent's parents in "
+            "the model depend on it in the guide, a divergence in closed form is not the bound's. Use analytic_kl=False"
         )
 
 

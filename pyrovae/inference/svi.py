@@ -15,15 +15,15 @@ from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state, sites_of
+from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_buffers, preserved_state, sites_of
 from pyrovae.inference.compilation import compile_graph, has_compiler, is_compiled
 from pyrovae.inference.objectives import Program
+from pyrovae.inference.precision import PRECISIONS, products_in
 
 Outputs = Sequence[Tensor | None]
 Function = Callable[..., Outputs]
 
 ENGINES = ("auto", "eager", "graph", "compiled")
-PRECISIONS = ("float32", "bfloat16")
 
 # What compiling costs and brings, measured on two cores: seconds per operation of the graph, and the share of a step saved.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE, LOAD_SECONDS, SAVED_SHARE = 3.0, 0.009, 2.0, 0.2
@@ -50,7 +50,7 @@ class CompiledSVI:
             and of the parameter store.
         loss: any ``pyro.infer.ELBO`` with ``differentiable_loss``.
         engine: one of ``ENGINES``.
-        precision: ``bfloat16`` multiplies matrices in it (autocast); parameters and log-densities stay in float32.
+        precision: ``bfloat16`` multiplies matrices in it; parameters, samples and log-densities stay in float32.
 
     Raises:
         ValueError: for an unknown engine or precision, or a loss without ``differentiable_loss``.
@@ -108,8 +108,8 @@ class CompiledSVI:
         return loss
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats, summed over the batch, without a step: the optimizer is not touched."""
-        with torch.no_grad():
+        """The loss in nats, summed over the batch, without a step: neither parameters nor buffers move."""
+        with torch.no_grad(), preserved_buffers():
             return float(self.loss.loss(self.model, self.guide, *args, **kwargs))
 
     def _prepare(self, args: Any, kwargs: Any) -> tuple[list[Tensor], "_Plan"]:
@@ -162,23 +162,18 @@ class CompiledSVI:
             args, kwargs = pytree.tree_unflatten(
                 [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
             )
-            device = inputs[-1].device.type if inputs else "cpu"
             try:
                 for scale, weight in zip(scales, inputs, strict=False):
                     scale.scale = weight
-                with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
+                with products_in(self.precision), pyro.validation_enabled(False):
                     loss = self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
+                    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             finally:
                 for scale, old in zip(scales, before, strict=True):
                     scale.scale = old
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             return [loss.detach().to(parameters[0].dtype), *gradients]
 
-        def unvalidated(*inputs: Tensor) -> Outputs:
-            with pyro.validation_enabled(False):
-                return loss_and_gradients(*inputs)
-
-        return unvalidated
+        return loss_and_gradients
 
     def _reconsider(self, plan: "_Plan", inputs: list[Tensor], seconds: float) -> None:
         """Compile a graph where the steps ahead are worth it; measured on steps that were taken anyway."""
@@ -271,4 +266,5 @@ def registered(program: nn.Module) -> Callable[..., Any]:
         pyro.module(name, program)
         return program(*args, **kwargs)
 
+    run.__wrapped__ = program  # type: ignore[attr-defined]
     return run

@@ -83,7 +83,8 @@ def fit(
         # Read once per epoch: on an accelerator every reading waits for the device.
         loss = float(losses) / (len(batches) * batches.batch_size)
         history.append(Epoch(number, loss, weight, time.perf_counter() - start))
-        # A list: every callback is called, also after one that says stop.
-        if True in [callback(history[-1]) for callback in on_epoch]:
+        # A list first: every callback is called, also after one that says stop.
+        answers = [callback(history[-1]) for callback in on_epoch]
+        if any(answer is True for answer in answers):
             break
     return history

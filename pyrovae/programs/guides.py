@@ -1,7 +1,7 @@
 """Guides q(z | x): Pyro programs that sample every latent ``z1 ... zL`` of a model in the plate ``data``.
 
 A guide declares ``analytic_kl``: whether the divergence of each layer, given the values sampled so far, may be taken in
-closed form. It may where no latent's parents in the model come after it in the guide; a bottom-up guide breaks this.
+closed form. It may where no latent's parents in the model depend on it in the guide; a bottom-up guide breaks this.
 ``of(model, architecture)`` composes a guide of the family for a model.
 """
 
@@ -67,7 +67,7 @@ class BottomUp(nn.Module):
 
     @property
     def analytic_kl(self) -> bool:
-        """Only with one layer: above, the parents of z_l in the model are sampled after it."""
+        """Only with one layer: with more, z_{l+1}, the parent of z_l in the model, is drawn given z_l."""
         return len(self.conditionals) == 1
 
     def forward(self, x: Tensor) -> None:
