@@ -41,6 +41,9 @@ class Recipe:
     hidden_layers: int = _setting(2, "Hidden layers in each network.")
     activation: str = _setting("softplus", "Nonlinearity of the networks.", table="pyrovae.programs.networks:ACTIVATIONS")
     batch_norm: bool = _setting(False, "Normalise over the batch before each nonlinearity.")
+    initialization: str = _setting(
+        "glorot", "Of the weights of linear layers.", table="pyrovae.programs.networks:INITIALIZATIONS"
+    )
     objective: str = _setting("elbo", "Bound to maximise.", table="pyrovae.inference.objectives:OBJECTIVES")
     num_particles: int = _setting(1, "Samples of the latents per image and step.")
     analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
@@ -120,6 +123,8 @@ _LADDER = Recipe(
     hidden_sizes=(512, 256, 128, 64, 32),
     activation="leaky_relu",
     batch_norm=True,
+    # The paper does not say. After 20 epochs torch's own is ahead of Glorot's by 0.6 nats.
+    initialization="torch",
     epochs=2000,
     warmup_epochs=200,
     batch_size=256,
@@ -163,10 +168,12 @@ def assemble(recipe: Recipe, data_size: int) -> VAE:
     Raises:
         InputError: for a guide or an activation that does not exist.
     """
+    from torch import nn
+
     from pyrovae.programs.architecture import Architecture
     from pyrovae.programs.guides import GUIDES, VAE
     from pyrovae.programs.models import GenerativeModel
-    from pyrovae.programs.networks import ACTIVATIONS
+    from pyrovae.programs.networks import ACTIVATIONS, INITIALIZATIONS
 
     architecture = Architecture(
         data_size=data_size,
@@ -177,7 +184,12 @@ def assemble(recipe: Recipe, data_size: int) -> VAE:
         batch_norm=recipe.batch_norm,
     )
     model = GenerativeModel.of(architecture)
-    return VAE(model, _look_up(GUIDES, "guide", recipe.guide).of(model, architecture))
+    vae = VAE(model, _look_up(GUIDES, "guide", recipe.guide).of(model, architecture))
+    initialize = _look_up(INITIALIZATIONS, "initialization", recipe.initialization)
+    for layer in vae.modules():
+        if isinstance(layer, nn.Linear):
+            initialize(layer)
+    return vae
 
 
 def build(recipe: Recipe, dataset: Dataset) -> VAE:

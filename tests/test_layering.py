@@ -26,6 +26,7 @@ ORDER = [
         "inference.objectives",
         "inference.warmup",
         "inference.capture",
+        "inference.products",
         "inference.compilation",
         "inference.precision",
         "inference.svi",

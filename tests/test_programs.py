@@ -15,7 +15,7 @@ from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.conditionals import DiagonalGaussian
 from pyrovae.programs.guides import GUIDES, VAE, Ladder
 from pyrovae.programs.models import GenerativeModel
-from pyrovae.programs.networks import ACTIVATIONS, BatchNorm, mlp
+from pyrovae.programs.networks import ACTIVATIONS, INITIALIZATIONS, BatchNorm, mlp
 
 SIZES = (4, 3, 2)
 everywhere = pytest.mark.parametrize("depth", [1, 2, 3])
@@ -200,6 +200,15 @@ def test_batch_norm_counts_particles_as_examples():
     h = torch.randn(4, 5, 3)
     torch.testing.assert_close(ours(h), torchs(h.reshape(20, 3)).view(4, 5, 3))
     torch.testing.assert_close(ours.running_var, torchs.running_var)
+
+
+def test_initializations_have_their_variance():
+    """With 200,000 weights the variance is within five standard errors of its own (uniform: sqrt(0.8 / n))."""
+    layer = torch.nn.Linear(400, 500)
+    for name, variance in {"glorot": 2 / 900, "torch": 1 / 1200}.items():
+        INITIALIZATIONS[name](layer)
+        assert layer.weight.var().item() == pytest.approx(variance, rel=5 * (0.8 / layer.weight.numel()) ** 0.5), name
+    assert set(INITIALIZATIONS) == {"glorot", "torch"}
 
 
 def test_batch_norm_replaces_the_bias():

@@ -15,7 +15,7 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 from torch.distributions import constraints
 
-from pyrovae.inference import compilation, svi
+from pyrovae.inference import compilation, products, svi
 from pyrovae.inference.capture import CaptureError, preserved_state
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.precision import PRECISIONS, products_in
@@ -177,7 +177,8 @@ def test_graph_equals_eager_on_programs_that_are_no_vae(case):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(compilation, "user_cache_path", lambda name: tmp_path / name)
+    for module in (compilation, products):
+        monkeypatch.setattr(module, "user_cache_path", lambda name: tmp_path / name)
     return tmp_path / "pyrovae/compiled"
 
 
@@ -195,6 +196,33 @@ def test_compiled_agrees_with_eager_and_is_kept(objective, cache):
         for name, ours, theirs in zip(range(99), compiled[1], eager[1], strict=False):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
     assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("preferred", [True, False])
+def test_products_of_either_library_agree(preferred, monkeypatch, cache):
+    monkeypatch.setattr(products._Answers, "prefer_onednn", lambda self, *layouts: preferred)
+    vae = make_vae(batch_norm=False)
+    trained = trainer(vae)
+    inputs, plan = trained._prepare((X,), {})
+    chosen = products.with_fastest_products(plan.graph.module)
+    assert any(node.target in products.PRODUCTS for node in chosen.graph.nodes) is not preferred
+    outcomes = []
+    for module in (plan.graph.module, chosen):
+        torch.manual_seed(2)
+        outcomes.append(module(*plan.graph.constants, *inputs))
+    for ours, theirs in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_products_are_timed_once(tmp_path):
+    first = products._Answers(tmp_path / "products.json")
+    layouts = ((8,), (0,)), ((16, 4), (4, 1)), ((4, 8), (1, 4))
+    answer = first.prefer_onednn(*layouts)
+    first.save()
+    again = products._Answers(tmp_path / "products.json")
+    assert again.known == first.known
+    assert again.prefer_onednn(*layouts) == answer
+    assert len(again.known) == 1
 
 
 def test_a_damaged_compiled_graph_is_compiled_anew(cache):
@@ -426,6 +454,8 @@ def test_auto_weighs_the_steps_ahead(monkeypatch, cache):
 def test_without_a_compiler_the_graph_serves(monkeypatch):
     monkeypatch.setattr(svi, "has_compiler", lambda: False)
     trained = trainer(make_vae("mean_field", 1), engine="compiled")
+    with pytest.warns(UserWarning, match="there is no C\\+\\+ compiler"):
+        trained.step(X)
     trained.step(X)
     assert trained.decision == "engine graph: there is no C++ compiler (g++ or clang++), which engine compiled needs"
 

@@ -125,6 +125,7 @@ def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, list[Tensor
         if key not in lifted:
             with graph.inserting_before(first):
                 lifted[key] = (graph.placeholder(f"constant_{len(lifted)}"), tensor.detach())
+            lifted[key][0].meta["val"] = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         node.replace_all_uses_with(lifted[key][0])
         graph.erase_node(node)
     graph.eliminate_dead_code()

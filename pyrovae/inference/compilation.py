@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 from torch import Tensor
 
 from pyrovae.inference.capture import Graph
+from pyrovae.inference.products import with_fastest_products
 
 Compiled = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 logger = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
             except Exception as error:  # a damaged file is compiled anew, whatever the way in which it is damaged
                 logger.info("compiling anew: %s cannot be loaded (%s)", path, error)
         if artifact is None:
-            artifact = standalone_compile(graph.module, everything, dynamic_shapes="from_example_inputs")
+            module = with_fastest_products(graph.module)
+            artifact = standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
             _save(artifact, path)
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -205,6 +206,7 @@ class CompiledSVI:
             self.decision = f"engine compiled: {reason}"
         else:
             self.decision = "engine graph: there is no C++ compiler (g++ or clang++), which engine compiled needs"
+            warnings.warn(self.decision, stacklevel=2)
 
     def _explain(self, loss: Tensor, noise: Tensor, args: Any, kwargs: Any) -> str:
         """Replay the step with the same noise, and find the first site that is not finite."""

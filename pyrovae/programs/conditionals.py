@@ -15,8 +15,6 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pyrovae.programs.networks import linear
-
 # A scale never reaches zero, so that log-densities and their gradients stay finite when softplus underflows.
 MINIMAL_VARIANCE = 1e-8
 
@@ -62,7 +60,7 @@ class DiagonalGaussian(nn.Module):
 
     def __init__(self, in_features: int, size: int) -> None:
         super().__init__()
-        self.loc_and_variance = linear(in_features, 2 * size)
+        self.loc_and_variance = nn.Linear(in_features, 2 * size)
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
@@ -78,7 +76,7 @@ class Bernoulli(nn.Module):
 
     def __init__(self, in_features: int, size: int) -> None:
         super().__init__()
-        self.logits = linear(in_features, size)
+        self.logits = nn.Linear(in_features, size)
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""

@@ -1,7 +1,6 @@
 """Networks: modules from tensors ``(*, in_features)`` to tensors ``(*, out_features)``, for any leading dimensions.
 
 Particles come as ``(K, B, C)`` where torch's own batch norm takes ``(N, C)`` alone; everything here takes both.
-Weights are initialised as Glorot and Bengio (2010) did, biases at zero, as in all the papers that pyrovae implements.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,15 +8,6 @@ from functools import partial
 from itertools import pairwise
 
 from torch import Tensor, nn
-
-
-def linear(in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
-    """A linear layer with Glorot-uniform weights and a zero bias."""
-    layer = nn.Linear(in_features, out_features, bias=bias)
-    nn.init.xavier_uniform_(layer.weight)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -40,7 +30,7 @@ def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, 
     """
     layers: list[nn.Module] = []
     for in_features, out_features in pairwise(sizes):
-        layers.append(linear(in_features, out_features, bias=not batch_norm))
+        layers.append(nn.Linear(in_features, out_features, bias=not batch_norm))
         if batch_norm:
             layers.append(BatchNorm(out_features))
         layers.append(activation())
@@ -53,3 +43,14 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
+
+
+def glorot(layer: nn.Linear) -> None:
+    """Uniform weights of variance 2 / (in + out), Glorot and Bengio (2010), and a zero bias."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+# torch's own is uniform with variance 1 / (3 in). Under batch norm smaller weights mean larger steps.
+INITIALIZATIONS: dict[str, Callable[[nn.Linear], None]] = {"glorot": glorot, "torch": nn.Linear.reset_parameters}

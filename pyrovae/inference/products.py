@@ -1,0 +1,115 @@
+"""Which library multiplies the matrices of a compiled graph: timed once per shape on this machine.
+
+On some processors oneDNN multiplies single-precision matrices twice as fast as the library behind ``torch.mm``, on others no
+faster, and small products go the other way. The candidates give the same result within rounding.
+"""
+
+import copy
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from platformdirs import user_cache_path
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+PRODUCTS = (aten.mm.default, aten.addmm.default)
+MARGIN = 0.95  # another library must gain more than the noise of timing it
+
+# An operator of our own, which inductor leaves as it is: of oneDNN's own it would copy the transposed operands.
+_library = torch.library.Library("pyrovae", "FRAGMENT")
+_library.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
+
+
+@torch.library.impl(_library, "linear", "CPU")
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+@torch.library.register_fake("pyrovae::linear")
+def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+def with_fastest_products(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a captured graph in which the faster library takes each single-precision product on the CPU."""
+    module = copy.deepcopy(module)
+    if torch.backends.mkldnn.is_available():
+        answers = _Answers(user_cache_path("pyrovae") / "products.json")
+        for node in [node for node in module.graph.nodes if node.target in PRODUCTS and _is_single_precision_on_cpu(node)]:
+            if answers.prefer_onednn(*(_layout(operand) for operand in node.args)):
+                _take_by_onednn(module.graph, node)
+        answers.save()
+        module.recompile()
+    return module
+
+
+def _take_by_onednn(graph: fx.Graph, node: fx.Node) -> None:
+    *bias, x, weight = node.args
+    with graph.inserting_before(node):
+        transposed = graph.call_function(aten.t.default, (weight,))
+        product = graph.call_function(torch.ops.pyrovae.linear.default, (x, transposed, bias[0] if bias else None))
+    node.replace_all_uses_with(product)
+    graph.erase_node(node)
+
+
+def _is_single_precision_on_cpu(node: fx.Node) -> bool:
+    value = node.meta["val"]
+    return bool(value.dtype == torch.float32 and value.device.type == "cpu" and not node.kwargs)
+
+
+def _layout(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(node.meta["val"].shape), tuple(node.meta["val"].stride())
+
+
+class _Answers:
+    """Which of two libraries was faster, by the layout of the operands; kept between processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.machine = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
+        try:
+            self.known = json.loads(path.read_text())
+        except (OSError, ValueError):
+            self.known = {}
+
+    def prefer_onednn(self, *layouts: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+        key = f"{self.machine} {layouts}"
+        if key not in self.known:
+            operands = [_ones(*layout) for layout in layouts]
+            *bias, x, weight = operands
+            usual = _seconds(lambda: aten.addmm.default(*operands) if bias else aten.mm.default(*operands))
+            onednn = _seconds(lambda: torch.ops.pyrovae.linear(x, weight.t(), bias[0] if bias else None))
+            self.known[key] = onednn < MARGIN * usual
+        return bool(self.known[key])
+
+    def save(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(self.known))
+            os.replace(temporary, self.path)
+        except OSError:
+            return  # it is timed anew next time
+
+
+def _ones(shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """Of any layout, expanded dimensions included; not random, since a compilation must not draw from the user's generator."""
+    extent = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    return torch.ones(extent).as_strided(shape, stride)
+
+
+def _seconds(product: Callable[[], Tensor]) -> float:
+    """The best of a few rounds: a disturbance only ever makes one slower."""
+    product()
+    rounds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(5):
+            product()
+        rounds.append(time.perf_counter() - start)
+    return min(rounds)
