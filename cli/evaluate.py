@@ -81,5 +81,5 @@ def summary(results: dict[str, Any]) -> dict[str, str]:
         "ELBO, nats per image": f"{results['elbo']:.2f} (one-sample bound, averaged over the same samples)",
         "KL by layer, nats": ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items()),
         "images": f"{results['num_images']:,} test images; {results['protocol']}",
-        "time": console.duration(results["seconds"]),
+        "measured in": console.duration(results["seconds"]),
     }
