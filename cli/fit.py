@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -162,9 +162,16 @@ def _saved(run: Run, key: str, images: Tensor, *, note: Callable[[str], None]) -
 
     def save(epoch: Epoch) -> None:
         elbo = log_likelihood(run.vae.model, run.vae.guide, images, num_samples=1).elbo
-        values = {name: value for name, value in asdict(epoch).items() if name != "number"}
         run.save_weights()
-        run.record({"epoch": epoch.number, **values, key: elbo})
+        run.record(
+            {
+                "epoch": epoch.number,
+                "loss_nats": epoch.loss,
+                "kl_weight": epoch.kl_weight,
+                "seconds": epoch.seconds,
+                f"{key}_nats": elbo,
+            }
+        )
         note(f"epoch {epoch.number}, {key.replace('_', ' ')} {elbo:.2f} nats per image")
 
     return save
@@ -209,7 +216,7 @@ def _draw(run: Run, dataset: Dataset) -> list[str]:
         reconstructed = poutine.trace(poutine.replay(model, trace=posterior)).get_trace(originals)
         drawn = poutine.trace(model).get_trace(batch_size=PICTURED_IMAGES**2)
     means, samples = (_mean_images(trace).cpu().numpy() for trace in (reconstructed, drawn))
-    bound = next(key for key in run.history[-1] if key.endswith("elbo"))
+    bound = next(key for key in run.history[-1] if key.endswith("elbo_nats"))
     figures = {
         "reconstructions": plots.reconstructions(originals.cpu().numpy(), means, run.shape),
         "samples": plots.image_grid(samples, run.shape, columns=PICTURED_IMAGES, title="samples (means of p(x|z))"),

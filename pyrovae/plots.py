@@ -52,5 +52,5 @@ def training_curve(history: Sequence[Mapping[str, float]], bound: str) -> Figure
     axes = figure.add_subplot()
     axes.plot([row["epoch"] for row in history], [row[bound] for row in history])
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{bound.replace('_', ' ')} (nats per image)")
+    axes.set_ylabel(f"{bound.removesuffix('_nats').replace('_', ' ')} (nats per image)")
     return figure

@@ -49,9 +49,9 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert run.recipe.latent_sizes == (4, 2)
     assert run.recipe.epochs == 2
     assert [row["epoch"] for row in run.history] == [1, 2]
-    assert set(run.history[0]) == {"epoch", "loss", "kl_weight", "seconds", "valid_elbo"}
+    assert set(run.history[0]) == {"epoch", "loss_nats", "kl_weight", "seconds", "valid_elbo_nats"}
     assert run.history[-1]["kl_weight"] == 1
-    assert run.history[1]["valid_elbo"] > run.history[0]["valid_elbo"]
+    assert run.history[1]["valid_elbo_nats"] > run.history[0]["valid_elbo_nats"]
     assert not run.vae.training
 
 
