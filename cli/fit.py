@@ -64,7 +64,7 @@ def fit(
     dataset = load_dataset(chosen.dataset, root).to(place)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
-    batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed)
+    batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed, binarize=False)
     vae = build(chosen, dataset)
     run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{chosen.guide}"), chosen, dataset, vae)
     try:
@@ -125,10 +125,13 @@ def _seconds_per_step(vae: VAE, recipe: Recipe, batches: Batches, steps: int = 8
 
 
 def _svi(vae: VAE, recipe: Recipe, *, engine: str) -> CompiledSVI:
+    from pyrovae.inference.steps import binarized
     from pyrovae.inference.svi import CompiledSVI
 
     optimizer, objective = build_optimizer(recipe, vae), build_objective(recipe)
-    return CompiledSVI(vae.model, vae.guide, optimizer, objective, engine=engine, precision=recipe.precision)
+    return CompiledSVI(
+        vae.model, vae.guide, optimizer, objective, engine=engine, precision=recipe.precision, transform=binarized
+    )
 
 
 def _train(run: Run, dataset: Dataset, batches: Batches, engine: str, *, quiet: bool) -> str:
@@ -151,7 +154,7 @@ def _train(run: Run, dataset: Dataset, batches: Batches, engine: str, *, quiet: 
             kl_weight=linear_warmup(recipe.warmup_epochs),
             on_epoch=[_saved(run, *_tracked_images(dataset), note=meter.note)],
         )
-    update_bn(batches.epoch(recipe.epochs + 1), vae)
+    update_bn(dataset.train_batches(recipe.batch_size, seed=recipe.seed).epoch(recipe.epochs + 1), vae)
     run.save_weights()
     return svi.decision
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import log_weights as log_weights
+    from pyrovae.inference.steps import binarized as binarized
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
     from pyrovae.inference.svi import registered as registered
     from pyrovae.inference.training import fit as fit
@@ -36,6 +37,7 @@ _MODULES = {
     "evaluation.latents": ("kl_by_layer",),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "inference.objectives": ("ELBO", "IWELBO", "log_weights"),
+    "inference.steps": ("binarized",),
     "inference.svi": ("CompiledSVI", "registered"),
     "inference.training": ("fit",),
     "inference.warmup": ("linear_warmup", "scale_latents"),

@@ -29,6 +29,8 @@ ORDER = [
         "inference.products",
         "inference.compilation",
         "inference.precision",
+        "inference.updates",
+        "inference.steps",
         "inference.svi",
         "inference.training",
     ],

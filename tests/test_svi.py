@@ -19,6 +19,7 @@ from pyrovae.inference import compilation, products, svi
 from pyrovae.inference.capture import CaptureError, preserved_state
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.precision import PRECISIONS, products_in
+from pyrovae.inference.steps import binarized
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.programs.architecture import Architecture
@@ -182,20 +183,74 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "pyrovae/compiled"
 
 
-@pytest.mark.parametrize("objective", [ELBO(), IWELBO(4)], ids=["elbo", "iwelbo"])
-def test_compiled_agrees_with_eager_and_is_kept(objective, cache):
-    def make():
-        torch.manual_seed(3)
-        vae = make_vae()
-        return vae.model, vae.guide, list(vae.parameters())
+OPTIMIZERS = {
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01),
+    "adam with decay": lambda parameters: torch.optim.Adam(parameters, lr=0.01, weight_decay=0.1, betas=(0.8, 0.9), eps=1e-3),
+    "adamw in groups": lambda parameters: torch.optim.AdamW(
+        [{"params": parameters[:3], "lr": 0.1}, {"params": parameters[3:]}]
+    ),
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-4, momentum=0.9),
+}
 
-    eager = steps(*make(), objective, [X, X], "eager")
+
+def trained_with(optimizer, engine, objective=None, count=4):
+    """Losses, and whatever training moves, after steps under a schedule of the learning rate."""
+    torch.manual_seed(3)
+    vae = make_vae(hidden_layers=1)
+    optim = OPTIMIZERS[optimizer](list(vae.parameters()))
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optim, 0.5)
+    trained = CompiledSVI(vae.model, vae.guide, optim, objective or ELBO(), engine=engine)
+    torch.manual_seed(7)
+    losses = []
+    for _ in range(count):
+        losses.append(trained.step(X).item())
+        schedule.step()
+    moments = [value for state in optim.state.values() for value in state.values() if value is not None]
+    return losses, [*vae.parameters(), *vae.buffers(), *moments]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "objective"),
+    [("adam", ELBO()), ("adam", IWELBO(4)), ("adam with decay", ELBO()), ("adamw in groups", ELBO()), ("sgd", ELBO())],
+)
+def test_compiled_agrees_with_eager_and_is_kept(optimizer, objective, cache):
+    expected, state = trained_with(optimizer, "eager", objective)
     for _ in range(2):  # compiled, then loaded
-        compiled = steps(*make(), objective, [X, X], "compiled")
-        assert compiled[0] == pytest.approx(eager[0], rel=1e-5)
-        for name, ours, theirs in zip(range(99), compiled[1], eager[1], strict=False):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+        losses, moved = trained_with(optimizer, "compiled", objective)
+        assert losses == pytest.approx(expected, rel=1e-5)
+        for number, (ours, theirs) in enumerate(zip(moved, state, strict=True)):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3, msg=lambda m, number=number: f"{number}: {m}")
     assert len(list(cache.iterdir())) == 1
+
+
+def test_settings_that_change_while_training_are_honoured(cache):
+    def outcome(engine):
+        torch.manual_seed(3)
+        vae = make_vae("mean_field", 1)
+        optim = torch.optim.Adam(vae.parameters(), lr=0.01)
+        trained = CompiledSVI(vae.model, vae.guide, optim, ELBO(), engine=engine)
+        torch.manual_seed(7)
+        for beta in (0.9, 0.9, 0.5, 0.2):
+            optim.param_groups[0]["betas"] = (beta, 0.999)
+            trained.step(X)
+        return trained.decision, list(vae.parameters())
+
+    (_, expected), (decision, parameters) = outcome("eager"), outcome("compiled")
+    assert decision == "engine compiled: without the optimizer, whose settings change while it trains"
+    for ours, theirs in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+def test_gradients_are_laid_out_as_their_parameters(engine):
+    weight = nn.Parameter(torch.randn(4, 12))
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal((weight.T * torch.ones(12, 4)).sum(), 1.0), obs=x[:, 0])
+
+    CompiledSVI(model, lambda x: None, torch.optim.Adam([weight], fused=True), ELBO(), engine=engine).step(X)
+    assert weight.grad.stride() == weight.stride()
 
 
 @pytest.mark.parametrize("preferred", [True, False])
@@ -209,7 +264,9 @@ def test_products_of_either_library_agree(preferred, monkeypatch, cache):
     outcomes = []
     for module in (plan.graph.module, chosen):
         torch.manual_seed(2)
-        outcomes.append(module(*plan.graph.constants, *inputs))
+        outcomes.append(
+            [each for each in module(*plan.graph.constants, *inputs) if each is not None and each.is_floating_point()]
+        )
     for ours, theirs in zip(*outcomes, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -354,20 +411,60 @@ def poisoned(x):
         pyro.sample("x", dist.Normal(x.sum(-1) / x[:, 0], 1.0), obs=x[:, 0])
 
 
-@pytest.mark.parametrize("engine", ["eager", "graph"])
-def test_a_loss_that_is_not_finite_names_step_and_site_and_changes_nothing(engine):
+@pytest.mark.parametrize(("engine", "unread"), [("eager", 1), ("graph", 1), ("compiled", 1), ("compiled", 3)])
+def test_a_loss_that_is_not_finite_names_step_and_site_and_changes_nothing(engine, unread, monkeypatch, cache):
     vae = make_vae("mean_field", 1)
-    trained = CompiledSVI(poisoned, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine=engine)
-    good = X.clamp(min=0.1)
-    trained.step(good)
-    before = [each.detach().clone() for each in vae.parameters()]
-    bad = good.clone()
+    optim = torch.optim.Adam(vae.parameters())
+    trained = CompiledSVI(poisoned, vae.guide, optim, ELBO(), engine=engine)
+    good, bad = X.clamp(min=0.1), X.clamp(min=0.1)
     bad[3, 0] = 0
-    message = "step 2: the loss is (inf|nan).*the first site whose log-density is not finite is 'x' of the model"
+    for _ in range(3):
+        trained.step(good)
+    before = [each.detach().clone() for each in everything(vae, optim)]
+    if unread > 1:  # as on an accelerator
+        monkeypatch.setattr(CompiledSVI, "_reads_now", lambda self, loss: len(self._unread) == unread)
+    message = "step 4: the loss is (inf|nan).*the first site whose log-density is not finite is 'x' of the model"
+    for batch in (bad, good, good)[: unread - 1]:
+        trained.step(batch)
     with pytest.raises(FloatingPointError, match=message):
-        trained.step(bad)
-    assert all(torch.equal(old, new) for old, new in zip(before, vae.parameters(), strict=True))
+        trained.step(bad if unread == 1 else good)
+    assert all(torch.equal(old, new) for old, new in zip(before, everything(vae, optim), strict=True))
     trained.step(good)
+    trained.check()
+    assert trained.steps_taken == 4
+    assert not all(torch.equal(old, new) for old, new in zip(before, everything(vae, optim), strict=True))
+
+
+def everything(vae, optim):
+    """All that a step may move."""
+    return [*vae.parameters(), *vae.buffers(), *(value for state in optim.state.values() for value in state.values())]
+
+
+def test_a_transform_is_part_of_the_graph(cache):
+    grey = torch.full((400, 12), 0.25)
+    seen = []
+
+    class Watched(ELBO):
+        def bound(self, model, guide, x):
+            seen.append(x.detach().clone())
+            return super().bound(model, guide, x)
+
+    def outcome(engine):
+        torch.manual_seed(3)
+        vae = make_vae("mean_field", 1)
+        torch.manual_seed(7)
+        trained = CompiledSVI(
+            vae.model, vae.guide, torch.optim.Adam(vae.parameters()), Watched(), engine=engine, transform=binarized
+        )
+        return [trained.step(grey).item() for _ in range(3)]
+
+    losses = outcome("eager")
+    assert set(seen[-1].unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(seen[-1], seen[-2])
+    # 4,800 bits: eight standard errors of their mean
+    assert abs(seen[-1].mean().item() - 0.25) < 8 * (0.25 * 0.75 / 4800) ** 0.5
+    assert outcome("graph") == losses
+    assert outcome("compiled") == pytest.approx(losses, rel=1e-5)
 
 
 def refused_latent():

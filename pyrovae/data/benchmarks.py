@@ -45,11 +45,14 @@ class Dataset:
     shape: tuple[int, int, int]
     protocol: str
 
-    def train_batches(self, batch_size: int, *, seed: int = 0) -> Batches:
-        """Shuffled batches of training images, binarized afresh each time that an image is served."""
+    def train_batches(self, batch_size: int, *, seed: int = 0, binarize: bool = True) -> Batches:
+        """Shuffled batches of training images, bits drawn afresh each time that an image is served.
+
+        Without ``binarize`` they are grey, for ``CompiledSVI(transform=binarized)``, which draws the bits inside its graph.
+        """
         from pyrovae.data.batches import Batches
 
-        return Batches(self.train, batch_size, seed=seed)
+        return Batches(self.train, batch_size, seed=seed, binarize=binarize)
 
     def to(self, device: str | torch.device) -> Dataset:
         """The same dataset with its images on a device."""

@@ -120,17 +120,29 @@ def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, list[Tensor
     lifted: dict[Any, tuple[fx.Node, Tensor]] = {}
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
         tensor = getattr(module, node.target)
-        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype)
-        key = place if tensor.numel() else id(tensor)
+        key = place(tensor)
         if key not in lifted:
-            with graph.inserting_before(first):
-                lifted[key] = (graph.placeholder(f"constant_{len(lifted)}"), tensor.detach())
-            lifted[key][0].meta["val"] = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+            lifted[key] = (add_placeholder(graph, f"constant_{len(lifted)}", tensor, before=first), tensor.detach())
         node.replace_all_uses_with(lifted[key][0])
         graph.erase_node(node)
     graph.eliminate_dead_code()
     # A fresh module: the old one still holds the tensors as attributes, which compilers would take for inputs.
     return fx.GraphModule(nn.Module(), graph), [tensor for _, tensor in lifted.values()]
+
+
+def place(tensor: Tensor) -> Any:
+    """Equal for two tensors that are the same values in memory, seen in the same way."""
+    if not tensor.numel():
+        return id(tensor)
+    return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def add_placeholder(graph: fx.Graph, name: str, tensor: Tensor, *, before: fx.Node) -> fx.Node:
+    """A new input of a graph, laid out as ``tensor`` is."""
+    with graph.inserting_before(before):
+        node = graph.placeholder(name)
+    node.meta["val"] = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return node
 
 
 @contextmanager

@@ -11,24 +11,31 @@ import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.optim import PyroOptim
-from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_buffers, preserved_state, sites_of
+from pyrovae.inference.capture import Graph, capture, preserved_buffers, preserved_state, sites_of
 from pyrovae.inference.compilation import compile_graph, has_compiler, is_compiled
 from pyrovae.inference.objectives import Program
-from pyrovae.inference.precision import PRECISIONS, products_in
-
-Outputs = Sequence[Tensor | None]
-Function = Callable[..., Outputs]
+from pyrovae.inference.precision import PRECISIONS
+from pyrovae.inference.steps import (
+    Outputs,
+    Programs,
+    Transform,
+    loss_and_gradients,
+    moving_buffers,
+    outer_scales,
+    refuse_other_handlers,
+)
+from pyrovae.inference.updates import can_be_captured, fixed_settings, learning_rates, with_update
 
 ENGINES = ("auto", "eager", "graph", "compiled")
 
 # What compiling costs and brings, measured on two cores: seconds per operation of the graph, and the share of a step saved.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE, LOAD_SECONDS, SAVED_SHARE = 3.0, 0.009, 2.0, 0.2
 MEASURED_STEPS = 5
+# Losses are read together on an accelerator, where every reading waits for the device.
+UNREAD_STEPS = 100
 
 
 class CompiledSVI:
@@ -39,7 +46,8 @@ class CompiledSVI:
 
     * ``eager``: plain Pyro, the reference;
     * ``graph``: the captured operations, one after the other: equal to eager to the last bit, loss and gradients, for one seed;
-    * ``compiled``: the captured graph through inductor, with the same random numbers on a CPU; equal within rounding;
+    * ``compiled``: from the second step on the captured graph through inductor, with the step of Adam or AdamW in it and the
+      same random numbers on a CPU; equal within rounding, but parameters have no ``grad`` afterwards;
     * ``auto``: ``graph`` until the steps ahead are worth the time of compiling; ``decision`` says what was chosen and why.
 
     Effects around a step apply to it: under ``scale_latents(weight)`` the weight is an input of the graph.
@@ -52,11 +60,13 @@ class CompiledSVI:
         loss: any ``pyro.infer.ELBO`` with ``differentiable_loss``.
         engine: one of ``ENGINES``.
         precision: ``bfloat16`` multiplies matrices in it; parameters, samples and log-densities stay in float32.
+        transform: from the arguments of a step to those of model and guide (one, or a tuple), inside the graph: ``binarized``.
 
     Raises:
         ValueError: for an unknown engine or precision, or a loss without ``differentiable_loss``.
         CaptureError: at the first step, before anything is trained, where a program cannot be captured.
-        FloatingPointError: where a loss is not finite; the step is not applied.
+        FloatingPointError: where a loss is not finite: at that step, or on an accelerator at the next ``check``; neither
+            that step nor any behind it was applied.
     """
 
     def __init__(
@@ -68,6 +78,7 @@ class CompiledSVI:
         *,
         engine: str = "auto",
         precision: str = "float32",
+        transform: Transform | None = None,
     ) -> None:
         for name, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
             if value not in known:
@@ -81,8 +92,11 @@ class CompiledSVI:
         self.engine, self.precision = engine, precision
         self.decision = f"engine {engine}: as asked"
         self.steps_taken = 0
+        self._programs = Programs(model, guide, loss, transform)
         self._steps_ahead: int | None = None
         self._plans: dict[Any, _Plan] = {}
+        self._healthy: dict[torch.device, Tensor] = {}
+        self._unread: list[_Taken] = []
 
     def expect(self, steps: int) -> None:
         """Tell ``auto`` how many steps are to come; untold, it compiles once it has spent as long as compiling takes."""
@@ -93,55 +107,67 @@ class CompiledSVI:
         inputs, plan = self._prepare(args, kwargs)
         noise = torch.get_rng_state()
         start = time.perf_counter()
-        loss, *gradients = plan.run(inputs)
+        if plan.settings is not None and plan.settings != fixed_settings(self.optim):
+            self._compile(plan, inputs, "without the optimizer, whose settings change while it trains", update=False)
+        rates = [] if plan.settings is None else learning_rates(self.optim)
+        loss, healthy, *gradients = plan.run([*inputs, *rates])
         assert loss is not None
-        if not loss.isfinite():
-            raise FloatingPointError(self._explain(loss, noise, args, kwargs))
-        for parameter, gradient in zip(plan.parameters, gradients, strict=True):
-            parameter.grad = gradient
-        if isinstance(self.optim, PyroOptim):
-            self.optim(plan.parameters)
-        else:
-            self.optim.step()
+        assert healthy is not None
         self.steps_taken += 1
-        if self.engine == "auto":
+        self._unread.append(_Taken(args, kwargs, loss, noise))
+        if plan.settings is None or self._reads_now(loss):
+            self._check(healthy)
+        if plan.settings is None:
+            self._update(plan.parameters, gradients)
+        if not plan.settled:
             self._reconsider(plan, inputs, time.perf_counter() - start)
         return loss
+
+    def check(self) -> None:
+        """Read whether all losses so far were finite: done at every step on a CPU, every hundredth on an accelerator.
+
+        Raises:
+            FloatingPointError: where one was not; parameters, moments and buffers are as they were before it.
+        """
+        for healthy in self._healthy.values():
+            self._check(healthy)
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
         """The loss in nats, summed over the batch, without a step: neither parameters nor buffers move."""
         with torch.no_grad(), preserved_buffers():
-            return float(self.loss.loss(self.model, self.guide, *args, **kwargs))
+            return self._programs.loss_value(args, kwargs)
 
     def _prepare(self, args: Any, kwargs: Any) -> tuple[list[Tensor], "_Plan"]:
         """The inputs of the graph that fits them; a new one where none does yet."""
-        scales = _outer_scales()
+        scales = outer_scales()
         leaves, structure = pytree.tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         others = tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         layout = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         modes = tuple(module.training for module in _modules(self.model, self.guide))
         key = (layout, repr(others), str(structure), len(scales), modes)
-        inputs = [torch.as_tensor(scale.scale, dtype=torch.float64) for scale in scales] + tensors
+        device = tensors[0].device if tensors else None
+        inputs = [torch.as_tensor(scale.scale, dtype=torch.float64, device=device) for scale in scales] + tensors
         if key not in self._plans:
-            self._plans[key] = self._plan(args, kwargs, leaves, structure, inputs)
+            self._plans[key] = self._plan(args, kwargs, inputs)
         return inputs, self._plans[key]
 
-    def _plan(self, args: Any, kwargs: Any, leaves: list[Any], structure: Any, inputs: list[Tensor]) -> "_Plan":
-        """Check the programs on this batch, and make what the engine runs."""
-        _refuse_other_handlers()
-        sites = sites_of(self.model, self.guide, args, kwargs)
+    def _plan(self, args: Any, kwargs: Any, inputs: list[Tensor]) -> "_Plan":
+        """Check the programs on this batch, and capture what the engine runs."""
+        refuse_other_handlers()
+        with preserved_state(), torch.no_grad():
+            sites = sites_of(self.model, self.guide, *self._programs.served(args, kwargs))
         parameters = self._parameters(sites)
-        with preserved_state(), pyro.validation_enabled(True):
-            self.evaluate_loss(*args, **kwargs)
-        function = self._function(parameters, leaves, structure)
+        device = parameters[0].device
+        healthy = self._healthy.setdefault(device, torch.ones((), dtype=torch.bool, device=device))
+        with preserved_state(), torch.no_grad(), pyro.validation_enabled(True):
+            buffers = moving_buffers(lambda: self._programs.loss_value(args, kwargs))
+        function = loss_and_gradients(self._programs, parameters, buffers, healthy, (args, kwargs), self.precision)
         if self.engine == "eager":
-            return _Plan(parameters, lambda inputs: function(*inputs))
+            return _Plan(parameters, lambda inputs: function(*inputs), settled=True)
         graph = capture(function, inputs)
-        plan = _Plan(parameters, graph, graph)
-        if self.engine == "compiled":
-            self._compile(plan, inputs, "as asked")
-        return plan
+        healthy.fill_(True)
+        return _Plan(parameters, graph, graph, settled=self.engine == "graph")
 
     def _parameters(self, sites: dict[str, Any]) -> list[Tensor]:
         if not isinstance(self.optim, PyroOptim):
@@ -153,65 +179,82 @@ class CompiledSVI:
             raise ValueError("expected parameters to train; model and guide have none in modules or in the parameter store")
         return list(unique.values())
 
-    def _function(self, parameters: list[Tensor], leaves: list[Any], structure: Any) -> Function:
-        """From scales and tensor arguments to the loss and its gradients: what every engine runs."""
-
-        def loss_and_gradients(*inputs: Tensor) -> Outputs:
-            scales = _outer_scales()
-            before: list[Any] = [scale.scale for scale in scales]
-            given = iter(inputs[len(scales) :])
-            args, kwargs = pytree.tree_unflatten(
-                [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
-            )
-            try:
-                for scale, weight in zip(scales, inputs, strict=False):
-                    scale.scale = weight
-                with products_in(self.precision), pyro.validation_enabled(False):
-                    loss = self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
-                    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            finally:
-                for scale, old in zip(scales, before, strict=True):
-                    scale.scale = old
-            return [loss.detach().to(parameters[0].dtype), *gradients]
-
-        return loss_and_gradients
+    def _update(self, parameters: list[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if isinstance(self.optim, PyroOptim):
+            self.optim(parameters)
+        else:
+            self.optim.step()
 
     def _reconsider(self, plan: "_Plan", inputs: list[Tensor], seconds: float) -> None:
         """Compile a graph where the steps ahead are worth it; measured on steps that were taken anyway."""
-        if plan.settled or plan.graph is None:
+        assert plan.graph is not None
+        if self.engine == "compiled":
+            self._compile(plan, inputs, "as asked")
             return
         plan.seconds.append(seconds)
         if len(plan.seconds) < MEASURED_STEPS:
             return
+        if plan.cost is None:
+            kept = is_compiled(*self._compilable(plan, inputs)[:2])
+            nodes = len(plan.graph.module.graph.nodes)
+            plan.cost = LOAD_SECONDS if kept else COMPILE_SECONDS + COMPILE_SECONDS_PER_NODE * nodes
+            plan.what = "load what an earlier process compiled" if kept else "compile"
         step = min(plan.seconds)
         ahead = sum(plan.seconds) / step if self._steps_ahead is None else self._steps_ahead - self.steps_taken
-        kept = is_compiled(plan.graph, inputs)
-        cost = LOAD_SECONDS if kept else COMPILE_SECONDS + COMPILE_SECONDS_PER_NODE * len(plan.graph.module.graph.nodes)
         gain = SAVED_SHARE * step * ahead
         reason = (
             f"{ahead:.0f} steps of {step * 1e3:.1f} ms, of which compiling would save about {gain:.0f} s, "
-            f"against {cost:.0f} s to {'load what an earlier process compiled' if kept else 'compile'}"
+            f"against {plan.cost:.0f} s to {plan.what}"
         )
-        if gain > cost:
+        if gain > plan.cost:
             self._compile(plan, inputs, reason)
         elif self._steps_ahead is not None:
             plan.settled = True
             self.decision = f"engine graph: {reason}"
 
-    def _compile(self, plan: "_Plan", inputs: list[Tensor], reason: str) -> None:
+    def _compilable(self, plan: "_Plan", inputs: list[Tensor]) -> tuple[Graph, list[Tensor], list[dict[str, Any]] | None]:
+        """The captured graph, with the optimizer's step where that can be captured; its inputs; the settings it holds."""
+        assert plan.graph is not None
+        if not can_be_captured(self.optim, plan.parameters):
+            return plan.graph, inputs, None
+        graph = with_update(plan.graph, plan.parameters, self.optim)
+        return graph, [*inputs, *learning_rates(self.optim)], fixed_settings(self.optim)
+
+    def _compile(self, plan: "_Plan", inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
         assert plan.graph is not None
         plan.settled = True
-        if has_compiler() or inputs[-1].device.type != "cpu":
-            plan.run = compile_graph(plan.graph, inputs)
-            self.decision = f"engine compiled: {reason}"
-        else:
+        if not has_compiler() and plan.parameters[0].device.type == "cpu":
             self.decision = "engine graph: there is no C++ compiler (g++ or clang++), which engine compiled needs"
             warnings.warn(self.decision, stacklevel=2)
+            return
+        graph, everything, plan.settings = self._compilable(plan, inputs) if update else (plan.graph, inputs, None)
+        plan.run = compile_graph(graph, everything)
+        self.decision = f"engine compiled: {reason}"
+        if plan.settings is not None:
+            for parameter in plan.parameters:
+                parameter.grad = None
 
-    def _explain(self, loss: Tensor, noise: Tensor, args: Any, kwargs: Any) -> str:
+    def _reads_now(self, loss: Tensor) -> bool:
+        return loss.device.type == "cpu" or len(self._unread) == UNREAD_STEPS
+
+    def _check(self, healthy: Tensor) -> None:
+        taken, self._unread = self._unread, []
+        if healthy:
+            return
+        for state in self._healthy.values():
+            state.fill_(True)
+        first = next(number for number, each in enumerate(taken) if not each.loss.isfinite())
+        self.steps_taken -= len(taken) - first
+        raise FloatingPointError(self._explain(taken[first]))
+
+    def _explain(self, taken: "_Taken") -> str:
         """Replay the step with the same noise, and find the first site that is not finite."""
+        start = f"step {self.steps_taken + 1}: the loss is {taken.loss.item()}"
         with preserved_state(), torch.no_grad(), pyro.validation_enabled(False):
-            torch.set_rng_state(noise)
+            torch.set_rng_state(taken.noise)
+            args, kwargs = self._programs.served(taken.args, taken.kwargs)
             guide_trace = poutine.trace(self.guide).get_trace(*args, **kwargs)
             model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(*args, **kwargs)
             for program, trace in (("guide", guide_trace), ("model", model_trace)):
@@ -219,34 +262,32 @@ class CompiledSVI:
                 for name, site in trace.nodes.items():
                     if site["type"] == "sample" and not torch.as_tensor(site["log_prob"]).isfinite().all():
                         where = f"the first site whose log-density is not finite is {name!r} of the {program}"
-                        return f"step {self.steps_taken + 1}: the loss is {loss.item()}; {where}; the step was not applied"
-        where = "every site's log-density is finite when the step is replayed"
-        return f"step {self.steps_taken + 1}: the loss is {loss.item()}; {where}; the step was not applied"
+                        return f"{start}; {where}; the step was not applied"
+        return f"{start}; every site's log-density is finite when the step is replayed; the step was not applied"
 
 
 @dataclass
 class _Plan:
-    """What a shape of the data is trained with."""
+    """What a shape of the data is trained with; ``settings`` are the optimizer's where its step is part of ``run``."""
 
     parameters: list[Tensor]
     run: Callable[[Sequence[Tensor]], Outputs]
     graph: Graph | None = None
     settled: bool = False
+    settings: list[dict[str, Any]] | None = None
     seconds: list[float] = field(default_factory=list)
+    cost: float | None = None
+    what: str = ""
 
 
-def _outer_scales() -> list[ScaleMessenger]:
-    """The scales around the step, which become inputs of the graph."""
-    return [handler for handler in _PYRO_STACK if isinstance(handler, ScaleMessenger)]
+@dataclass(frozen=True)
+class _Taken:
+    """A step whose loss was not read yet, and what replays it."""
 
-
-def _refuse_other_handlers() -> None:
-    for handler in _PYRO_STACK:
-        if not isinstance(handler, ScaleMessenger):
-            raise CaptureError(
-                f"expected no handlers around a step but poutine.scale and scale_latents; got {type(handler).__name__}: "
-                "put it around the model or the guide instead"
-            )
+    args: Any
+    kwargs: Any
+    loss: Tensor
+    noise: Tensor
 
 
 def _modules(*programs: Program) -> list[nn.Module]:

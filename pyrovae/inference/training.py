@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import Schedule, constant, scale_latents
 
 
@@ -81,6 +82,8 @@ def fit(
             with scale_latents(weight):
                 losses = losses + svi.step(batch)
         # Read once per epoch: on an accelerator every reading waits for the device.
+        if isinstance(svi, CompiledSVI):
+            svi.check()
         loss = float(losses) / (len(batches) * batches.batch_size)
         history.append(Epoch(number, loss, weight, time.perf_counter() - start))
         # A list first: every callback is called, also after one that says stop.

@@ -1,0 +1,135 @@
+"""The optimizer's step as the last operation of a captured graph.
+
+Adam and AdamW are one operation of torch's already; here it is part of the graph, so that nothing of Python is left between
+two steps. A step whose loss is not finite moves neither parameters nor moments. Other optimizers follow the graph as they are.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from pyrovae.inference.capture import Graph, add_placeholder, place
+
+aten = torch.ops.aten
+ADAMS = (torch.optim.Adam, torch.optim.AdamW)
+
+_library = torch.library.Library("pyrovae", "FRAGMENT")
+_library.define(
+    "adam_(Tensor(a!)[] parameters, Tensor[] gradients, Tensor(b!)[] first_moments, Tensor(c!)[] second_moments, "
+    "Tensor(d!)[] steps, Tensor learning_rate, Tensor finite, float beta1, float beta2, float weight_decay, float epsilon, "
+    "bool decoupled) -> ()"
+)
+
+
+@torch.library.impl(_library, "adam_", "CompositeExplicitAutograd")
+def _adam(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    first_moments: list[Tensor],
+    second_moments: list[Tensor],
+    steps: list[Tensor],
+    learning_rate: Tensor,
+    finite: Tensor,
+    beta1: float,
+    beta2: float,
+    weight_decay: float,
+    epsilon: float,
+    decoupled: bool,
+) -> None:
+    torch._foreach_add_(steps, finite.to(steps[0].dtype))
+    update = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    update(
+        parameters,
+        gradients,
+        first_moments,
+        second_moments,
+        [],
+        steps,
+        lr=learning_rate,
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=weight_decay,
+        eps=epsilon,
+        amsgrad=False,
+        maximize=False,
+        grad_scale=None,
+        found_inf=finite.logical_not().float(),
+    )
+
+
+@torch.library.register_fake("pyrovae::adam_")
+def _(*_: Any, **__: Any) -> None:
+    return None
+
+
+def can_be_captured(optimizer: Any, parameters: Sequence[Tensor]) -> bool:
+    """Whether the optimizer's step is this file's operation, and its state exists, as it does after its first step."""
+    return (
+        type(optimizer) in ADAMS
+        and not any(group["amsgrad"] or group["maximize"] or group["differentiable"] for group in optimizer.param_groups)
+        and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
+        and all(parameter.dtype == torch.float32 for parameter in parameters)
+        and all(parameter in optimizer.state for parameter in parameters if parameter.grad is not None)
+    )
+
+
+def learning_rates(optimizer: Any) -> list[Tensor]:
+    """One for each group of parameters: inputs of the graph, since schedulers move them."""
+    device = optimizer.param_groups[0]["params"][0].device
+    return [torch.as_tensor(group["lr"], dtype=torch.float32, device=device) for group in optimizer.param_groups]
+
+
+def fixed_settings(optimizer: Any) -> list[dict[str, Any]]:
+    """What the graph holds as numbers, of each group of parameters."""
+    groups = [(group, ADAMS.index(type(optimizer)) == 1) for group in optimizer.param_groups]
+    return [
+        {
+            "beta1": group["betas"][0],
+            "beta2": group["betas"][1],
+            "weight_decay": group["weight_decay"],
+            "epsilon": group["eps"],
+            "decoupled": decoupled or bool(group.get("decoupled_weight_decay", False)),
+        }
+        for group, decoupled in groups
+    ]
+
+
+def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> Graph:
+    """The graph of loss, finiteness and gradients, with the optimizer's step in place of the gradients.
+
+    It takes the ``learning_rates`` after its other inputs.
+    """
+    module, constants = copy.deepcopy(graph.module), list(graph.constants)
+    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    bound = {place(tensor): node for tensor, node in zip(constants, inputs, strict=False)}
+    first, output = inputs[len(constants)], next(reversed(module.graph.nodes))
+    loss, finite, *gradients = output.args[0]
+    gradient_of = dict(zip(map(id, parameters), gradients, strict=True))
+
+    def bind(tensor: Tensor) -> fx.Node:
+        if place(tensor) not in bound:
+            bound[place(tensor)] = add_placeholder(module.graph, f"bound_{len(constants)}", tensor, before=first)
+            constants.append(tensor.detach())
+        return bound[place(tensor)]
+
+    rates = learning_rates(optimizer)
+    for number, (group, settings) in enumerate(zip(optimizer.param_groups, fixed_settings(optimizer), strict=True)):
+        rate = add_placeholder(module.graph, f"learning_rate_{number}", rates[number], before=_after_inputs(module.graph))
+        trained = [each for each in group["params"] if gradient_of.get(id(each)) is not None]
+        if not trained:
+            continue
+        states = [optimizer.state[each] for each in trained]
+        lists = [[bind(each) for each in trained], [gradient_of[id(each)] for each in trained]]
+        lists += [[bind(state[name]) for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
+        with module.graph.inserting_before(output):
+            module.graph.call_function(torch.ops.pyrovae.adam_.default, (*lists, rate, finite), settings)
+    output.args = ([loss, finite],)
+    module.recompile()
+    return Graph(module, constants)
+
+
+def _after_inputs(graph: fx.Graph) -> fx.Node:
+    return next(node for node in graph.nodes if node.op != "placeholder")
