@@ -210,6 +210,7 @@ def _draw(run: Run, dataset: Dataset) -> list[str]:
 
     from pyrovae import plots
     from pyrovae.inference.capture import evaluation_mode
+    from pyrovae.programs.priors import VampPrior
 
     model, guide = run.vae.model, run.vae.guide
     spread = torch.linspace(0, len(dataset.test) - 1, PICTURED_IMAGES).long()
@@ -225,4 +226,7 @@ def _draw(run: Run, dataset: Dataset) -> list[str]:
         "samples": plots.image_grid(samples, run.shape, columns=PICTURED_IMAGES, title="samples (means of p(x|z))"),
         "bound": plots.training_curve(run.history, bound),
     }
+    if isinstance(model.prior, VampPrior):
+        pseudo_inputs = model.prior.pseudo_inputs().detach()[: PICTURED_IMAGES**2].cpu().numpy()
+        figures["pseudo_inputs"] = plots.image_grid(pseudo_inputs, run.shape, columns=PICTURED_IMAGES, title="pseudo-inputs")
     return [run.save_figure(name, figure).name for name, figure in figures.items()]

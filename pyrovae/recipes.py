@@ -15,7 +15,7 @@ from pyrovae.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from pyrovae.data.benchmarks import Dataset
     from pyrovae.inference.objectives import Objective
@@ -36,6 +36,8 @@ class Recipe:
 
     dataset: str = _setting("mnist-5k", "Data to train on.", table="pyrovae.data.benchmarks:DATASETS")
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
+    prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
+    num_components: int = _setting(500, "Gaussians in a mixture, mixture of posteriors included.")
     latent_sizes: tuple[int, ...] = _setting((50,), "Size of each latent layer, from the data upwards.")
     hidden_sizes: tuple[int, ...] = _setting((200,), "Width of the networks below each latent layer, from the data upwards.")
     hidden_layers: int = _setting(2, "Hidden layers in each network.")
@@ -162,11 +164,16 @@ def recipe_of_guide(guide: str) -> Recipe:
     return next((recipe for recipe in RECIPES.values() if recipe.guide == guide), replace(Recipe(), guide=guide))
 
 
-def assemble(recipe: Recipe, data_size: int) -> VAE:
+def assemble(recipe: Recipe, data_size: int, images: Tensor | None = None) -> VAE:
     """The programs of a recipe over rows of ``data_size`` pixels, freshly initialised from torch's global generator.
 
+    Args:
+        recipe: what to build.
+        data_size: pixels in a row.
+        images: training images ``(N, D)`` for a prior that is made of some; without them its weights are to be loaded.
+
     Raises:
-        InputError: for a guide or an activation that does not exist.
+        InputError: for a name that does not exist, and a prior that makes no sense with the guide.
     """
     from torch import nn
 
@@ -174,6 +181,7 @@ def assemble(recipe: Recipe, data_size: int) -> VAE:
     from pyrovae.programs.guides import GUIDES, VAE
     from pyrovae.programs.models import GenerativeModel
     from pyrovae.programs.networks import ACTIVATIONS, INITIALIZATIONS
+    from pyrovae.programs.priors import PRIORS, PriorSettings
 
     architecture = Architecture(
         data_size=data_size,
@@ -184,7 +192,17 @@ def assemble(recipe: Recipe, data_size: int) -> VAE:
         batch_norm=recipe.batch_norm,
     )
     model = GenerativeModel.of(architecture)
-    vae = VAE(model, _look_up(GUIDES, "guide", recipe.guide).of(model, architecture))
+    guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
+    prior = _look_up(PRIORS, "prior", recipe.prior)
+    if recipe.prior.startswith("vamp") and guide.top_posterior is None:
+        raise InputError(
+            f"expected a guide whose q(z_L | x) is a density in closed form for the prior {recipe.prior!r}; in a "
+            f"{recipe.guide!r} hierarchy of {len(recipe.latent_sizes)} layers it is an integral over the layers below: "
+            "use the guide 'ladder' or 'top_down', or one layer"
+        )
+    settings = PriorSettings(num_components=recipe.num_components, posterior=guide.top_posterior, images=images)
+    model.prior = prior.of(architecture, settings)
+    vae = VAE(model, guide)
     initialize = _look_up(INITIALIZATIONS, "initialization", recipe.initialization)
     for layer in vae.modules():
         if isinstance(layer, nn.Linear):
@@ -202,7 +220,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        vae = assemble(recipe, math.prod(dataset.shape)).to(dataset.train.device)
+        vae = assemble(recipe, math.prod(dataset.shape), dataset.train).to(dataset.train.device)
     if recipe.analytic_kl and not vae.guide.analytic_kl:
         raise InputError(
             f"expected a guide that allows analytic_kl; got {recipe.guide!r} with {len(recipe.latent_sizes)} layers, where a "

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from pyrovae.programs.guides import BottomUp, Ladder, MeanField
+from pyrovae.programs.guides import BottomUp, Ladder, MeanField, TopDown
 from pyrovae.programs.models import GenerativeModel
 from pyrovae.programs.priors import StandardNormal
 
@@ -100,14 +100,29 @@ class Chain:
         gain = a * variance / total
         return LinearGaussian([gain], [(mean - gain * (a * mean + b)).item()], (variance * s**2 / total).sqrt().item())
 
+    def downward(self, layer):
+        """p(z_layer | z_{layer+1}, x), called with x and z_{layer+1} side by side."""
+        message = self.message(layer)
+        a, b, s = self.slopes[layer - 1], self.shifts[layer - 1], self.scales[layer - 1]
+        noise = message.log_scale.exp()[0].detach() ** 2
+        total = noise + s**2
+        weight = torch.cat([message.weight.detach() * s**2 / total, torch.tensor([[a]]) * noise / total], 1)
+        bias = (message.bias[0].detach() * s**2 + b * noise) / total
+        return LinearGaussian(weight, [bias.item()], (noise * s**2 / total).sqrt().item())
+
     def exact_guides(self):
         """The exact posterior, written in each family that can express it."""
         layers = range(1, self.depth)
         guides = {
             "bottom_up": BottomUp([self.posterior(1), *(self.upward(layer) for layer in layers)]),
             "ladder": Ladder(self.model, Several(*(self.message(layer) for layer in layers), self.posterior(self.depth))),
+            "top_down": self.top_down(*map(self.downward, layers), self.posterior(self.depth)),
         }
         return guides if self.depth > 1 else guides | {"mean_field": MeanField(Several(self.posterior(1)))}
+
+    def top_down(self, *conditionals):
+        """With the data themselves as the features of every layer."""
+        return TopDown(Several(*(nn.Identity() for _ in conditionals)), conditionals)
 
     def wrong_guide(self, family):
         """A guide that is too wide and off centre."""
@@ -116,5 +131,8 @@ class Chain:
             "bottom_up": lambda: BottomUp([heads[0], *(LinearGaussian([0.4], [0.1], 0.8) for _ in heads[1:])]),
             "ladder": lambda: Ladder(self.model, Several(*heads)),
             "mean_field": lambda: MeanField(Several(*heads)),
+            "top_down": lambda: self.top_down(
+                *(LinearGaussian([[0.5, 0.1, -0.2, 0.3]], [0.3], 0.9) for _ in heads[1:]), heads[0]
+            ),
         }
         return families[family]()

@@ -1,7 +1,13 @@
 """Distributions that torch and Pyro lack."""
 
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
 import pyro.distributions as dist
-from pyro.distributions import Independent
+import torch
+from pyro.distributions import Independent, TorchDistribution, constraints
+from torch import Tensor
 
 
 def product_of_gaussians(one: Independent, other: Independent) -> Independent:
@@ -23,3 +29,61 @@ def product_of_gaussians(one: Independent, other: Independent) -> Independent:
     total = first.variance + second.variance
     loc = (first.loc * second.variance + second.loc * first.variance) / total
     return dist.Normal(loc, first.scale * second.scale / total.sqrt()).to_event(1)
+
+
+class GaussianMixture(TorchDistribution):
+    r"""A mixture of K diagonal Gaussians of equal weight.
+
+    .. math:: p(z) = \frac 1 K \sum_{k=1}^K N(z | m_k, \operatorname{diag} s_k^2)
+
+    N log-densities cost two matrix products of ``(N, D)`` with ``(D, K)``; no tensor ``(N, K, D)`` is made.
+
+    Args:
+        loc: means ``(K, D)``.
+        scale: standard deviations ``(K, D)``.
+
+    >>> mixture = GaussianMixture(torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1))
+    >>> mixture.log_prob(torch.zeros(5, 1)).shape, mixture.sample((3,)).shape
+    (torch.Size([5]), torch.Size([3, 1]))
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {
+        "loc": constraints.independent(constraints.real, 2),
+        "scale": constraints.independent(constraints.positive, 2),
+    }
+    support = constraints.real_vector
+
+    def __init__(
+        self, loc: Tensor, scale: Tensor, *, batch_shape: Sequence[int] = (), validate_args: bool | None = None
+    ) -> None:
+        self.loc, self.scale = torch.broadcast_tensors(loc, scale)
+        super().__init__(torch.Size(batch_shape), self.loc.shape[-1:], validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "GaussianMixture":
+        """The same mixture, drawn from independently for each entry of the batch."""
+        return GaussianMixture(self.loc, self.scale, batch_shape=batch_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """``(D,)``, expanded to the batch."""
+        return self.loc.mean(0).expand(self.batch_shape + self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Values ``(*, D)`` to log-densities ``(*,)`` in nats."""
+        if self._validate_args:
+            self._validate_sample(value)
+        # Around the mixture's centre the squares stay small, which the difference of products needs in float32.
+        centre = self.loc.mean(0)
+        loc, precision = self.loc - centre, self.scale**-2
+        constant = -0.5 * (loc**2 * precision).sum(-1) - self.scale.log().sum(-1) - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
+        centred = value - centre
+        rows = centred.reshape(-1, loc.shape[-1])
+        logits = torch.addmm(constant, rows, (loc * precision).T) - 0.5 * (rows**2) @ precision.T
+        return (logits.logsumexp(-1) - math.log(len(loc))).reshape(value.shape[:-1])
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw a component, and from it a value ``(*sample_shape, *batch_shape, D)``."""
+        with torch.no_grad():
+            shape = self._extended_shape(torch.Size(sample_shape))[:-1]
+            component = torch.randint(len(self.loc), shape, device=self.loc.device)
+            return torch.normal(self.loc[component], self.scale[component])

@@ -11,6 +11,26 @@ from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.conditionals import DiagonalGaussian
 
 
+class UpwardPass(nn.Module):
+    r"""Deterministic features of the data, layer upon layer.
+
+    .. math:: d_l = \operatorname{network}_l(d_{l-1}), \quad d_0 = x
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> UpwardPass:
+        """A network for each latent layer."""
+        return cls(map(architecture.network, _below(architecture), architecture.hidden_sizes))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Data ``(B, D)`` to the features of each layer, the bottom one first."""
+        return _climb(self.networks, x)
+
+
 class LadderEncoder(nn.Module):
     r"""A deterministic upward pass with a distribution at each rung.
 
@@ -27,15 +47,20 @@ class LadderEncoder(nn.Module):
     @classmethod
     def of(cls, architecture: Architecture) -> LadderEncoder:
         """A network and a diagonal Gaussian for each latent layer."""
-        widths, sizes = architecture.hidden_sizes, architecture.latent_sizes
-        below = (architecture.data_size, *widths[:-1])
-        return cls(map(architecture.network, below, widths), map(DiagonalGaussian, widths, sizes))
+        networks = map(architecture.network, _below(architecture), architecture.hidden_sizes)
+        return cls(networks, map(DiagonalGaussian, architecture.hidden_sizes, architecture.latent_sizes))
 
     def forward(self, x: Tensor) -> list[Independent]:
         """Data ``(B, D)`` to one distribution per layer, each of batch shape ``(B,)``, the bottom layer first."""
-        rungs = []
-        features = x
-        for network, head in zip(self.networks, self.heads, strict=True):
-            features = network(features)
-            rungs.append(head(features))
-        return rungs
+        return [head(features) for head, features in zip(self.heads, _climb(self.networks, x), strict=True)]
+
+
+def _climb(networks: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    features = [x]
+    for network in networks:
+        features.append(network(features[-1]))
+    return features[1:]
+
+
+def _below(architecture: Architecture) -> tuple[int, ...]:
+    return (architecture.data_size, *architecture.hidden_sizes[:-1])

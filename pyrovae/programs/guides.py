@@ -2,7 +2,8 @@
 
 A guide declares ``analytic_kl``: whether the divergence of each layer, given the values sampled so far, may be taken in
 closed form. It may where no latent's parents in the model depend on it in the guide; a bottom-up guide breaks this.
-``of(model, architecture)`` composes a guide of the family for a model.
+``top_posterior(x)`` is q(z_L | x) where it is a density in closed form, and None stands in its place where it is none: what a
+``VampPrior`` is made of. ``of(model, architecture)`` composes a guide of the family for a model.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pyro
+import torch
 from pyro import poutine
+from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.conditionals import given
 from pyrovae.programs.distributions import product_of_gaussians
-from pyrovae.programs.encoders import LadderEncoder
+from pyrovae.programs.encoders import LadderEncoder, UpwardPass
 from pyrovae.programs.models import GenerativeModel
+from pyrovae.programs.priors import Posterior
 
 
 class MeanField(nn.Module):
@@ -37,6 +41,10 @@ class MeanField(nn.Module):
     def of(cls, model: GenerativeModel, architecture: Architecture) -> MeanField:
         """The guide over one shared upward pass."""
         return cls(LadderEncoder.of(architecture))
+
+    def top_posterior(self, x: Tensor) -> Independent:
+        """q(z_L | x)."""
+        return self.encoder(x)[-1]
 
     def forward(self, x: Tensor) -> None:
         """Sample all layers given data ``(B, D)``."""
@@ -70,12 +78,58 @@ class BottomUp(nn.Module):
         """Only with one layer: with more, z_{l+1}, the parent of z_l in the model, is drawn given z_l."""
         return len(self.conditionals) == 1
 
+    @property
+    def top_posterior(self) -> Posterior | None:
+        """q(z_L | x) with one layer; with more, the layers below are integrated out of it, which has no closed form."""
+        return self.conditionals[0] if len(self.conditionals) == 1 else None
+
     def forward(self, x: Tensor) -> None:
         """Sample all layers given data ``(B, D)``."""
         with pyro.plate("data", x.shape[0], dim=-1):
             below = x
             for layer, conditional in enumerate(self.conditionals, start=1):
                 below = pyro.sample(f"z{layer}", conditional(below))
+
+
+class TopDown(nn.Module):
+    r"""The top layer given the data, each other given the layer above and the data.
+
+    .. math:: q(z | x) = q(z_L | d_L(x)) \prod_{l=1}^{L-1} q(z_l | d_l(x), z_{l+1})
+
+    Tomczak and Welling (2018), equation 14, for any depth, over the features d of one shared upward pass.
+
+    Args:
+        features: data ``(B, D)`` to the features of each layer, the bottom one first.
+        conditionals: one for each layer, the bottom one first, called with its features and the layer above side by side;
+            the top one with its features alone.
+    """
+
+    analytic_kl = True
+
+    def __init__(self, features: nn.Module, conditionals: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.features = features
+        self.conditionals = nn.ModuleList(conditionals)
+
+    @classmethod
+    def of(cls, model: GenerativeModel, architecture: Architecture) -> TopDown:
+        """The guide with a network for each layer behind the shared pass."""
+        widths, sizes = architecture.hidden_sizes, architecture.latent_sizes
+        inputs = (*map(sum, zip(widths[:-1], sizes[1:], strict=True)), widths[-1])
+        return cls(UpwardPass.of(architecture), map(architecture.gaussian, inputs, widths, sizes))
+
+    def top_posterior(self, x: Tensor) -> Independent:
+        """q(z_L | x)."""
+        return self.conditionals[-1](self.features(x)[-1])
+
+    def forward(self, x: Tensor) -> None:
+        """Sample all layers given data ``(B, D)``."""
+        *below, top = self.features(x)
+        with pyro.plate("data", x.shape[0], dim=-1):
+            z = pyro.sample(f"z{len(self.conditionals)}", self.conditionals[-1](top))
+            for layer in range(len(below), 0, -1):
+                features = below[layer - 1].expand(*z.shape[:-1], -1)
+                z = pyro.sample(f"z{layer}", self.conditionals[layer - 1](torch.cat([features, z], -1)))
 
 
 class Ladder(nn.Module):
@@ -102,6 +156,10 @@ class Ladder(nn.Module):
     def of(cls, model: GenerativeModel, architecture: Architecture) -> Ladder:
         """The guide over one shared upward pass."""
         return cls(model, LadderEncoder.of(architecture))
+
+    def top_posterior(self, x: Tensor) -> Independent:
+        """q(z_L | x)."""
+        return self.encoder(x)[-1]
 
     def forward(self, x: Tensor) -> None:
         """Sample all layers given data ``(B, D)``."""
@@ -130,4 +188,9 @@ class VAE(nn.Module):
         return poutine.replay(self.model, trace=poutine.trace(self.guide).get_trace(x))(x)
 
 
-GUIDES: dict[str, type[nn.Module]] = {"mean_field": MeanField, "bottom_up": BottomUp, "ladder": Ladder}
+GUIDES: dict[str, type[nn.Module]] = {
+    "mean_field": MeanField,
+    "bottom_up": BottomUp,
+    "top_down": TopDown,
+    "ladder": Ladder,
+}

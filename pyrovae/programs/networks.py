@@ -3,11 +3,26 @@
 Particles come as ``(K, B, C)`` where torch's own batch norm takes ``(N, C)`` alone; everything here takes both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+_frozen: ContextVar[bool] = ContextVar("frozen", default=False)
+
+
+@contextmanager
+def frozen_statistics() -> Iterator[None]:
+    """Batch norm normalises by its running statistics and leaves them as they are: for inputs that are no data."""
+    before = _frozen.set(True)
+    try:
+        yield
+    finally:
+        _frozen.reset(before)
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -20,7 +35,12 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, h: Tensor) -> Tensor:  # noqa: D102
-        return super().forward(h.reshape(-1, h.shape[-1])).view(h.shape)
+        rows = h.reshape(-1, h.shape[-1])
+        if _frozen.get():
+            normal = F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        else:
+            normal = super().forward(rows)
+        return normal.view(h.shape)
 
 
 def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, batch_norm: bool = False) -> nn.Sequential:

@@ -1,9 +1,39 @@
-"""Priors of the top latent: modules whose forward takes nothing and returns a distribution of event shape ``(D_L,)``."""
+"""Priors of the top latent: modules whose forward takes nothing and returns a distribution of event shape ``(D_L,)``.
+
+``of(architecture, settings)`` composes a prior of the family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions import Independent
 from torch import Tensor, nn
+
+from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.distributions import GaussianMixture
+from pyrovae.programs.networks import frozen_statistics
+
+Posterior = Callable[[Tensor], Independent]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorSettings:
+    """What a prior may be made of beside the sizes.
+
+    Args:
+        num_components: K, of the mixtures.
+        posterior: q(z_L | x) of the guide: data ``(K, D)`` to Gaussians.
+        images: training images ``(N, D)`` that some are drawn from.
+    """
+
+    num_components: int
+    posterior: Posterior | None = None
+    images: Tensor | None = None
 
 
 class StandardNormal(nn.Module):
@@ -16,6 +46,117 @@ class StandardNormal(nn.Module):
         # A buffer, so that the prior follows the module's device and dtype; it is no state to be saved.
         self.register_buffer("zero", torch.zeros(size), persistent=False)
 
+    @classmethod
+    def of(cls, architecture: Architecture, settings: PriorSettings) -> StandardNormal:
+        """Over the top layer."""
+        return cls(architecture.latent_sizes[-1])
+
     def forward(self) -> Independent:
         """The distribution, of empty batch shape and event shape ``(size,)``."""
         return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(1)
+
+
+class MixtureOfGaussians(nn.Module):
+    r"""A trainable mixture of K diagonal Gaussians of equal weight, begun from standard normal means and unit variances.
+
+    .. math:: p(z) = \frac 1 K \sum_k N(z | \mu_k, \operatorname{diag} \sigma_k^2)
+
+    Tomczak and Welling (2018), equation 11.
+    """
+
+    def __init__(self, size: int, num_components: int) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.randn(num_components, size))
+        self.log_scale = nn.Parameter(torch.zeros(num_components, size))
+
+    @classmethod
+    def of(cls, architecture: Architecture, settings: PriorSettings) -> MixtureOfGaussians:
+        """Over the top layer."""
+        return cls(architecture.latent_sizes[-1], settings.num_components)
+
+    def forward(self) -> GaussianMixture:
+        """The mixture, of event shape ``(size,)``."""
+        return GaussianMixture(self.loc, self.log_scale.exp())
+
+
+class VampPrior(nn.Module):
+    r"""The mixture of the guide's own posteriors at K pseudo-inputs.
+
+    .. math:: p(z_L) = \frac 1 K \sum_{k=1}^K q(z_L | u_k)
+
+    Tomczak and Welling (2018), equation 9. In training, batch norm sees the pseudo-inputs through its running statistics,
+    as in evaluation: one density, whether it is sampled or scored, and no pseudo-input among the statistics of the data.
+
+    Args:
+        posterior: q(z_L | x) of the guide, which keeps its parameters.
+        pseudo_inputs: module that gives u ``(K, D)``.
+    """
+
+    def __init__(self, posterior: Posterior, pseudo_inputs: nn.Module) -> None:
+        super().__init__()
+        # In a tuple, where nn.Module does not look: each parameter has one owner.
+        self._posterior = (posterior,)
+        self.pseudo_inputs = pseudo_inputs
+
+    @classmethod
+    def of(cls, architecture: Architecture, settings: PriorSettings) -> VampPrior:
+        """With pseudo-inputs that are trained."""
+        return cls(_required(settings.posterior), PseudoInputs(settings.num_components, architecture.data_size))
+
+    def forward(self) -> GaussianMixture:
+        """The mixture, of event shape ``(D_L,)``."""
+        with frozen_statistics():
+            components = self._posterior[0](self.pseudo_inputs()).base_dist
+        return GaussianMixture(components.loc, components.scale)
+
+
+class VampPriorData(VampPrior):
+    """A ``VampPrior`` whose pseudo-inputs are K training images, drawn once and kept as they are."""
+
+    @classmethod
+    def of(cls, architecture: Architecture, settings: PriorSettings) -> VampPriorData:
+        """With images drawn from torch's global generator; zeros without images, to be loaded over."""
+        chosen = torch.zeros(settings.num_components, architecture.data_size)
+        if settings.images is not None:
+            chosen = settings.images[torch.randperm(len(settings.images))[: settings.num_components]]
+        return cls(_required(settings.posterior), ChosenInputs(chosen))
+
+
+class PseudoInputs(nn.Module):
+    """K trainable inputs, kept within the range [0, 1] of the data; begun from N(0, 0.01) in standard deviation."""
+
+    def __init__(self, number: int, size: int) -> None:
+        super().__init__()
+        self.free = nn.Parameter(0.01 * torch.randn(number, size))
+
+    def forward(self) -> Tensor:
+        """``(K, D)``."""
+        return self.free.clamp(0.0, 1.0)
+
+
+class ChosenInputs(nn.Module):
+    """K inputs that stay as they are."""
+
+    chosen: Tensor
+
+    def __init__(self, chosen: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("chosen", chosen.clone())
+
+    def forward(self) -> Tensor:
+        """``(K, D)``."""
+        return self.chosen
+
+
+def _required(posterior: Posterior | None) -> Posterior:
+    if posterior is None:
+        raise ValueError("expected the guide's q(z_L | x) for a prior made of it; got none")
+    return posterior
+
+
+PRIORS: dict[str, Any] = {
+    "standard_normal": StandardNormal,
+    "mixture": MixtureOfGaussians,
+    "vamp": VampPrior,
+    "vamp_data": VampPriorData,
+}
