@@ -12,7 +12,7 @@ import torch
 
 from pyrovae.data import benchmarks, sources
 from pyrovae.data.benchmarks import DATASETS, MNIST, load_dataset
-from pyrovae.data.readers import read_idx
+from pyrovae.data.readers import read_amat, read_idx
 from pyrovae.data.sources import DATA_VARIABLE, Source, locate
 from pyrovae.errors import InputError
 
@@ -179,6 +179,15 @@ def test_embedded_digits():
 
 
 @needs_real_files
+def test_static_mnist_is_larochelles_sample():
+    dataset = load_dataset("static-mnist", REAL)
+    means = {split: round(getattr(dataset, split).mean().item(), 5) for split in ("train", "valid", "test")}
+    assert means == {"train": 0.13056, "valid": 0.13113, "test": 0.13251}
+    assert [len(split) for split in (dataset.train, dataset.valid, dataset.test)] == [50_000, 10_000, 10_000]
+    assert set(dataset.train.unique().tolist()) == {0.0, 1.0}
+
+
+@needs_real_files
 def test_mnist_in_torchvisions_layout_and_never_as_fashion(places):
     raw = places / "root/MNIST/raw"
     raw.mkdir(parents=True)
@@ -190,6 +199,34 @@ def test_mnist_in_torchvisions_layout_and_never_as_fashion(places):
     assert sorted(raw.iterdir()) == before
     with pytest.raises(InputError, match="dataset 'fashion-mnist'"):
         locate(Source("fashion-mnist", benchmarks.FASHION_MNIST.folders, MNIST.checksums, NOWHERE), raw)
+
+
+AMAT = b"0 1 1\n1 0 0\n"
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_amat_files_are_read(tmp_path, compressed):
+    path = tmp_path / ("bits.amat.gz" if compressed else "bits.amat")
+    path.write_bytes(gzip.compress(AMAT) if compressed else AMAT)
+    assert read_amat(path, (2, 3)).tolist() == [[0, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(AMAT)[:-9], "expected a whole amat file"),
+        (b"<html>404</html>", "expected a whole amat file"),
+        (gzip.compress(b""), "expected 2 lines of 3 digits"),
+        (gzip.compress(AMAT + b"1 1 1\n"), "expected 2 lines of 3 digits"),
+        (gzip.compress(AMAT.replace(b"1", b"2")), "expected 2 lines of 3 digits"),
+        (gzip.compress(b"0 " * 10**7), "expected 2 lines of 3 digits"),
+    ],
+)
+def test_damaged_amat_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "bits.amat.gz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{path}: {message}"):
+        read_amat(path, (2, 3))
 
 
 def test_unknown_dataset():

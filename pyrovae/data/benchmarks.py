@@ -29,7 +29,7 @@ class Dataset:
 
     Args:
         name: its key in ``DATASETS``.
-        train: grey training images ``(N, D)`` in [0, 1].
+        train: training images ``(N, D)``, grey in [0, 1], or bits where the dataset was binarized once and for all.
         valid: bits ``(M, D)`` held out of training, where the protocol holds any out.
         test: bits ``(T, D)``.
         labels: the classes of each split, by the split's name.
@@ -79,6 +79,22 @@ def mnist(root: str | Path | None = None) -> Dataset:
 def fashion_mnist(root: str | Path | None = None) -> Dataset:
     """Fashion-MNIST articles: 60,000 for training, 10,000 for test, binarized dynamically."""
     return _idx_dataset(FASHION_MNIST, root)
+
+
+def static_mnist(root: str | Path | None = None) -> Dataset:
+    """MNIST digits binarized once and for all by Larochelle: 50,000 for training, 10,000 each for validation and test."""
+    from pyrovae.data.readers import read_amat
+
+    files = locate(STATIC_MNIST, root)
+    sizes = {"train": 50_000, "valid": 10_000, "test": 10_000}
+    bits = {split: read_amat(files[f"binarized_mnist_{split}.amat"], (size, 784)).float() for split, size in sizes.items()}
+    return Dataset(
+        name="static-mnist",
+        **bits,
+        labels={},
+        shape=(1, 28, 28),
+        protocol="static-mnist, 50,000 / 10,000 / 10,000, binarized once by Larochelle",
+    )
 
 
 def mnist_5k(root: str | Path | None = None) -> Dataset:
@@ -153,6 +169,16 @@ MNIST = Source(
     },
     address="https://ossci-datasets.s3.amazonaws.com/mnist",
 )
+STATIC_MNIST = Source(
+    name="static-mnist",
+    folders=("binarized_mnist",),
+    checksums={
+        "binarized_mnist_train.amat": "db28b1a6ae0fe70cbd3da91acf46e477",
+        "binarized_mnist_valid.amat": "bf37822a04e94123630de6a7dfd9c9ef",
+        "binarized_mnist_test.amat": "14e41ae11040adba6ab8cb291eda0dd8",
+    },
+    address="http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",
+)
 FASHION_MNIST = Source(
     name="fashion-mnist",
     folders=("fashion_mnist", "fashion-mnist", "FashionMNIST/raw"),
@@ -167,6 +193,7 @@ FASHION_MNIST = Source(
 
 DATASETS: dict[str, Callable[[str | Path | None], Dataset]] = {
     "mnist": mnist,
+    "static-mnist": static_mnist,
     "fashion-mnist": fashion_mnist,
     "mnist-5k": mnist_5k,
 }

@@ -58,6 +58,31 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     return array
 
 
+def read_amat(path: Path, shape: tuple[int, int]) -> Tensor:
+    """The bits of a text file with a row of 0 and 1 on each line, plain or gzipped, as a uint8 tensor of exactly this shape.
+
+    Raises:
+        InputError: where the file is damaged, holds anything but these digits and white space, or is of another shape.
+    """
+    rows, columns = shape
+    limit = 2 * rows * (columns + 1)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            text = file.read(limit + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(
+            f"{path}: expected a whole amat file; reading it failed ({error}): delete it or replace it by a whole copy"
+        ) from error
+    characters = torch.frombuffer(bytearray(text or b" "), dtype=torch.uint8)
+    digits = characters[characters > ord(" ")] - ord("0")
+    if len(text) > limit or len(digits) != rows * columns or text.count(b"\n") != rows or digits.max() > 1:
+        raise InputError(
+            f"{path}: expected {rows} lines of {columns} digits, each 0 or 1; got other text or another number of them: "
+            "it is not this dataset's original file"
+        )
+    return digits.reshape(shape)
+
+
 def _decompressed(path: Path, folder: Path) -> Path:
     """The file itself, or its decompressed copy in ``folder``: nothing is ever written beside a user's files."""
     if path.suffix != ".gz":

@@ -36,7 +36,7 @@ class Source:
 def locate(source: Source, root: str | Path | None = None) -> dict[str, Path]:
     """The files of a source by name: found under ``root``, ``$PYROVAE_DATA`` or the cache; else downloaded into the cache.
 
-    A file may have been decompressed: ``NAME.gz`` is also found as ``NAME``.
+    A file may have been decompressed or compressed: ``NAME.gz`` is also found as ``NAME``, and ``NAME`` as ``NAME.gz``.
 
     Raises:
         InputError: if they are in none of these places and cannot be downloaded; it names the places and the files.
@@ -78,7 +78,8 @@ def _cache() -> Path:
 
 def _stored(path: Path) -> Path | None:
     try:
-        return next((each for each in (path, path.with_suffix("")) if each.is_file()), None)
+        other = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+        return next((each for each in (path, other) if each.is_file()), None)
     except OSError as error:
         raise InputError(f"{path.parent}: expected a folder that can be read; got {error.strerror}") from error
 
