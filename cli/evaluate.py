@@ -27,14 +27,14 @@ def evaluate(run: str, samples: int, seed: int, root: str | None, device: str | 
     """Estimate the test log-likelihood of a run folder by importance sampling."""
     import torch
 
-    from pyrovae.data.benchmarks import load_dataset
+    from pyrovae.recipes import load_data
     from pyrovae.runs import Run
 
     trained = Run.load(run)
     if not trained.is_whole:
         epochs = f"{len(trained.history)} of {trained.recipe.epochs} epochs"
         console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
-    dataset = load_dataset(trained.recipe.dataset, root).to(options.torch_device(device))
+    dataset = load_data(trained.recipe, root).to(options.torch_device(device))
     trained.vae.to(dataset.test.device)
     torch.manual_seed(seed)
     results = measure(trained, dataset, samples, quiet=as_json)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyrovae.errors import InputError
-from pyrovae.recipes import RECIPES, Recipe, build, build_objective, build_optimizer, recipe_of_guide, short_schedule
+from pyrovae.recipes import RECIPES, Recipe, build, build_objective, build_optimizer, load_data, recipe_of_guide, short_schedule
 
 from . import console, options
 from .evaluate import measure, summary
@@ -56,12 +56,11 @@ def fit(
     --recipe NAME is a paper's whole training. Without it, --guide NAME takes the guide's published architecture with a
     schedule of minutes, on mnist-5k unless --dataset says otherwise. Each setting below replaces the recipe's.
     """
-    from pyrovae.data.benchmarks import load_dataset
     from pyrovae.runs import Run, new_folder
 
     chosen = _chosen(recipe, flags)
     place = options.torch_device(device)
-    dataset = load_dataset(chosen.dataset, root).to(place)
+    dataset = load_data(chosen, root).to(place)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
     batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed, binarize=False)
@@ -127,10 +126,13 @@ def _seconds_per_step(vae: VAE, recipe: Recipe, batches: Batches, steps: int = 8
 def _svi(vae: VAE, recipe: Recipe, *, engine: str) -> CompiledSVI:
     from pyrovae.inference.steps import binarized
     from pyrovae.inference.svi import CompiledSVI
+    from pyrovae.programs.conditionals import LIKELIHOODS
 
+    # Data that are bits already stay as they are.
+    transform = binarized if LIKELIHOODS[recipe.likelihood].binary else None
     optimizer, objective = build_optimizer(recipe, vae), build_objective(recipe)
     return CompiledSVI(
-        vae.model, vae.guide, optimizer, objective, engine=engine, precision=recipe.precision, transform=binarized
+        vae.model, vae.guide, optimizer, objective, engine=engine, precision=recipe.precision, transform=transform
     )
 
 
@@ -186,8 +188,10 @@ def _tracked_images(dataset: Dataset) -> tuple[str, Tensor]:
 
     if dataset.valid is not None:
         return "valid_elbo", dataset.valid[:TRACKED_IMAGES]
-    generator = torch.Generator(dataset.train.device).manual_seed(0)
-    return "train_elbo", torch.bernoulli(dataset.train[:TRACKED_IMAGES], generator=generator)
+    images = dataset.train[:TRACKED_IMAGES]
+    if dataset.binarize:
+        images = torch.bernoulli(images, generator=torch.Generator(images.device).manual_seed(0))
+    return "train_elbo", images
 
 
 class _warnings_in_yellow(warnings.catch_warnings):  # noqa: N801 - used as a context

@@ -37,6 +37,11 @@ class Recipe:
     dataset: str = _setting("mnist-5k", "Data to train on.", table="pyrovae.data.benchmarks:DATASETS")
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
     prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
+    likelihood: str = _setting(
+        "bernoulli",
+        "Density of the data: of bits, or of grey values in [0, 1].",
+        table="pyrovae.programs.conditionals:LIKELIHOODS",
+    )
     num_components: int = _setting(500, "Gaussians in a mixture, mixture of posteriors included.")
     latent_sizes: tuple[int, ...] = _setting((50,), "Size of each latent layer, from the data upwards.")
     hidden_sizes: tuple[int, ...] = _setting((200,), "Width of the networks below each latent layer, from the data upwards.")
@@ -178,6 +183,7 @@ def assemble(recipe: Recipe, data_size: int, images: Tensor | None = None) -> VA
     from torch import nn
 
     from pyrovae.programs.architecture import Architecture
+    from pyrovae.programs.conditionals import LIKELIHOODS
     from pyrovae.programs.guides import GUIDES, VAE
     from pyrovae.programs.models import GenerativeModel
     from pyrovae.programs.networks import ACTIVATIONS, INITIALIZATIONS
@@ -191,7 +197,7 @@ def assemble(recipe: Recipe, data_size: int, images: Tensor | None = None) -> VA
         activation=_look_up(ACTIVATIONS, "activation", recipe.activation),
         batch_norm=recipe.batch_norm,
     )
-    model = GenerativeModel.of(architecture)
+    model = GenerativeModel.of(architecture, _look_up(LIKELIHOODS, "likelihood", recipe.likelihood))
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
     prior = _look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:
@@ -208,6 +214,19 @@ def assemble(recipe: Recipe, data_size: int, images: Tensor | None = None) -> VA
         if isinstance(layer, nn.Linear):
             initialize(layer)
     return vae
+
+
+def load_data(recipe: Recipe, root: str | None = None) -> Dataset:
+    """The dataset of a recipe, as bits or in grey, whichever its likelihood is a density of.
+
+    Raises:
+        InputError: as ``load_dataset`` does, and for a density of grey values on data that come as bits alone.
+    """
+    from pyrovae.data.benchmarks import load_dataset
+    from pyrovae.programs.conditionals import LIKELIHOODS
+
+    binary = _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).binary
+    return load_dataset(recipe.dataset, root, binarize=binary)
 
 
 def build(recipe: Recipe, dataset: Dataset) -> VAE:

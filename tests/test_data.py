@@ -171,6 +171,21 @@ def test_real_files(name):
     assert (len(dataset.train), dataset.valid, len(dataset.test)) == (60_000, None, 10_000)
 
 
+def test_grey_images_stay_grey_everywhere():
+    dataset = load_dataset("mnist-5k", binarize=False)
+    assert len(dataset.test.unique()) > 100
+    assert dataset.protocol == "mnist-5k, 4,000 / 500 / 500, grey"
+    assert len(next(dataset.train_batches(100).epoch(1)).unique()) > 100
+
+
+@needs_real_files
+def test_bits_alone_are_no_grey_images():
+    with pytest.raises(
+        InputError, match="expected grey images; 'static-mnist' holds bits alone: use the likelihood 'bernoulli'"
+    ):
+        load_dataset("static-mnist", REAL, binarize=False)
+
+
 def test_embedded_digits():
     dataset = load_dataset("mnist-5k")
     check_contract(dataset, "mnist-5k")

@@ -25,16 +25,17 @@ BINARIZATION_SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images in rows, split; training images in grey, the others binarized once.
+    """Images in rows, split: bits, drawn anew for training and once for the others; or grey throughout.
 
     Args:
         name: its key in ``DATASETS``.
         train: training images ``(N, D)``, grey in [0, 1], or bits where the dataset was binarized once and for all.
-        valid: bits ``(M, D)`` held out of training, where the protocol holds any out.
-        test: bits ``(T, D)``.
+        valid: images ``(M, D)`` held out of training, where the protocol holds any out; bits where ``binarize``.
+        test: images ``(T, D)``; bits where ``binarize``.
         labels: the classes of each split, by the split's name.
         shape: channels, height and width; their product is D.
         protocol: what a figure measured on it must be read with.
+        binarize: whether training draws a bit for each grey value.
     """
 
     name: str
@@ -44,15 +45,16 @@ class Dataset:
     labels: dict[str, Tensor]
     shape: tuple[int, int, int]
     protocol: str
+    binarize: bool = True
 
-    def train_batches(self, batch_size: int, *, seed: int = 0, binarize: bool = True) -> Batches:
+    def train_batches(self, batch_size: int, *, seed: int = 0, binarize: bool | None = None) -> Batches:
         """Shuffled batches of training images, bits drawn afresh each time that an image is served.
 
-        Without ``binarize`` they are grey, for ``CompiledSVI(transform=binarized)``, which draws the bits inside its graph.
+        With ``binarize=False`` they are as stored, for ``CompiledSVI(transform=binarized)``, which draws the bits in its graph.
         """
         from pyrovae.data.batches import Batches
 
-        return Batches(self.train, batch_size, seed=seed, binarize=binarize)
+        return Batches(self.train, batch_size, seed=seed, binarize=self.binarize if binarize is None else binarize)
 
     def to(self, device: str | torch.device) -> Dataset:
         """The same dataset with its images on a device."""
@@ -60,24 +62,45 @@ class Dataset:
         return replace(self, train=self.train.to(device), valid=valid, test=self.test.to(device))
 
 
-def load_dataset(name: str, root: str | Path | None = None) -> Dataset:
+def load_dataset(name: str, root: str | Path | None = None, *, binarize: bool = True) -> Dataset:
     """A dataset by name, its files found under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded there.
 
+    Args:
+        name: its key in ``DATASETS``.
+        root: where to look first.
+        binarize: bits, drawn anew for training and once for validation and test; without it every image stays grey.
+
     Raises:
-        InputError: for an unknown name, and where files are missing or damaged.
+        InputError: for an unknown name, where files are missing or damaged, and for grey images of data that are bits.
     """
     if name not in DATASETS:
         raise InputError(f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets'")
-    return DATASETS[name](root)
+    dataset = DATASETS[name](root)
+    if not dataset.binarize and not binarize:
+        raise InputError(f"expected grey images; {name!r} holds bits alone: use the likelihood 'bernoulli' or another dataset")
+    if not dataset.binarize:
+        return dataset
+    if not binarize:
+        return replace(dataset, binarize=False, protocol=f"{dataset.protocol}, grey")
+    return replace(
+        dataset,
+        valid=None if dataset.valid is None else _binarized(dataset.valid),
+        test=_binarized(dataset.test),
+        protocol=f"{dataset.protocol}, training binarized dynamically, {_held_out(dataset)} once (seed {BINARIZATION_SEED})",
+    )
+
+
+def _held_out(dataset: Dataset) -> str:
+    return "test" if dataset.valid is None else "validation and test"
 
 
 def mnist(root: str | Path | None = None) -> Dataset:
-    """MNIST digits: 60,000 for training, 10,000 for test, binarized dynamically."""
+    """MNIST digits: 60,000 for training, 10,000 for test."""
     return _idx_dataset(MNIST, root)
 
 
 def fashion_mnist(root: str | Path | None = None) -> Dataset:
-    """Fashion-MNIST articles: 60,000 for training, 10,000 for test, binarized dynamically."""
+    """Fashion-MNIST articles: 60,000 for training, 10,000 for test."""
     return _idx_dataset(FASHION_MNIST, root)
 
 
@@ -94,6 +117,7 @@ def static_mnist(root: str | Path | None = None) -> Dataset:
         labels={},
         shape=(1, 28, 28),
         protocol="static-mnist, 50,000 / 10,000 / 10,000, binarized once by Larochelle",
+        binarize=False,
     )
 
 
@@ -116,11 +140,11 @@ def mnist_5k(root: str | Path | None = None) -> Dataset:
     return Dataset(
         name="mnist-5k",
         train=_grey(images[train]),
-        valid=_binarized(images[valid]),
-        test=_binarized(images[test]),
+        valid=_grey(images[valid]),
+        test=_grey(images[test]),
         labels={"train": labels[train], "valid": labels[valid], "test": labels[test]},
         shape=(1, 28, 28),
-        protocol="mnist-5k, 4,000 / 500 / 500, training binarized dynamically, validation and test once (seed 0)",
+        protocol="mnist-5k, 4,000 / 500 / 500",
     )
 
 
@@ -139,10 +163,10 @@ def _idx_dataset(source: Source, root: str | Path | None) -> Dataset:
         name=source.name,
         train=_grey(read["train"][0]),
         valid=None,
-        test=_binarized(read["test"][0]),
+        test=_grey(read["test"][0]),
         labels={split: labels for split, (_, labels) in read.items()},
         shape=(1, 28, 28),
-        protocol=f"{source.name}, 60,000 / none / 10,000, training binarized dynamically, test once (seed 0)",
+        protocol=f"{source.name}, 60,000 / none / 10,000",
     )
 
 
@@ -151,11 +175,11 @@ def _grey(pixels: Tensor) -> Tensor:
     return pixels.float() / 255
 
 
-def _binarized(pixels: Tensor) -> Tensor:
-    """Bytes to bits, drawn once and for all: everybody's test set is the same one."""
+def _binarized(grey: Tensor) -> Tensor:
+    """Grey values to bits, drawn once and for all: everybody's test set is the same one."""
     import torch
 
-    return torch.bernoulli(_grey(pixels), generator=torch.Generator().manual_seed(BINARIZATION_SEED))
+    return torch.bernoulli(grey, generator=torch.Generator().manual_seed(BINARIZATION_SEED))
 
 
 MNIST = Source(

@@ -1,7 +1,8 @@
 """Conditional distributions: modules whose forward takes features ``(*, in_features)`` and returns a distribution.
 
 Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
-A likelihood is a conditional over the data; pictures show the mean of the distribution that it returns.
+A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``binary`` says whether it is one of bits, else of
+grey values in [0, 1]. Pictures show the mean of the distribution that it returns.
 
 Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
 """
@@ -14,6 +15,8 @@ from pyro.distributions import Independent
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
+
+from pyrovae.programs.distributions import DiscretizedLogistic
 
 # A scale never reaches zero, so that log-densities and their gradients stay finite when softplus underflows.
 MINIMAL_VARIANCE = 1e-8
@@ -58,6 +61,8 @@ class DiagonalGaussian(nn.Module):
     The two linear maps are one matrix product. Sønderby et al. (2016), equations 11 and 12.
     """
 
+    binary = False
+
     def __init__(self, in_features: int, size: int) -> None:
         super().__init__()
         self.loc_and_variance = nn.Linear(in_features, 2 * size)
@@ -74,6 +79,8 @@ class Bernoulli(nn.Module):
     .. math:: p(x | h) = \prod_d \operatorname{Bernoulli}(x_d | \operatorname{sigmoid}(w_d^\top h + b_d))
     """
 
+    binary = True
+
     def __init__(self, in_features: int, size: int) -> None:
         super().__init__()
         self.logits = nn.Linear(in_features, size)
@@ -81,3 +88,67 @@ class Bernoulli(nn.Module):
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
         return dist.Bernoulli(logits=self.logits(h)).to_event(1)
+
+
+class ContinuousBernoulli(Bernoulli):
+    r"""Independent values in [0, 1], with the normalising constant that the cross-entropy of grey values lacks.
+
+    .. math:: p(x | h) = \prod_d C(\lambda_d) \lambda_d^{x_d} (1 - \lambda_d)^{1 - x_d}
+
+    Loaiza-Ganem and Cunningham (2019), equation 4.
+    """
+
+    binary = False
+
+    def forward(self, h: Tensor) -> Independent:
+        """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
+        return dist.ContinuousBernoulli(logits=self.logits(h)).to_event(1)
+
+
+class BoundedGaussian(nn.Module):
+    r"""A Gaussian for values in [0, 1]: a location within the range, a bounded log-variance.
+
+    .. math:: p(x | h) = N(x | \operatorname{sigmoid}(W_1 h + b_1), \exp \tanh(W_2 h + b_2))
+
+    Bettencourt and Craddock, section 2.1.
+    """
+
+    binary = False
+
+    def __init__(self, in_features: int, size: int) -> None:
+        super().__init__()
+        self.loc_and_log_variance = nn.Linear(in_features, 2 * size)
+
+    def forward(self, h: Tensor) -> Independent:
+        """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
+        loc, log_variance = self.loc_and_log_variance(h).chunk(2, dim=-1)
+        return dist.Normal(loc.sigmoid(), (0.5 * log_variance.tanh()).exp()).to_event(1)
+
+
+class DiscretizedLogisticLevels(nn.Module):
+    r"""Independent grey levels k / 255 under a logistic distribution, with log-scale between -4.5 and 0.
+
+    .. math:: m = \operatorname{sigmoid}(W_1 h + b_1), \quad \log s = -4.5 \operatorname{sigmoid}(W_2 h + b_2)
+
+    Tomczak and Welling (2018), section 4, for grey images.
+    """
+
+    binary = False
+
+    def __init__(self, in_features: int, size: int) -> None:
+        super().__init__()
+        self.loc_and_log_scale = nn.Linear(in_features, 2 * size)
+
+    def forward(self, h: Tensor) -> Independent:
+        """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
+        loc, log_scale = self.loc_and_log_scale(h).sigmoid().chunk(2, dim=-1)
+        return DiscretizedLogistic(loc, (-4.5 * log_scale).exp()).to_event(1)
+
+
+LIKELIHOODS: dict[str, Any] = {
+    "bernoulli": Bernoulli,
+    "continuous_bernoulli": ContinuousBernoulli,
+    "gaussian": DiagonalGaussian,
+    "bounded_gaussian": BoundedGaussian,
+    "discretized_logistic": DiscretizedLogisticLevels,
+}

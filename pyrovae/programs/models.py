@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyro
 from torch import Tensor, nn
@@ -37,13 +37,13 @@ class GenerativeModel(nn.Module):
         self.conditionals = nn.ModuleList(conditionals)
 
     @classmethod
-    def of(cls, architecture: Architecture) -> GenerativeModel:
-        """Bits under a hierarchy of diagonal Gaussians under a standard normal prior."""
+    def of(cls, architecture: Architecture, likelihood: Callable[[int, int], nn.Module] = Bernoulli) -> GenerativeModel:
+        """Data under a hierarchy of diagonal Gaussians under a standard normal prior; bits, unless told otherwise."""
         sizes, widths = architecture.latent_sizes, architecture.hidden_sizes
         network = architecture.network(sizes[0], widths[0])
         return cls(
             StandardNormal(sizes[-1]),
-            nn.Sequential(network, Bernoulli(widths[0], architecture.data_size)),
+            nn.Sequential(network, likelihood(widths[0], architecture.data_size)),
             map(architecture.gaussian, sizes[1:], widths[1:], sizes[:-1]),
         )
 
