@@ -55,6 +55,19 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert not run.vae.training
 
 
+@pytest.mark.parametrize("prior", ["vamp", "vamp_data"])
+def test_pseudo_inputs_are_drawn_and_come_back_with_the_run(prior, tmp_path):
+    flags = ("--prior", prior, "--num-components", "7", "--likelihood", "continuous_bernoulli", "--json")
+    result = pyrovae(*TINY, *TINY_LAYERS, *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "runs/mnist-5k-ladder-1"
+    assert (folder / "pseudo_inputs.png").exists()
+    results = json.loads(result.stdout)
+    assert results["protocol"] == "mnist-5k, 4,000 / 500 / 500, grey"
+    again = pyrovae("evaluate", str(folder), "--samples", "10", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["elbo"] == pytest.approx(results["elbo"], rel=0.01)
+
+
 def test_evaluate_prints_one_json_object_alone(fitted):
     folder, _ = fitted
     result = pyrovae("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
@@ -115,6 +128,10 @@ REFUSED = {
         "expected batches of at least 2 images for batch norm",
     ),
     "analytic": (["fit", "--guide", "bottom_up", "--analytic-kl"], "expected a guide that allows analytic_kl; got 'bottom_up'"),
+    "vamp over bottom-up": (
+        ["fit", "--guide", "bottom_up", "--prior", "vamp"],
+        "in a 'bottom_up' hierarchy of 5 layers it is an integral over the layers below: use the guide 'ladder'",
+    ),
     "large seed": (["fit", "--seed", str(10**22)], "expected seed of at least 0 and below 9223372036854775808"),
     "meta": (["fit", "--device", "meta"], "expected a device of this machine"),
     "no device": (["fit", "--device", "tpu"], "expected a device of this machine, cpu for one; got 'tpu'"),
