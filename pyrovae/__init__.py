@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import log_weights as log_weights
+    from pyrovae.inference.registration import registered as registered
     from pyrovae.inference.steps import binarized as binarized
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
-    from pyrovae.inference.svi import registered as registered
     from pyrovae.inference.training import fit as fit
     from pyrovae.inference.warmup import linear_warmup as linear_warmup
     from pyrovae.inference.warmup import scale_latents as scale_latents
@@ -37,8 +37,9 @@ _MODULES = {
     "evaluation.latents": ("kl_by_layer",),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "inference.objectives": ("ELBO", "IWELBO", "log_weights"),
+    "inference.registration": ("registered",),
     "inference.steps": ("binarized",),
-    "inference.svi": ("CompiledSVI", "registered"),
+    "inference.svi": ("CompiledSVI",),
     "inference.training": ("fit",),
     "inference.warmup": ("linear_warmup", "scale_latents"),
     "programs.guides": ("GUIDES", "VAE"),

@@ -45,6 +45,7 @@ class Recipe:
     num_components: int = _setting(500, "Gaussians in a mixture, mixture of posteriors included.")
     latent_sizes: tuple[int, ...] = _setting((50,), "Size of each latent layer, from the data upwards.")
     hidden_sizes: tuple[int, ...] = _setting((200,), "Width of the networks below each latent layer, from the data upwards.")
+    skip_connections: bool = _setting(False, "The data depend on every latent layer, not on the bottom one alone.")
     hidden_layers: int = _setting(2, "Hidden layers in each network.")
     activation: str = _setting("softplus", "Nonlinearity of the networks.", table="pyrovae.programs.networks:ACTIVATIONS")
     batch_norm: bool = _setting(False, "Normalise over the batch before each nonlinearity.")
@@ -197,7 +198,9 @@ def assemble(recipe: Recipe, data_size: int, images: Tensor | None = None) -> VA
         activation=_look_up(ACTIVATIONS, "activation", recipe.activation),
         batch_norm=recipe.batch_norm,
     )
-    model = GenerativeModel.of(architecture, _look_up(LIKELIHOODS, "likelihood", recipe.likelihood))
+    model = GenerativeModel.of(
+        architecture, _look_up(LIKELIHOODS, "likelihood", recipe.likelihood), skip_connections=recipe.skip_connections
+    )
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
     prior = _look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:

@@ -5,9 +5,10 @@ Statistical checks allow five standard errors: a false alarm in 1.7 million, for
 
 import math
 
+import pyro.distributions as dist
 import pytest
 import torch
-from linear_gaussian import Chain
+from linear_gaussian import BIAS, NOISE, Chain, LinearGaussian
 from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 
@@ -156,3 +157,21 @@ def test_every_parameter_gets_a_gradient(family, objective, depth):
             assert parameter.grad is not None, f"{family}: {name} has no gradient"
             assert parameter.grad.isfinite().all(), f"{family}: the gradient of {name} is not finite"
             assert (parameter.grad != 0).any(), f"{family}: the gradient of {name} is zero"
+
+
+def test_skip_connections_add_the_upper_layers_to_the_mean_of_the_data():
+    """x = W (z1, z2) + c + noise: the evidence from the joint covariance, and nothing but its weights from the sampler."""
+    chain = Chain(2)
+    weight = torch.tensor([[1.0, 0.4], [-0.5, 0.2], [0.3, -0.7]])
+    model = GenerativeModel(
+        chain.model.prior, LinearGaussian(weight, BIAS, NOISE), chain.model.conditionals, skip_connections=True
+    )
+    (slope,), (shift,), (scale,) = chain.slopes, chain.shifts, chain.scales
+    latent = torch.tensor([[slope**2 + scale**2, slope], [slope, 1.0]])
+    mean = weight @ torch.tensor([shift, 0.0]) + torch.tensor(BIAS)
+    with torch.no_grad():
+        x = model(batch_size=40)
+        exact = dist.MultivariateNormal(mean, weight @ latent @ weight.T + NOISE**2 * torch.eye(3)).log_prob(x)
+        estimate = log_likelihood(model, chain.wrong_guide("top_down"), x, 20_000)
+    error = (1 / estimate.effective_sample_size - 1 / 20_000).clamp(min=1e-6).sqrt()
+    assert ((estimate.per_image - exact).abs() < 5 * error).all()

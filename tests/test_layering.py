@@ -30,6 +30,7 @@ ORDER = [
         "inference.compilation",
         "inference.precision",
         "inference.updates",
+        "inference.registration",
         "inference.steps",
         "inference.svi",
         "inference.training",

@@ -41,10 +41,17 @@ def test_every_pair_trains_or_is_refused(prior, guide, depth):
             build(chosen, DATA)
         return
     vae = build(chosen, DATA)
-    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="graph")
+    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="eager")
     assert all(svi.step(DATA.test).isfinite() for _ in range(3))
     still = [name for name, parameter in vae.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not still
+
+
+def test_the_two_layer_vae_of_the_vampprior_trains():
+    vae = build(replace(recipe("vamp", "top_down", 2), skip_connections=True), DATA)
+    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="eager")
+    assert all(svi.step(DATA.test).isfinite() for _ in range(3))
+    assert vae.model.likelihood[0][0].in_features == 4 + 3
 
 
 @pytest.mark.parametrize("prior", PRIORS)

@@ -9,7 +9,8 @@ from torch.optim.swa_utils import update_bn
 
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO, log_weights
-from pyrovae.inference.svi import CompiledSVI, registered
+from pyrovae.inference.registration import registered
+from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.conditionals import DiagonalGaussian

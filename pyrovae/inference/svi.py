@@ -1,6 +1,5 @@
 """``pyro.infer.SVI`` on a captured graph."""
 
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -292,22 +291,3 @@ class _Taken:
 
 def _modules(*programs: Program) -> list[nn.Module]:
     return [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
-
-
-_instances = itertools.count()
-
-
-def registered(program: nn.Module) -> Callable[..., Any]:
-    """Make a program fit for stock ``pyro.infer.SVI``: wrap the model and the guide each.
-
-    Stock SVI trains what stands in the parameter store, and trains nothing, in silence, where a module did not register.
-    Each call registers under a name of its own, so that two models in one process never share parameters.
-    """
-    name = f"{type(program).__name__}-{next(_instances)}"
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        pyro.module(name, program)
-        return program(*args, **kwargs)
-
-    run.__wrapped__ = program  # type: ignore[attr-defined]
-    return run
