@@ -52,11 +52,18 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 
     start = time.perf_counter()
-    model, guide = run.vae.model, run.vae.guide
+    model, guide, context = run.vae.model, run.vae.guide, dataset.contexts.get("test")
+    # Without a latent every sample is the same one.
+    num_samples = num_samples if model.depth else 1
     chunks = -(-len(dataset.test) // IMAGES_AT_ONCE)
     with console.meter("evaluating", chunks, f"x {IMAGES_AT_ONCE} images", quiet=quiet) as meter:
         result = log_likelihood(
-            model, guide, dataset.test, num_samples, track=lambda parts: console.tracked(parts, meter.advance)
+            model,
+            guide,
+            dataset.test,
+            num_samples,
+            context=context,
+            track=lambda parts: console.tracked(parts, meter.advance),
         )
     return {
         "log_likelihood": result.mean,
@@ -64,22 +71,27 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
         "elbo": result.elbo,
         "num_samples": num_samples,
         "dataset": dataset.name,
+        "condition": run.recipe.condition,
         "epochs": len(run.history),
         "protocol": dataset.protocol,
         "num_images": len(dataset.test),
-        "kl_by_layer": kl_by_layer(model, guide, dataset.test),
+        "kl_by_layer": kl_by_layer(model, guide, dataset.test, context),
         "seconds": time.perf_counter() - start,
     }
 
 
 def summary(results: dict[str, Any]) -> dict[str, str]:
     """The rows of the table that people read."""
-    samples = results["num_samples"]
-    return {
-        "log p(x), nats per image": f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f} "
-        f"(standard error over images; {samples:,} importance samples each)",
-        "ELBO, nats per image": f"{results['elbo']:.2f} (one-sample bound, averaged over the same samples)",
-        "KL by layer, nats": ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items()),
+    density = "log p(x)" if results["condition"] == "none" else f"log p(x | {results['condition']})"
+    samples = f"{results['num_samples']:,} importance samples each" if results["kl_by_layer"] else "exact: there is no latent"
+    rows = {
+        f"{density}, nats per image": f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f} "
+        f"(standard error over images; {samples})"
+    }
+    if results["kl_by_layer"]:
+        rows["ELBO, nats per image"] = f"{results['elbo']:.2f} (one-sample bound, averaged over the same samples)"
+        rows["KL by layer, nats"] = ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items())
+    return rows | {
         "images": f"{results['num_images']:,} test images; {results['protocol']}",
         "measured in": console.duration(results["seconds"]),
     }

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pyrovae.errors import InputError
-from pyrovae.recipes import Recipe
+from pyrovae.settings import Recipe
 
 Command = Callable[..., Any]
 
@@ -50,13 +50,15 @@ engine = click.option(
 
 
 class CommaSeparated(click.ParamType):
-    """Numbers separated by commas, to a tuple."""
+    """Numbers separated by commas, to a tuple; 'none' to an empty one."""
 
     def __init__(self, number: Callable[[str], Any]) -> None:
         self.number = number
         self.name = "N,N,..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: D102
+        if value == "none":
+            return ()
         try:
             return value if isinstance(value, tuple) else tuple(self.number(each) for each in value.split(","))
         except ValueError:

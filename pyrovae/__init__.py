@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyrovae.data.batches import binarized as binarized
     from pyrovae.data.benchmarks import DATASETS as DATASETS
     from pyrovae.data.benchmarks import Dataset as Dataset
     from pyrovae.data.benchmarks import load_dataset as load_dataset
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import log_weights as log_weights
     from pyrovae.inference.registration import registered as registered
-    from pyrovae.inference.steps import binarized as binarized
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
     from pyrovae.inference.training import fit as fit
     from pyrovae.inference.warmup import linear_warmup as linear_warmup
@@ -27,25 +27,26 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import VAE as VAE
     from pyrovae.programs.models import GenerativeModel as GenerativeModel
     from pyrovae.recipes import RECIPES as RECIPES
-    from pyrovae.recipes import Recipe as Recipe
     from pyrovae.recipes import build as build
     from pyrovae.runs import Run as Run
+    from pyrovae.settings import Recipe as Recipe
 
 _MODULES = {
+    "data.batches": ("binarized",),
     "data.benchmarks": ("DATASETS", "Dataset", "load_dataset"),
     "errors": ("InputError",),
     "evaluation.latents": ("kl_by_layer",),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "inference.objectives": ("ELBO", "IWELBO", "log_weights"),
     "inference.registration": ("registered",),
-    "inference.steps": ("binarized",),
     "inference.svi": ("CompiledSVI",),
     "inference.training": ("fit",),
     "inference.warmup": ("linear_warmup", "scale_latents"),
     "programs.guides": ("GUIDES", "VAE"),
     "programs.models": ("GenerativeModel",),
-    "recipes": ("RECIPES", "Recipe", "build"),
+    "recipes": ("RECIPES", "build"),
     "runs": ("Run",),
+    "settings": ("Recipe",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOMES)

@@ -46,6 +46,13 @@ def reconstructions(originals: Array, means: Array, shape: tuple[int, int, int])
     )
 
 
+def completions(told: Array, drawn: Array, originals: Array, shape: tuple[int, int, int]) -> Figure:
+    """In each row what the model is told of an image ``(N, D)``, what it draws ``(N, S, D)``, and the image ``(N, D)``."""
+    rows = np.concatenate([told[:, None], drawn, originals[:, None]], 1)
+    title = "told, drawn (means of p(x|z, c)), and the truth"
+    return image_grid(rows.reshape(-1, rows.shape[-1]), shape, columns=rows.shape[1], title=title)
+
+
 def training_curve(history: Sequence[Mapping[str, float]], bound: str) -> Figure:
     """The bound under ``bound`` at every epoch of a history, in nats per image."""
     figure = Figure(figsize=(6, 3.5), layout="constrained", dpi=150)

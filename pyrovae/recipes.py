@@ -1,17 +1,19 @@
-"""Recipes: a whole training as plain values, one for each published experiment.
+"""The recipe of each published experiment, and what a recipe is turned into.
 
 This is the only place that translates a recipe into programs; library classes take ordinary arguments and never see one.
-Importing it does not import torch: the command line reads flags and defaults off ``Recipe`` without waiting for it.
+Importing it does not import torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
+from pyrovae.settings import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -19,109 +21,8 @@ if TYPE_CHECKING:
 
     from pyrovae.data.benchmarks import Dataset
     from pyrovae.inference.objectives import Objective
+    from pyrovae.programs.architecture import Architecture
     from pyrovae.programs.guides import VAE
-
-
-def _setting(default: Any, help: str, **metadata: Any) -> Any:
-    return field(default=default, metadata={"help": help, **metadata})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A training, resolved. Each field is a flag of ``pyrovae fit``; ``table`` names the family that a name is looked up in.
-
-    Raises:
-        InputError: for values that make no sense, by themselves or together.
-    """
-
-    dataset: str = _setting("mnist-5k", "Data to train on.", table="pyrovae.data.benchmarks:DATASETS")
-    guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
-    prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
-    likelihood: str = _setting(
-        "bernoulli",
-        "Density of the data: of bits, or of grey values in [0, 1].",
-        table="pyrovae.programs.conditionals:LIKELIHOODS",
-    )
-    num_components: int = _setting(500, "Gaussians in a mixture, mixture of posteriors included.")
-    latent_sizes: tuple[int, ...] = _setting((50,), "Size of each latent layer, from the data upwards.")
-    hidden_sizes: tuple[int, ...] = _setting((200,), "Width of the networks below each latent layer, from the data upwards.")
-    skip_connections: bool = _setting(False, "The data depend on every latent layer, not on the bottom one alone.")
-    hidden_layers: int = _setting(2, "Hidden layers in each network.")
-    activation: str = _setting("softplus", "Nonlinearity of the networks.", table="pyrovae.programs.networks:ACTIVATIONS")
-    batch_norm: bool = _setting(False, "Normalise over the batch before each nonlinearity.")
-    initialization: str = _setting(
-        "glorot", "Of the weights of linear layers.", table="pyrovae.programs.networks:INITIALIZATIONS"
-    )
-    objective: str = _setting("elbo", "Bound to maximise.", table="pyrovae.inference.objectives:OBJECTIVES")
-    num_particles: int = _setting(1, "Samples of the latents per image and step.")
-    analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
-    epochs: int = _setting(300, "Times that all training images are seen.")
-    warmup_epochs: float = _setting(
-        0.0, "Epochs over which the weight of the latent terms grows to one.", limits={"minimum": 0}
-    )
-    batch_size: int = _setting(100, "Images in a step.")
-    learning_rate: float = _setting(1e-3, "Step size of Adam.")
-    adam_betas: tuple[float, ...] = _setting((0.9, 0.999), "Decay rates of Adam's two moments.")
-    adam_epsilon: float = _setting(1e-8, "Added to Adam's denominator, on the scale of the mean loss per image.")
-    precision: str = _setting(
-        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.inference.precision:PRECISIONS"
-    )
-    seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", limits={"minimum": 0, "maximum": 2**63})
-
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            _check_type(each.name, getattr(self, each.name), str(each.type))
-            _check_range(each.name, getattr(self, each.name), **each.metadata.get("limits", {}))
-        if self.batch_norm and self.batch_size == 1:
-            raise InputError("expected batches of at least 2 images for batch norm; got batch size 1: use --no-batch-norm")
-        if len(self.latent_sizes) != len(self.hidden_sizes):
-            raise InputError(
-                f"expected one hidden size for each latent layer; got latent sizes {_listed(self.latent_sizes)} and "
-                f"hidden sizes {_listed(self.hidden_sizes)}: give as many of both"
-            )
-        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
-            raise InputError(f"expected two of adam betas from 0 to below 1; got {_listed(self.adam_betas)}")
-        if self.analytic_kl and self.objective != "elbo":
-            raise InputError(
-                f"expected the objective 'elbo' with analytic_kl; got {self.objective!r}, which is an average over "
-                "weights and has no divergence in it: leave one of the two out"
-            )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe of ``asdict``, as JSON gives it back; unknown keys are refused."""
-        known = {each.name for each in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise InputError(f"expected a recipe with keys out of {', '.join(sorted(known))}; got {', '.join(unknown)}")
-        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**plain)
-
-
-_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}
-
-
-def _check_type(name: str, value: Any, annotation: str) -> None:
-    inner = annotation.removeprefix("tuple[").removesuffix(", ...]")
-    values = value if isinstance(value, tuple) else (value,)
-    whole = isinstance(value, tuple) == (inner != annotation)
-    if not whole or not all(isinstance(each, _TYPES[inner]) and (inner == "bool") == isinstance(each, bool) for each in values):
-        raise InputError(f"expected {name.replace('_', ' ')} as {annotation}; got {value!r}")
-
-
-def _check_range(name: str, value: Any, minimum: float | None = None, maximum: float = math.inf) -> None:
-    """Numbers are positive, or at least ``minimum`` where one is given, and below ``maximum``."""
-    values = value if isinstance(value, tuple) else (value,)
-    if name == "adam_betas" or any(isinstance(each, str | bool) for each in values):
-        return
-    bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not each < maximum]
-    if bad or not values:
-        bound = "above zero" if minimum is None else f"of at least {minimum}"
-        limit = "" if maximum == math.inf else f" and below {maximum}"
-        raise InputError(f"expected {name.replace('_', ' ')} {bound}{limit}; got {_listed(values)}")
-
-
-def _listed(values: tuple[Any, ...]) -> str:
-    return ", ".join(map(str, values)) or "nothing"
 
 
 _LADDER = Recipe(
@@ -170,37 +71,27 @@ def recipe_of_guide(guide: str) -> Recipe:
     return next((recipe for recipe in RECIPES.values() if recipe.guide == guide), replace(Recipe(), guide=guide))
 
 
-def assemble(recipe: Recipe, data_size: int, images: Tensor | None = None) -> VAE:
-    """The programs of a recipe over rows of ``data_size`` pixels, freshly initialised from torch's global generator.
+def assemble(recipe: Recipe, shape: tuple[int, int, int], context_size: int = 0, examples: Tensor | None = None) -> VAE:
+    """The programs of a recipe over images, freshly initialised from torch's global generator.
 
     Args:
         recipe: what to build.
-        data_size: pixels in a row.
-        images: training images ``(N, D)`` for a prior that is made of some; without them its weights are to be loaded.
+        shape: channels, height and width.
+        context_size: entries of what is conditioned on.
+        examples: training images with contexts behind them ``(K, D + C)``, for pseudo-inputs.
 
     Raises:
         InputError: for a name that does not exist, and a prior that makes no sense with the guide.
     """
     from torch import nn
 
-    from pyrovae.programs.architecture import Architecture
-    from pyrovae.programs.conditionals import LIKELIHOODS
     from pyrovae.programs.guides import GUIDES, VAE
     from pyrovae.programs.models import GenerativeModel
-    from pyrovae.programs.networks import ACTIVATIONS, INITIALIZATIONS
+    from pyrovae.programs.networks import INITIALIZATIONS
     from pyrovae.programs.priors import PRIORS, PriorSettings
 
-    architecture = Architecture(
-        data_size=data_size,
-        latent_sizes=recipe.latent_sizes,
-        hidden_sizes=recipe.hidden_sizes,
-        hidden_layers=recipe.hidden_layers,
-        activation=_look_up(ACTIVATIONS, "activation", recipe.activation),
-        batch_norm=recipe.batch_norm,
-    )
-    model = GenerativeModel.of(
-        architecture, _look_up(LIKELIHOODS, "likelihood", recipe.likelihood), skip_connections=recipe.skip_connections
-    )
+    architecture = _architecture(recipe, shape, context_size)
+    model = GenerativeModel.of(architecture, _likelihood(recipe), skip_connections=recipe.skip_connections)
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
     prior = _look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:
@@ -209,18 +100,42 @@ def assemble(recipe: Recipe, data_size: int, images: Tensor | None = None) -> VA
             f"{recipe.guide!r} hierarchy of {len(recipe.latent_sizes)} layers it is an integral over the layers below: "
             "use the guide 'ladder' or 'top_down', or one layer"
         )
-    settings = PriorSettings(num_components=recipe.num_components, posterior=guide.top_posterior, images=images)
-    model.prior = prior.of(architecture, settings)
+    if recipe.latent_sizes:
+        settings = PriorSettings(num_components=recipe.num_components, posterior=guide.top_posterior, examples=examples)
+        model.prior = prior.of(architecture, settings)
     vae = VAE(model, guide)
     initialize = _look_up(INITIALIZATIONS, "initialization", recipe.initialization)
     for layer in vae.modules():
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, nn.Linear | nn.Conv2d):
             initialize(layer)
     return vae
 
 
+def _architecture(recipe: Recipe, shape: tuple[int, int, int], context_size: int) -> Architecture:
+    from pyrovae.programs.architecture import NETWORKS, Architecture
+    from pyrovae.programs.networks import ACTIVATIONS
+
+    return Architecture(
+        shape=shape,
+        latent_sizes=recipe.latent_sizes,
+        hidden_sizes=recipe.hidden_sizes,
+        context_size=context_size,
+        hidden_layers=recipe.hidden_layers,
+        activation=_look_up(ACTIVATIONS, "activation", recipe.activation),
+        batch_norm=recipe.batch_norm,
+        block=_look_up(NETWORKS, "network", recipe.network),
+    )
+
+
+def _likelihood(recipe: Recipe) -> Callable[..., nn.Module]:
+    from pyrovae.programs.conditionals import LIKELIHOODS, FixedScaleGaussian
+
+    likelihood = _look_up(LIKELIHOODS, "likelihood", recipe.likelihood)
+    return partial(likelihood, scale=recipe.likelihood_scale) if likelihood is FixedScaleGaussian else likelihood
+
+
 def load_data(recipe: Recipe, root: str | None = None) -> Dataset:
-    """The dataset of a recipe, as bits or in grey, whichever its likelihood is a density of.
+    """The dataset of a recipe, as bits or in grey, whichever its likelihood is a density of, under its condition.
 
     Raises:
         InputError: as ``load_dataset`` does, and for a density of grey values on data that come as bits alone.
@@ -229,26 +144,53 @@ def load_data(recipe: Recipe, root: str | None = None) -> Dataset:
     from pyrovae.programs.conditionals import LIKELIHOODS
 
     binary = _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).binary
-    return load_dataset(recipe.dataset, root, binarize=binary)
+    return load_dataset(recipe.dataset, root, binarize=binary, condition=recipe.condition)
 
 
 def build(recipe: Recipe, dataset: Dataset) -> VAE:
     """The model and guide of a recipe for a dataset, initialised with the recipe's seed.
 
     Raises:
-        InputError: for names that do not exist, and for an analytic divergence where the guide does not allow it.
+        InputError: for names that do not exist, for a condition that is not the dataset's, and for an analytic divergence where
+            the guide does not allow it.
     """
     import torch
 
+    from pyrovae.programs.conditionals import start_at_means
+
+    if (recipe.condition == "none") != (dataset.condition is None):
+        raise InputError(
+            f"expected data under the condition {recipe.condition!r} of the recipe; got {dataset.protocol!r}: "
+            f"use load_dataset({dataset.name!r}, condition={recipe.condition!r})"
+        )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        vae = assemble(recipe, math.prod(dataset.shape), dataset.train).to(dataset.train.device)
+        examples = _examples(recipe, dataset)
+        vae = assemble(recipe, dataset.shape, dataset.context_size, examples).to(dataset.train.device)
+    if recipe.output_bias:
+        *_, likelihood = vae.model.likelihood.children()
+        start_at_means(likelihood, dataset.train.mean(0))
     if recipe.analytic_kl and not vae.guide.analytic_kl:
         raise InputError(
             f"expected a guide that allows analytic_kl; got {recipe.guide!r} with {len(recipe.latent_sizes)} layers, where a "
             "divergence in closed form is not the bound's: use --no-analytic-kl, or another guide"
         )
     return vae
+
+
+def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
+    """Training images as they are stored, and contexts behind them, where pseudo-inputs are made of some."""
+    import torch
+
+    if recipe.prior != "vamp_data" and not (recipe.prior == "vamp" and recipe.pseudo_inputs == "images"):
+        return None
+    chosen = torch.randperm(len(dataset.train))[: recipe.num_components].to(dataset.train.device)
+    images = dataset.train[chosen]
+    if dataset.condition is None:
+        return images
+    labels = dataset.labels.get("train")
+    _, contexts = dataset.draw(images, None if labels is None else labels[chosen])
+    return torch.cat([images, contexts], -1)
 
 
 def build_objective(recipe: Recipe) -> Objective:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
-from pyrovae.recipes import Recipe, assemble
+from pyrovae.recipes import assemble
+from pyrovae.settings import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,7 +65,8 @@ class Run:
         if occupied:
             raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
         run = cls(folder, recipe, dataset.shape, dataset.protocol, vae)
-        run._write_json(RECIPE, {"recipe": asdict(recipe), "shape": dataset.shape, "protocol": dataset.protocol})
+        sizes = {"shape": dataset.shape, "context_size": dataset.context_size}
+        run._write_json(RECIPE, {"recipe": asdict(recipe), **sizes, "protocol": dataset.protocol})
         return run
 
     @classmethod
@@ -82,7 +83,7 @@ class Run:
         try:
             settings = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
             recipe, shape = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"])
-            vae = assemble(recipe, math.prod(shape))
+            vae = assemble(recipe, shape, settings["context_size"])
             vae.load_state_dict(load_file(folder / WEIGHTS))
             return cls(folder, recipe, shape, settings["protocol"], vae.eval())
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

@@ -11,8 +11,9 @@ from pyrovae.cli import main
 from pyrovae.cli.options import table_names
 
 from pyrovae.errors import InputError
-from pyrovae.recipes import PUBLISHED, RECIPES, Recipe
+from pyrovae.recipes import PUBLISHED, RECIPES
 from pyrovae.runs import Run, new_folder
+from pyrovae.settings import Recipe
 
 TINY = ("fit", "--guide", "ladder", "--epochs", "2", "--warmup-epochs", "1", "--samples", "10")
 TINY_LAYERS = ("--latent-sizes", "4,2", "--hidden-sizes", "16,8")

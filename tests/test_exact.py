@@ -148,7 +148,7 @@ def test_exactly_as_many_samples_as_asked_for(num_samples):
 @pytest.mark.parametrize("objective", [ELBO(), ELBO(2), IWELBO(3)], ids=["elbo", "elbo-2", "iwelbo-3"])
 @pytest.mark.parametrize("family", GUIDES)
 def test_every_parameter_gets_a_gradient(family, objective, depth):
-    sizes = Architecture(data_size=6, latent_sizes=(4, 3, 2)[:depth], hidden_sizes=(8, 7, 6)[:depth], batch_norm=True)
+    sizes = Architecture(shape=(1, 2, 3), latent_sizes=(4, 3, 2)[:depth], hidden_sizes=(8, 7, 6)[:depth], batch_norm=True)
     model = GenerativeModel.of(sizes)
     guide = GUIDES[family].of(model, sizes)
     objective.differentiable_loss(model, guide, torch.bernoulli(torch.full((5, 6), 0.5))).backward()

@@ -11,9 +11,10 @@ HOUSE = Path(pyrovae.__file__).parent
 # From the ground up: a module imports only from those before it in its row, and from whole groups before its own.
 ORDER = [
     ["errors"],
-    ["data.readers", "data.sources", "data.batches", "data.benchmarks"],
+    ["data.readers", "data.sources", "data.batches", "data.conditions", "data.benchmarks"],
     [
         "programs.networks",
+        "programs.convolutions",
         "programs.distributions",
         "programs.conditionals",
         "programs.architecture",
@@ -37,7 +38,7 @@ ORDER = [
     ],
     ["evaluation.likelihood", "evaluation.latents"],
     ["plots"],
-    ["recipes"],
+    ["settings", "recipes"],
     ["runs"],
 ]
 FLOORS = {module: (group, place) for group, row in enumerate(ORDER) for place, module in enumerate(row)}

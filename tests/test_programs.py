@@ -24,7 +24,7 @@ every_guide = pytest.mark.parametrize("family", GUIDES)
 
 
 def make(family, depth, **options):
-    sizes = Architecture(data_size=20, latent_sizes=SIZES[:depth], hidden_sizes=(8,) * depth, **options)
+    sizes = Architecture(shape=(1, 1, 20), latent_sizes=SIZES[:depth], hidden_sizes=(8,) * depth, **options)
     model = GenerativeModel.of(sizes)
     return VAE(model, GUIDES[family].of(model, sizes))
 
@@ -204,12 +204,13 @@ def test_batch_norm_counts_particles_as_examples():
 
 
 def test_initializations_have_their_variance():
-    """With 200,000 weights the variance is within five standard errors of its own (uniform: sqrt(0.8 / n))."""
-    layer = torch.nn.Linear(400, 500)
-    for name, variance in {"glorot": 2 / 900, "torch": 1 / 1200}.items():
-        INITIALIZATIONS[name](layer)
-        assert layer.weight.var().item() == pytest.approx(variance, rel=5 * (0.8 / layer.weight.numel()) ** 0.5), name
-    assert set(INITIALIZATIONS) == {"glorot", "torch"}
+    """With 200,000 weights the variance is within five standard errors of its own (at most sqrt(2 / n), for a normal)."""
+    for layer, inputs, outputs in ((torch.nn.Linear(400, 500), 400, 500), (torch.nn.Conv2d(128, 200, 3), 1152, 1800)):
+        variances = {"glorot": 2 / (inputs + outputs), "he": 2 / inputs, "torch": 1 / (3 * inputs)}
+        assert set(INITIALIZATIONS) == set(variances)
+        for name, variance in variances.items():
+            INITIALIZATIONS[name](layer)
+            assert layer.weight.var().item() == pytest.approx(variance, rel=5 * (2 / layer.weight.numel()) ** 0.5), name
 
 
 def test_batch_norm_replaces_the_bias():
@@ -231,8 +232,8 @@ def test_recollected_statistics_are_those_of_the_whole_set():
 
 def test_variance_never_reaches_zero():
     head = DiagonalGaussian(1, 1)
-    torch.nn.init.constant_(head.loc_and_variance.weight, -1e4)
+    torch.nn.init.constant_(head.readout.weight, -1e4)
     scale = head(torch.ones(1, 1, requires_grad=True)).base_dist.scale
     assert scale.item() > 0
-    (gradient,) = torch.autograd.grad(scale.log().sum(), head.loc_and_variance.weight)
+    (gradient,) = torch.autograd.grad(scale.log().sum(), head.readout.weight)
     assert gradient.isfinite().all()

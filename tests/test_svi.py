@@ -15,11 +15,11 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 from torch.distributions import constraints
 
+from pyrovae.data.batches import binarized
 from pyrovae.inference import compilation, products, svi
 from pyrovae.inference.capture import CaptureError, preserved_state
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.precision import PRECISIONS, products_in
-from pyrovae.inference.steps import binarized
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.programs.architecture import Architecture
@@ -32,7 +32,7 @@ X = torch.bernoulli(torch.full((16, 12), 0.4), generator=torch.Generator().manua
 
 def make_vae(family="ladder", depth=2, **options):
     sizes = Architecture(
-        data_size=12, latent_sizes=(4, 3, 2)[:depth], hidden_sizes=(8, 7, 6)[:depth], **{"batch_norm": True} | options
+        shape=(1, 3, 4), latent_sizes=(4, 3, 2)[:depth], hidden_sizes=(8, 7, 6)[:depth], **{"batch_norm": True} | options
     )
     model = GenerativeModel.of(sizes)
     return VAE(model, GUIDES[family].of(model, sizes))

@@ -24,7 +24,7 @@ def trained_chain(**options):
     chain = Chain(2)
     guide = chain.wrong_guide("ladder")
     optim = torch.optim.Adam(guide.parameters(), lr=0.02)
-    batches = Batches(torch.randn(64, 3), 16, binarize=False)
+    batches = Batches(torch.randn(64, 3), 16, draw=None)
     return chain, guide, fit(CompiledSVI(chain.model, guide, optim, ELBO(), engine="graph"), batches, **options)
 
 
@@ -68,7 +68,7 @@ def test_warmup_starts_above_zero_and_ends_at_one():
             seen.append(probe.nodes["z"]["scale"])
             return 0.0
 
-    fit(Watching(), Batches(rows(8), 2, binarize=False), epochs=3, kl_weight=linear_warmup(2))
+    fit(Watching(), Batches(rows(8), 2, draw=None), epochs=3, kl_weight=linear_warmup(2))
     assert seen == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8, 5 / 8, 6 / 8, 7 / 8, 1, 1, 1, 1, 1])
 
 
@@ -109,7 +109,7 @@ def test_batches_depend_on_seed_and_epoch_alone():
 
 
 def test_an_epoch_serves_each_example_once_and_drops_the_rest():
-    batches = Batches(rows(10), 4, binarize=False)
+    batches = Batches(rows(10), 4, draw=None)
     served = torch.cat(list(batches.epoch(1)))[:, 0].tolist()
     assert len(batches) == 2
     assert len(set(served)) == 8

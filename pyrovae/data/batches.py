@@ -1,6 +1,7 @@
 """Shuffled batches, binarized afresh."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,18 +9,28 @@ from torch import Tensor
 
 from pyrovae.errors import InputError
 
+Batch = Tensor | tuple[Tensor, ...]
+# From stored images, and labels where there are any, to what the programs take; drawn from the ``generator`` named.
+Draw = Callable[..., Batch]
+
+
+def binarized(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Bits drawn with the probabilities x in [0, 1], anew at every call; those that are bits already stay what they are."""
+    return (torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) < x).to(x.dtype)
+
 
 class Batches:
     """The examples of an epoch in shuffled batches, the last incomplete one dropped.
 
-    Order and binarization depend on the seed and the number of the epoch alone: a resumed training sees what an
+    Order and draws depend on the seed and the number of the epoch alone: a resumed training sees what an
     uninterrupted one would have seen.
 
     Args:
-        images: examples ``(N, D)``, with values in [0, 1] if they are to be binarized.
+        images: examples ``(N, D)``.
         batch_size: examples in a batch.
-        seed: of the generator that shuffles and binarizes.
-        binarize: draw each pixel as a bit whose probability is its grey value, anew each time that an image is served.
+        seed: of the generator that shuffles and draws.
+        labels: classes ``(N,)``, served behind the images where they are given.
+        draw: what becomes of a batch each time that it is served: ``binarized``, or the ``draw`` of a ``Dataset``.
 
     Raises:
         InputError: where a batch holds fewer than one example or more than there are.
@@ -29,23 +40,30 @@ class Batches:
     [torch.Size([4, 4]), torch.Size([4, 4])]
     """
 
-    def __init__(self, images: Tensor, batch_size: int, *, seed: int = 0, binarize: bool = True) -> None:
+    def __init__(
+        self, images: Tensor, batch_size: int, *, seed: int = 0, labels: Tensor | None = None, draw: Draw | None = binarized
+    ) -> None:
         if not 1 <= batch_size <= len(images):
             raise InputError(f"expected a batch size from 1 to the {len(images)} examples at hand; got {batch_size}")
         self.images = images
         self.batch_size = batch_size
         self.seed = seed
-        self.binarize = binarize
+        self.labels = labels
+        self.draw = draw
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
         return len(self.images) // self.batch_size
 
-    def epoch(self, number: int) -> Iterator[Tensor]:
-        """The batches ``(batch_size, D)`` of one epoch."""
+    def epoch(self, number: int) -> Iterator[Any]:
+        """The batches of one epoch: a tensor ``(batch_size, D)``, or a tuple of what the programs take."""
         seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0])
         generator = torch.Generator(self.images.device).manual_seed(seed)
         order = torch.randperm(len(self.images), generator=generator, device=self.images.device)
+        stored = [self.images] if self.labels is None else [self.images, self.labels]
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            batch = self.images[order[start : start + self.batch_size]]
-            yield torch.bernoulli(batch, generator=generator) if self.binarize else batch
+            batch = tuple(column[order[start : start + self.batch_size]] for column in stored)
+            if self.draw is not None:
+                yield self.draw(*batch, generator=generator)
+            else:
+                yield batch if len(batch) > 1 else batch[0]

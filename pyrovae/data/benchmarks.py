@@ -7,10 +7,11 @@ nor network, and not torch: the command line lists the names without waiting for
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.sources import Source, locate
 from pyrovae.errors import InputError
 
@@ -36,6 +37,8 @@ class Dataset:
         shape: channels, height and width; their product is D.
         protocol: what a figure measured on it must be read with.
         binarize: whether training draws a bit for each grey value.
+        condition: one of ``CONDITIONS`` made for these images, or None.
+        contexts: what it tells of each image held out ``(T, C)``, drawn once, by the split's name.
     """
 
     name: str
@@ -46,48 +49,97 @@ class Dataset:
     shape: tuple[int, int, int]
     protocol: str
     binarize: bool = True
+    condition: Any = None
+    contexts: dict[str, Tensor] = field(default_factory=dict)
 
-    def train_batches(self, batch_size: int, *, seed: int = 0, binarize: bool | None = None) -> Batches:
-        """Shuffled batches of training images, bits drawn afresh each time that an image is served.
+    @property
+    def context_size(self) -> int:
+        """The entries C of a context; none without a condition."""
+        return 0 if self.condition is None else self.condition.size
 
-        With ``binarize=False`` they are as stored, for ``CompiledSVI(transform=binarized)``, which draws the bits in its graph.
+    def draw(
+        self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """What the programs take of stored images, drawn anew: bits where ``binarize``, their contexts behind them."""
+        from pyrovae.data.batches import binarized
+
+        x = binarized(images, generator=generator) if self.binarize else images
+        return x if self.condition is None else (x, self.condition(images, x, labels, generator))
+
+    def train_batches(self, batch_size: int, *, seed: int = 0, drawn: bool = True) -> Batches:
+        """Shuffled batches of training images, bits and contexts drawn afresh each time that an image is served.
+
+        With ``drawn=False`` they are as stored, for ``CompiledSVI(transform=dataset.draw)``, which draws in its graph.
         """
         from pyrovae.data.batches import Batches
 
-        return Batches(self.train, batch_size, seed=seed, binarize=self.binarize if binarize is None else binarize)
+        labels = None if self.condition is None else self.labels.get("train")
+        return Batches(self.train, batch_size, seed=seed, labels=labels, draw=self.draw if drawn else None)
 
     def to(self, device: str | torch.device) -> Dataset:
-        """The same dataset with its images on a device."""
-        valid = None if self.valid is None else self.valid.to(device)
-        return replace(self, train=self.train.to(device), valid=valid, test=self.test.to(device))
+        """The same dataset with its tensors on a device."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            valid=None if self.valid is None else self.valid.to(device),
+            test=self.test.to(device),
+            labels={split: labels.to(device) for split, labels in self.labels.items()},
+            contexts={split: context.to(device) for split, context in self.contexts.items()},
+        )
 
 
-def load_dataset(name: str, root: str | Path | None = None, *, binarize: bool = True) -> Dataset:
+def load_dataset(name: str, root: str | Path | None = None, *, binarize: bool = True, condition: str = "none") -> Dataset:
     """A dataset by name, its files found under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded there.
 
     Args:
         name: its key in ``DATASETS``.
         root: where to look first.
         binarize: bits, drawn anew for training and once for validation and test; without it every image stays grey.
+        condition: a key of ``CONDITIONS``: what a conditional model is told of each image.
 
     Raises:
-        InputError: for an unknown name, where files are missing or damaged, and for grey images of data that are bits.
+        InputError: for an unknown name, where files are missing or damaged, for grey images of data that are bits, and for a
+            condition that these data cannot meet.
     """
     if name not in DATASETS:
         raise InputError(f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets'")
-    dataset = DATASETS[name](root)
-    if not dataset.binarize and not binarize:
+    if condition not in CONDITIONS:
+        raise InputError(f"expected a condition out of {', '.join(CONDITIONS)}; got {condition!r}")
+    stored = DATASETS[name](root)
+    if not stored.binarize and not binarize:
         raise InputError(f"expected grey images; {name!r} holds bits alone: use the likelihood 'bernoulli' or another dataset")
-    if not dataset.binarize:
-        return dataset
+    return _conditioned(_served(stored, binarize), stored, condition)
+
+
+def _served(stored: Dataset, binarize: bool) -> Dataset:
+    """With validation and test as they are measured."""
+    if not stored.binarize:
+        return stored
     if not binarize:
-        return replace(dataset, binarize=False, protocol=f"{dataset.protocol}, grey")
+        return replace(stored, binarize=False, protocol=f"{stored.protocol}, grey")
     return replace(
-        dataset,
-        valid=None if dataset.valid is None else _binarized(dataset.valid),
-        test=_binarized(dataset.test),
-        protocol=f"{dataset.protocol}, training binarized dynamically, {_held_out(dataset)} once (seed {BINARIZATION_SEED})",
+        stored,
+        valid=None if stored.valid is None else _binarized(stored.valid),
+        test=_binarized(stored.test),
+        protocol=f"{stored.protocol}, training binarized dynamically, {_held_out(stored)} once (seed {BINARIZATION_SEED})",
     )
+
+
+def _conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
+    """With a condition, and with the contexts of what is held out."""
+    import torch
+
+    num_classes = 1 + max((int(labels.max()) for labels in dataset.labels.values()), default=-1)
+    condition = CONDITIONS[name](dataset.shape, num_classes)
+    if condition is None:
+        return dataset
+    generator = torch.Generator().manual_seed(BINARIZATION_SEED)
+    contexts = {
+        split: condition(images, x, dataset.labels.get(split), generator)
+        for split, images, x in (("valid", stored.valid, dataset.valid), ("test", stored.test, dataset.test))
+        if images is not None
+    }
+    return replace(dataset, condition=condition, contexts=contexts, protocol=f"{dataset.protocol}, given {name}")
 
 
 def _held_out(dataset: Dataset) -> str:
@@ -113,7 +165,9 @@ def static_mnist(root: str | Path | None = None) -> Dataset:
     bits = {split: read_amat(files[f"binarized_mnist_{split}.amat"], (size, 784)).float() for split, size in sizes.items()}
     return Dataset(
         name="static-mnist",
-        **bits,
+        train=bits["train"],
+        valid=bits["valid"],
+        test=bits["test"],
         labels={},
         shape=(1, 28, 28),
         protocol="static-mnist, 50,000 / 10,000 / 10,000, binarized once by Larochelle",

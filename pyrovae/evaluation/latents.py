@@ -6,7 +6,7 @@ from pyrovae.inference.capture import evaluation_mode
 from pyrovae.inference.objectives import ELBO
 
 
-def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor) -> dict[str, float]:
+def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | None = None) -> dict[str, float]:
     r"""The divergence of each latent layer from its prior, in nats per image, one sample of the layers above per image.
 
     .. math:: E_q[\operatorname{KL}(q(z_l | \cdot) \| p(z_l | z_{l+1}))]
@@ -17,7 +17,8 @@ def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor) -> dict[str, floa
         model: the generative program.
         guide: one of ``GUIDES``.
         x: images ``(N, D)``.
+        context: of each image ``(N, C)``, for a conditional model.
     """
     with evaluation_mode():
-        _, divergences = ELBO(analytic_kl=bool(guide.analytic_kl)).terms(model, guide, x)
+        _, divergences = ELBO(analytic_kl=bool(guide.analytic_kl)).terms(model, guide, x, context)
     return {site: (divergences[site] / len(x)).item() for site in sorted(divergences)}

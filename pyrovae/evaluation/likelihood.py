@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyrovae.inference.capture import evaluation_mode
 from pyrovae.inference.objectives import Program, log_weights
+from pyrovae.programs.conditionals import share_constants
 
 IMAGES_AT_ONCE = 100
 PARTICLES_AT_ONCE = 10_000
@@ -52,20 +54,23 @@ def log_likelihood(
     x: Tensor,
     num_samples: int = 5000,
     *,
-    track: Callable[[Sequence[Tensor]], Iterable[Tensor]] = iter,
+    context: Tensor | None = None,
+    track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> LogLikelihood:
     r"""Estimate the log-likelihood of each row of x ``(N, D)`` by importance sampling.
 
-    .. math:: \log p(x) \approx \log \frac 1 K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k | x)}, \quad z_k \sim q(z | x)
+    .. math:: \log p(x | c) \approx \log \frac 1 K \sum_{k=1}^K \frac{p(x, z_k | c)}{q(z_k | x, c)}, \quad z_k \sim q(z | x, c)
 
     Exactly K = ``num_samples`` samples per image, streamed: memory depends on neither K nor N. Modules are put into evaluation
-    mode while they run. Burda et al. (2016), equation 8; a lower bound in expectation, tighter as K grows.
+    mode while they run; a prior that depends on no image is evaluated once. Burda et al. (2016), equation 8; a lower bound in
+    expectation, tighter as K grows.
 
     Args:
         model: the generative program.
         guide: the proposal.
         x: the images.
         num_samples: K.
+        context: c ``(N, C)`` of a conditional model.
         track: wraps the sequence of image chunks, to show progress.
 
     Raises:
@@ -73,17 +78,18 @@ def log_likelihood(
     """
     if num_samples < 1:
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
-    with evaluation_mode():
-        chunks = [_weigh(model, guide, images, num_samples) for images in track(x.split(IMAGES_AT_ONCE))]
+    columns = [column.split(IMAGES_AT_ONCE) for column in (x, context) if column is not None]
+    with evaluation_mode(), share_constants():
+        chunks = [_weigh(model, guide, rows, num_samples) for rows in track(list(zip(*columns, strict=True)))]
     log_mean, elbo, sample_size = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     return LogLikelihood(log_mean, elbo, sample_size, num_samples)
 
 
-def _weigh(model: Program, guide: Program, x: Tensor, num_samples: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The three statistics of ``stream`` for a few images ``(B, D)``."""
-    at_once = max(1, PARTICLES_AT_ONCE // len(x))
+def _weigh(model: Program, guide: Program, args: Sequence[Tensor], num_samples: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The three statistics of ``stream`` for a few images ``(B, D)``, and their contexts where there are any."""
+    at_once = max(1, PARTICLES_AT_ONCE // len(args[0]))
     sizes = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
-    return stream(log_weights(model, guide, x, num_particles=size) for size in sizes)
+    return stream(log_weights(model, guide, *args, num_particles=size) for size in sizes)
 
 
 def stream(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

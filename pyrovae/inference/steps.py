@@ -20,11 +20,6 @@ Function = Callable[..., Outputs]
 Transform = Callable[..., Any]
 
 
-def binarized(x: Tensor) -> Tensor:
-    """Bits whose probabilities are the values of ``x``, drawn anew at every call; bits stay what they are."""
-    return (torch.rand_like(x) < x).to(x.dtype)
-
-
 @dataclass(frozen=True)
 class Programs:
     """Model, guide and loss, and what is done to a batch before they see it."""

@@ -2,11 +2,12 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import Schedule, constant, scale_latents
@@ -25,7 +26,7 @@ class Epochs(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, number: int) -> Iterator[Tensor]: ...  # noqa: D102
+    def epoch(self, number: int) -> Iterator[Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,35 @@ class Epoch:
     loss: float
     kl_weight: float
     seconds: float
+
+
+def arguments(batch: Any) -> tuple[Any, ...]:
+    """A batch as the arguments of the programs: a tensor is one, a tuple is several."""
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
+    """Set the statistics of batch norm to those of whole data under the weights as they are, as ``update_bn`` does.
+
+    Running averages lag behind; published figures of ladders come after this. Sønderby et al. (2016), section 3.
+
+    Args:
+        programs: a ``VAE``, called with each batch.
+        batches: all training data, in batches as ``fit`` takes them.
+    """
+    # ``update_bn`` passes on the first entry of a list alone.
+    update_bn(([arguments(batch)] for batch in batches), _Spread(programs))
+
+
+class _Spread(nn.Module):
+    """A module called with its arguments in one tuple."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, args: tuple[Any, ...]) -> Any:
+        return self.module(*args)
 
 
 def fit(
@@ -80,7 +110,7 @@ def fit(
         for step, batch in enumerate(batches.epoch(number), start=1):
             weight = kl_weight(number - 1 + step / len(batches))
             with scale_latents(weight):
-                losses = losses + svi.step(batch)
+                losses = losses + svi.step(*arguments(batch))
         # Read once per epoch: on an accelerator every reading waits for the device.
         if isinstance(svi, CompiledSVI):
             svi.check()

@@ -1,12 +1,19 @@
-"""The sizes that a model and its guide share."""
+"""The sizes that a model and its guide share, and the networks between them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import nn
 
 from pyrovae.programs.conditionals import DiagonalGaussian
+from pyrovae.programs.convolutions import Block, ImageDecoder, ImageEncoder, PixelReadout, ResidualBlock, Shape, convolution
 from pyrovae.programs.networks import mlp
+
+# What stands next to the data: blocks of convolutions, or the multilayer perceptron that stands everywhere else.
+NETWORKS: dict[str, Block | None] = {"mlp": None, "convolutional": convolution, "residual": ResidualBlock}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,26 +23,57 @@ class Architecture:
     ``GenerativeModel.of`` and the ``of`` of each guide compose their parts from it.
 
     Args:
-        data_size: entries of a row of data.
-        latent_sizes: D_1 to D_L.
-        hidden_sizes: one width for each latent layer.
-        hidden_layers: layers in each network.
+        shape: channels, height and width of an image; a row of data holds their product D.
+        latent_sizes: D_1 to D_L; none for a regressor.
+        hidden_sizes: one width for each latent layer; a regressor has one too.
+        context_size: entries C of a row of what is conditioned on.
+        hidden_layers: layers in each network; blocks at each size of an image in a convolutional one.
         activation: makes the nonlinearity behind each of them.
         batch_norm: normalise over the batch before each nonlinearity.
+        block: one of ``NETWORKS``, for the networks next to the data.
     """
 
-    data_size: int
+    shape: Shape
     latent_sizes: tuple[int, ...]
     hidden_sizes: tuple[int, ...]
+    context_size: int = 0
     hidden_layers: int = 2
     activation: Callable[[], nn.Module] = nn.ReLU
     batch_norm: bool = False
+    block: Block | None = None
+
+    @property
+    def data_size(self) -> int:
+        """Entries D of a row of data."""
+        return math.prod(self.shape)
+
+    @property
+    def input_size(self) -> int:
+        """Entries D + C of what a guide sees: data, and context behind them."""
+        return self.data_size + self.context_size
 
     def network(self, in_features: int, width: int) -> nn.Module:
         """A multilayer perceptron ``(*, in_features) -> (*, width)``."""
-        sizes = [in_features] + [width] * self.hidden_layers
-        return mlp(sizes, activation=self.activation, batch_norm=self.batch_norm)
+        return mlp([in_features] + [width] * self.hidden_layers, **self._options)
 
     def gaussian(self, in_features: int, width: int, size: int) -> nn.Module:
         """A diagonal Gaussian over ``size`` dimensions given ``(*, in_features)``, through a network."""
         return nn.Sequential(self.network(in_features, width), DiagonalGaussian(width, size))
+
+    def encoder(self, width: int) -> nn.Module:
+        """From what a guide sees, ``(*, D + C)``, to features ``(*, width)``."""
+        if self.block is None:
+            return self.network(self.input_size, width)
+        return ImageEncoder(self.shape, self.context_size, width, self.block, self.hidden_layers, **self._options)
+
+    def decoder(self, in_features: int, width: int, likelihood: Callable[..., nn.Module]) -> nn.Module:
+        """A likelihood of the data given ``(*, in_features)``, through a network."""
+        if self.block is None:
+            return nn.Sequential(self.network(in_features, width), likelihood(width, self.data_size))
+        decoder = ImageDecoder(self.shape, in_features, width, self.block, self.hidden_layers, **self._options)
+        readout = partial(PixelReadout, self.shape)
+        return nn.Sequential(decoder, likelihood(decoder.out_features, self.data_size, readout=readout))
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"activation": self.activation, "batch_norm": self.batch_norm}

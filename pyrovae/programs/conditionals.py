@@ -2,14 +2,18 @@
 
 Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
 A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``binary`` says whether it is one of bits, else of
-grey values in [0, 1]. Pictures show the mean of the distribution that it returns.
+grey values in [0, 1]. Pictures show the mean of the distribution that it returns. Its parameters are linear in the features
+through ``readout``, made by ``readout(in_features, number * size)``, ``nn.Linear`` for one; the first ``size`` of them move
+its mean.
 
 Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 import torch.nn.functional as F
 from pyro.distributions import Independent
 from pyro.poutine.messenger import Messenger
@@ -21,10 +25,12 @@ from pyrovae.programs.distributions import DiscretizedLogistic
 # A scale never reaches zero, so that log-densities and their gradients stay finite when softplus underflows.
 MINIMAL_VARIANCE = 1e-8
 
+Readout = Callable[[int, int], nn.Module]
+
 
 @effectful(type="conditional")
-def given(conditional: nn.Module, value: Tensor) -> Independent:
-    """The distribution of a conditional given a value ``(*, in_features)``."""
+def given(conditional: nn.Module, value: Tensor | None) -> Independent:
+    """The distribution of a conditional given a value ``(*, in_features)``; of a prior, given a context or nothing."""
     return conditional(value)
 
 
@@ -53,6 +59,25 @@ class share_conditionals(Messenger):  # noqa: N801 - used as a context, like a p
         return id(conditional), id(value)
 
 
+class share_constants(Messenger):  # noqa: N801 - used as a context, like a poutine
+    """Evaluates each prior that depends on no example once, for as long as the context lasts: parameters must not change in it.
+
+    A distribution without a batch depends on none. A mixture of posteriors encodes its pseudo-inputs once for a whole test set.
+    """
+
+    def __enter__(self) -> "share_constants":
+        self._known: dict[int, tuple[nn.Module, Independent]] = {}
+        return super().__enter__()
+
+    def _pyro_conditional(self, msg: Any) -> None:
+        if (known := self._known.get(id(msg["args"][0]))) is not None:
+            msg["value"], msg["done"] = known[1], True
+
+    def _pyro_post_conditional(self, msg: Any) -> None:
+        if not msg["value"].batch_shape:
+            self._known[id(msg["args"][0])] = (msg["args"][0], msg["value"])
+
+
 class DiagonalGaussian(nn.Module):
     r"""A Gaussian whose location and variance are read off the features.
 
@@ -63,13 +88,13 @@ class DiagonalGaussian(nn.Module):
 
     binary = False
 
-    def __init__(self, in_features: int, size: int) -> None:
+    def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
-        self.loc_and_variance = nn.Linear(in_features, 2 * size)
+        self.readout = readout(in_features, 2 * size)
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
-        loc, variance = self.loc_and_variance(h).chunk(2, dim=-1)
+        loc, variance = self.readout(h).chunk(2, dim=-1)
         return dist.Normal(loc, (F.softplus(variance) + MINIMAL_VARIANCE).sqrt()).to_event(1)
 
 
@@ -81,13 +106,13 @@ class Bernoulli(nn.Module):
 
     binary = True
 
-    def __init__(self, in_features: int, size: int) -> None:
+    def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
-        self.logits = nn.Linear(in_features, size)
+        self.readout = readout(in_features, size)
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
-        return dist.Bernoulli(logits=self.logits(h)).to_event(1)
+        return dist.Bernoulli(logits=self.readout(h)).to_event(1)
 
 
 class ContinuousBernoulli(Bernoulli):
@@ -102,7 +127,28 @@ class ContinuousBernoulli(Bernoulli):
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
-        return dist.ContinuousBernoulli(logits=self.logits(h)).to_event(1)
+        return dist.ContinuousBernoulli(logits=self.readout(h)).to_event(1)
+
+
+class FixedScaleGaussian(nn.Module):
+    r"""A Gaussian of a supplied scale, the same for every entry: it weighs the reconstruction against the divergence.
+
+    .. math:: p(x | h) = N(x | W h + b, \sigma^2 I)
+
+    Doersch (2016), section 2.4.3.
+    """
+
+    binary = False
+
+    def __init__(self, in_features: int, size: int, *, scale: float = 0.1, readout: Readout = nn.Linear) -> None:
+        super().__init__()
+        self.readout = readout(in_features, size)
+        self.scale = scale
+
+    def forward(self, h: Tensor) -> Independent:
+        """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
+        loc = self.readout(h)
+        return dist.Normal(loc, torch.full_like(loc, self.scale)).to_event(1)
 
 
 class BoundedGaussian(nn.Module):
@@ -115,13 +161,13 @@ class BoundedGaussian(nn.Module):
 
     binary = False
 
-    def __init__(self, in_features: int, size: int) -> None:
+    def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
-        self.loc_and_log_variance = nn.Linear(in_features, 2 * size)
+        self.readout = readout(in_features, 2 * size)
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
-        loc, log_variance = self.loc_and_log_variance(h).chunk(2, dim=-1)
+        loc, log_variance = self.readout(h).chunk(2, dim=-1)
         return dist.Normal(loc.sigmoid(), (0.5 * log_variance.tanh()).exp()).to_event(1)
 
 
@@ -135,20 +181,33 @@ class DiscretizedLogisticLevels(nn.Module):
 
     binary = False
 
-    def __init__(self, in_features: int, size: int) -> None:
+    def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
-        self.loc_and_log_scale = nn.Linear(in_features, 2 * size)
+        self.readout = readout(in_features, 2 * size)
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
-        loc, log_scale = self.loc_and_log_scale(h).sigmoid().chunk(2, dim=-1)
+        loc, log_scale = self.readout(h).sigmoid().chunk(2, dim=-1)
         return DiscretizedLogistic(loc, (-4.5 * log_scale).exp()).to_event(1)
+
+
+def start_at_means(likelihood: Any, means: Tensor) -> None:
+    """Set the biases of a likelihood so that features of zero have the means ``(size,)``, as far as biases of +-8 reach."""
+    bias, features = likelihood.readout.bias, means.new_zeros(likelihood.readout.in_features)
+    lower, upper = torch.full_like(means, -8.0), torch.full_like(means, 8.0)
+    with torch.no_grad():
+        for _ in range(30):
+            middle = (lower + upper) / 2
+            bias[: len(means)] = middle
+            below = likelihood(features).mean < means
+            lower, upper = torch.where(below, middle, lower), torch.where(below, upper, middle)
 
 
 LIKELIHOODS: dict[str, Any] = {
     "bernoulli": Bernoulli,
     "continuous_bernoulli": ContinuousBernoulli,
     "gaussian": DiagonalGaussian,
+    "fixed_scale_gaussian": FixedScaleGaussian,
     "bounded_gaussian": BoundedGaussian,
     "discretized_logistic": DiscretizedLogisticLevels,
 }

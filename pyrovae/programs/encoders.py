@@ -1,4 +1,7 @@
-"""Encoders: modules from data ``(B, D)`` to the Gaussians that a guide starts from, one per layer, the bottom one first."""
+"""Encoders: modules from data to the Gaussians that a guide starts from, one per layer, the bottom one first.
+
+What they are called with is data ``(B, D)``, and behind them the context where there is one: ``(B, D + C)``.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class UpwardPass(nn.Module):
     @classmethod
     def of(cls, architecture: Architecture) -> UpwardPass:
         """A network for each latent layer."""
-        return cls(map(architecture.network, _below(architecture), architecture.hidden_sizes))
+        return cls(_networks(architecture))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Data ``(B, D)`` to the features of each layer, the bottom one first."""
@@ -47,8 +50,7 @@ class LadderEncoder(nn.Module):
     @classmethod
     def of(cls, architecture: Architecture) -> LadderEncoder:
         """A network and a diagonal Gaussian for each latent layer."""
-        networks = map(architecture.network, _below(architecture), architecture.hidden_sizes)
-        return cls(networks, map(DiagonalGaussian, architecture.hidden_sizes, architecture.latent_sizes))
+        return cls(_networks(architecture), map(DiagonalGaussian, architecture.hidden_sizes, architecture.latent_sizes))
 
     def forward(self, x: Tensor) -> list[Independent]:
         """Data ``(B, D)`` to one distribution per layer, each of batch shape ``(B,)``, the bottom layer first."""
@@ -62,5 +64,9 @@ def _climb(networks: nn.ModuleList, x: Tensor) -> list[Tensor]:
     return features[1:]
 
 
-def _below(architecture: Architecture) -> tuple[int, ...]:
-    return (architecture.data_size, *architecture.hidden_sizes[:-1])
+def _networks(architecture: Architecture) -> list[nn.Module]:
+    """One for each latent layer."""
+    widths = architecture.hidden_sizes[: len(architecture.latent_sizes)]
+    if not widths:
+        return []
+    return [architecture.encoder(widths[0]), *map(architecture.network, widths, widths[1:])]

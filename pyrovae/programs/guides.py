@@ -2,8 +2,9 @@
 
 A guide declares ``analytic_kl``: whether the divergence of each layer, given the values sampled so far, may be taken in
 closed form. It may where no latent's parents in the model depend on it in the guide; a bottom-up guide breaks this.
-``top_posterior(x)`` is q(z_L | x) where it is a density in closed form, and None stands in its place where it is none: what a
-``VampPrior`` is made of. ``of(model, architecture)`` composes a guide of the family for a model.
+``top_posterior(rows)`` is q(z_L | x) where it is a density in closed form, and None stands in its place where it is none: what
+a ``VampPrior`` is made of. ``of(model, architecture)`` composes a guide of the family for a model. Under a context ``(B, C)`` a
+guide is q(z | x, c): its networks, and ``top_posterior``, are called with data and context side by side, ``(B, D + C)``.
 """
 
 from __future__ import annotations
@@ -11,16 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pyro
-import torch
 from pyro import poutine
 from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import given
+from pyrovae.programs.conditionals import DiagonalGaussian, given
 from pyrovae.programs.distributions import product_of_gaussians
 from pyrovae.programs.encoders import LadderEncoder, UpwardPass
-from pyrovae.programs.models import GenerativeModel
+from pyrovae.programs.models import GenerativeModel, beside
 from pyrovae.programs.priors import Posterior
 
 
@@ -42,14 +42,14 @@ class MeanField(nn.Module):
         """The guide over one shared upward pass."""
         return cls(LadderEncoder.of(architecture))
 
-    def top_posterior(self, x: Tensor) -> Independent:
-        """q(z_L | x)."""
-        return self.encoder(x)[-1]
+    def top_posterior(self, rows: Tensor) -> Independent:
+        """q(z_L | x, c)."""
+        return self.encoder(rows)[-1]
 
-    def forward(self, x: Tensor) -> None:
-        """Sample all layers given data ``(B, D)``."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Sample all layers given data ``(B, D)`` and a context ``(B, C)``."""
         with pyro.plate("data", x.shape[0], dim=-1):
-            for layer, posterior in enumerate(self.encoder(x), start=1):
+            for layer, posterior in enumerate(self.encoder(beside(x, context)), start=1):
                 pyro.sample(f"z{layer}", posterior)
 
 
@@ -69,9 +69,9 @@ class BottomUp(nn.Module):
     @classmethod
     def of(cls, model: GenerativeModel, architecture: Architecture) -> BottomUp:
         """The guide with a network between each two layers."""
-        sizes = architecture.latent_sizes
-        below = (architecture.data_size, *sizes[:-1])
-        return cls(map(architecture.gaussian, below, architecture.hidden_sizes, sizes))
+        widths, sizes = architecture.hidden_sizes, architecture.latent_sizes
+        bottom = nn.Sequential(architecture.encoder(widths[0]), DiagonalGaussian(widths[0], sizes[0]))
+        return cls([bottom, *map(architecture.gaussian, sizes, widths[1:], sizes[1:])])
 
     @property
     def analytic_kl(self) -> bool:
@@ -83,10 +83,10 @@ class BottomUp(nn.Module):
         """q(z_L | x) with one layer; with more, the layers below are integrated out of it, which has no closed form."""
         return self.conditionals[0] if len(self.conditionals) == 1 else None
 
-    def forward(self, x: Tensor) -> None:
-        """Sample all layers given data ``(B, D)``."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Sample all layers given data ``(B, D)`` and a context ``(B, C)``."""
         with pyro.plate("data", x.shape[0], dim=-1):
-            below = x
+            below = beside(x, context)
             for layer, conditional in enumerate(self.conditionals, start=1):
                 below = pyro.sample(f"z{layer}", conditional(below))
 
@@ -118,18 +118,17 @@ class TopDown(nn.Module):
         inputs = (*map(sum, zip(widths[:-1], sizes[1:], strict=True)), widths[-1])
         return cls(UpwardPass.of(architecture), map(architecture.gaussian, inputs, widths, sizes))
 
-    def top_posterior(self, x: Tensor) -> Independent:
-        """q(z_L | x)."""
-        return self.conditionals[-1](self.features(x)[-1])
+    def top_posterior(self, rows: Tensor) -> Independent:
+        """q(z_L | x, c)."""
+        return self.conditionals[-1](self.features(rows)[-1])
 
-    def forward(self, x: Tensor) -> None:
-        """Sample all layers given data ``(B, D)``."""
-        *below, top = self.features(x)
+    def forward(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Sample all layers given data ``(B, D)`` and a context ``(B, C)``."""
+        *below, top = self.features(beside(x, context))
         with pyro.plate("data", x.shape[0], dim=-1):
             z = pyro.sample(f"z{len(self.conditionals)}", self.conditionals[-1](top))
             for layer in range(len(below), 0, -1):
-                features = below[layer - 1].expand(*z.shape[:-1], -1)
-                z = pyro.sample(f"z{layer}", self.conditionals[layer - 1](torch.cat([features, z], -1)))
+                z = pyro.sample(f"z{layer}", self.conditionals[layer - 1](beside(below[layer - 1], z)))
 
 
 class Ladder(nn.Module):
@@ -157,14 +156,14 @@ class Ladder(nn.Module):
         """The guide over one shared upward pass."""
         return cls(model, LadderEncoder.of(architecture))
 
-    def top_posterior(self, x: Tensor) -> Independent:
-        """q(z_L | x)."""
-        return self.encoder(x)[-1]
+    def top_posterior(self, rows: Tensor) -> Independent:
+        """q(z_L | x, c)."""
+        return self.encoder(rows)[-1]
 
-    def forward(self, x: Tensor) -> None:
-        """Sample all layers given data ``(B, D)``."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Sample all layers given data ``(B, D)`` and a context ``(B, C)``."""
         (model,) = self._model
-        evidence = self.encoder(x)
+        evidence = self.encoder(beside(x, context))
         with pyro.plate("data", x.shape[0], dim=-1):
             z = pyro.sample(f"z{model.depth}", evidence[-1])
             for layer in reversed(range(1, model.depth)):
@@ -183,9 +182,9 @@ class VAE(nn.Module):
         self.model = model
         self.guide = guide
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """The data ``(B, D)`` that the model observed."""
-        return poutine.replay(self.model, trace=poutine.trace(self.guide).get_trace(x))(x)
+        return poutine.replay(self.model, trace=poutine.trace(self.guide).get_trace(x, context))(x, context)
 
 
 GUIDES: dict[str, type[nn.Module]] = {

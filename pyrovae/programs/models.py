@@ -16,14 +16,15 @@ from pyrovae.programs.priors import StandardNormal
 class GenerativeModel(nn.Module):
     r"""A hierarchy of latent variables over data, as a Pyro program.
 
-    .. math:: p(x, z) = p(z_L) \prod_{l=1}^{L-1} p(z_l | z_{l+1}) \; p(x | z_1)
+    .. math:: p(x, z | c) = p(z_L | c) \prod_{l=1}^{L-1} p(z_l | z_{l+1}) \; p(x | z_1, c)
 
     The sites are ``z1`` (next to the data) to ``zL`` (on top) and ``x``, all in the plate ``data``. Stock Pyro works on
-    it: ``poutine.condition``, ``Predictive``, ``Trace_ELBO``. Sønderby et al. (2016), equations 1 to 3.
+    it: ``poutine.condition``, ``Predictive``, ``Trace_ELBO``. Sønderby et al. (2016), equations 1 to 3; with a context c the
+    conditional VAE of Doersch (2016), equation 12, and with no latent at all, L = 0, the regressor beside it.
 
     Args:
-        prior: p(z_L), called without arguments.
-        likelihood: p(x | z_1), called with z_1 ``(*, D_1)``.
+        prior: p(z_L | c), called with the context, or None; no prior means no latent.
+        likelihood: p(x | z_1, c), called with z_1 and behind it the context ``(*, D_1 + C)``.
         conditionals: p(z_l | z_{l+1}) for l = 1 to L - 1, each called with z_{l+1}; none for a plain VAE.
         skip_connections: the data depend on every layer: the likelihood is p(x | z_1 ... z_L), called with all of them side
             by side, the bottom one first. Two layers are the hierarchical VAE of Tomczak and Welling (2018), equation 13.
@@ -35,7 +36,7 @@ class GenerativeModel(nn.Module):
 
     def __init__(
         self,
-        prior: nn.Module,
+        prior: nn.Module | None,
         likelihood: nn.Module,
         conditionals: Iterable[nn.Module] = (),
         *,
@@ -51,16 +52,16 @@ class GenerativeModel(nn.Module):
     def of(
         cls,
         architecture: Architecture,
-        likelihood: Callable[[int, int], nn.Module] = Bernoulli,
+        likelihood: Callable[..., nn.Module] = Bernoulli,
         *,
         skip_connections: bool = False,
     ) -> GenerativeModel:
         """Data under a hierarchy of diagonal Gaussians under a standard normal prior; bits, unless told otherwise."""
         sizes, widths = architecture.latent_sizes, architecture.hidden_sizes
-        network = architecture.network(sum(sizes) if skip_connections else sizes[0], widths[0])
+        parents = sum(sizes if skip_connections else sizes[:1]) + architecture.context_size
         return cls(
-            StandardNormal(sizes[-1]),
-            nn.Sequential(network, likelihood(widths[0], architecture.data_size)),
+            StandardNormal(sizes[-1]) if sizes else None,
+            architecture.decoder(parents, widths[0], likelihood),
             map(architecture.gaussian, sizes[1:], widths[1:], sizes[:-1]),
             skip_connections=skip_connections,
         )
@@ -68,13 +69,26 @@ class GenerativeModel(nn.Module):
     @property
     def depth(self) -> int:
         """The number L of latent layers."""
-        return len(self.conditionals) + 1
+        return 0 if self.prior is None else len(self.conditionals) + 1
 
-    def forward(self, x: Tensor | None = None, batch_size: int = 1) -> Tensor:
-        """Observe the rows of x ``(B, D)``; without x, draw ``batch_size`` of them."""
-        with pyro.plate("data", batch_size if x is None else x.shape[0], dim=-1):
-            latents = [pyro.sample(f"z{self.depth}", self.prior())]
-            for layer in reversed(range(1, self.depth)):
-                latents.insert(0, pyro.sample(f"z{layer}", given(self.conditionals[layer - 1], latents[0])))
-            parents = torch.cat(latents, -1) if self.skip_connections else latents[0]
+    def forward(self, x: Tensor | None = None, context: Tensor | None = None, *, batch_size: int = 1) -> Tensor:
+        """Observe the rows of x ``(B, D)`` given those of the context ``(B, C)``.
+
+        Without x, draw a row for each row of the context, or ``batch_size`` of them.
+        """
+        rows = next((len(given_rows) for given_rows in (x, context) if given_rows is not None), batch_size)
+        with pyro.plate("data", rows, dim=-1):
+            latents: list[Tensor] = []
+            if self.prior is not None:
+                latents = [pyro.sample(f"z{self.depth}", given(self.prior, context))]
+            for conditional in reversed(self.conditionals):
+                latents.insert(0, pyro.sample(f"z{self.depth - len(latents)}", given(conditional, latents[0])))
+            parents = beside(*(latents if self.skip_connections else latents[:1]), context)
             return pyro.sample("x", self.likelihood(parents), obs=x)
+
+
+def beside(*rows: Tensor | None) -> Tensor:
+    """Rows ``(*, D_1)``, ``(*, D_2)``, ... side by side, their leading dimensions broadcast; None stands for nothing."""
+    known = [each for each in rows if each is not None]
+    shape = torch.broadcast_shapes(*(each.shape[:-1] for each in known))
+    return torch.cat([each.expand(*shape, -1) for each in known], -1) if len(known) > 1 else known[0]

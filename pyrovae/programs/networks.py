@@ -35,26 +35,44 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, h: Tensor) -> Tensor:  # noqa: D102
-        rows = h.reshape(-1, h.shape[-1])
+        return self.normalized(h.reshape(-1, h.shape[-1])).view(h.shape)
+
+    def normalized(self, h: Tensor) -> Tensor:
+        """The same for ``(N, C)`` or ``(N, C, L)``, over N and L."""
         if _frozen.get():
-            normal = F.batch_norm(rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        else:
-            normal = super().forward(rows)
-        return normal.view(h.shape)
+            return F.batch_norm(h, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(h)
 
 
 def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, batch_norm: bool = False) -> nn.Sequential:
-    """A multilayer perceptron ``(*, sizes[0]) -> (*, sizes[-1])``, every layer followed by the activation.
+    r"""A multilayer perceptron ``(*, sizes[0]) -> (*, sizes[-1])``, every layer followed by the activation.
 
-    Batch norm stands before each activation; its shift takes the place of the layer's bias.
+    Batch norm stands before each activation; its shift takes the place of the layer's bias. Under ``gate`` a layer computes
+    twice as many features, one half of which gates the other:
+
+    .. math:: h' = (W_1 h + b_1) \odot \operatorname{sigmoid}(W_2 h + b_2)
+
+    Dauphin et al. (2017), equation 1.
+
+    >>> mlp([3, 5], activation=gate)
+    Sequential(
+      (0): Linear(in_features=3, out_features=10, bias=True)
+      (1): GLU(dim=-1)
+    )
     """
     layers: list[nn.Module] = []
     for in_features, out_features in pairwise(sizes):
-        layers.append(nn.Linear(in_features, out_features, bias=not batch_norm))
+        computed = 2 * out_features if activation is gate else out_features
+        layers.append(nn.Linear(in_features, computed, bias=not batch_norm))
         if batch_norm:
-            layers.append(BatchNorm(out_features))
+            layers.append(BatchNorm(computed))
         layers.append(activation())
     return nn.Sequential(*layers)
+
+
+def gate() -> nn.GLU:
+    """The nonlinearity of gated networks."""
+    return nn.GLU(dim=-1)
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -62,15 +80,32 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": partial(nn.LeakyReLU, 0.1),
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
+    "gate": gate,
 }
 
+Layer = nn.Linear | nn.Conv2d
 
-def glorot(layer: nn.Linear) -> None:
+
+def glorot(layer: Layer) -> None:
     """Uniform weights of variance 2 / (in + out), Glorot and Bengio (2010), and a zero bias."""
     nn.init.xavier_uniform_(layer.weight)
+    _without_bias(layer)
+
+
+def he(layer: Layer) -> None:
+    """Normal weights of variance 2 / in, He et al. (2015), equation 10, and a zero bias."""
+    nn.init.kaiming_normal_(layer.weight)
+    _without_bias(layer)
+
+
+def torchs_own(layer: Layer) -> None:
+    """Uniform weights of variance 1 / (3 in). Under batch norm smaller weights mean larger steps."""
+    layer.reset_parameters()
+
+
+def _without_bias(layer: Layer) -> None:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
-# torch's own is uniform with variance 1 / (3 in). Under batch norm smaller weights mean larger steps.
-INITIALIZATIONS: dict[str, Callable[[nn.Linear], None]] = {"glorot": glorot, "torch": nn.Linear.reset_parameters}
+INITIALIZATIONS: dict[str, Callable[[Layer], None]] = {"glorot": glorot, "he": he, "torch": torchs_own}

@@ -1,5 +1,6 @@
-"""Priors of the top latent: modules whose forward takes nothing and returns a distribution of event shape ``(D_L,)``.
+"""Priors of the top latent: modules whose forward takes a context ``(B, C)`` or None and returns a distribution.
 
+Its event shape is ``(D_L,)``; its batch shape is ``(B,)`` where it depends on the context, and empty where it does not.
 ``of(architecture, settings)`` composes a prior of the family.
 """
 
@@ -27,13 +28,13 @@ class PriorSettings:
 
     Args:
         num_components: K, of the mixtures.
-        posterior: q(z_L | x) of the guide: data ``(K, D)`` to Gaussians.
-        images: training images ``(N, D)`` that some are drawn from.
+        posterior: q(z_L | x, c) of the guide: data and context side by side ``(K, D + C)`` to Gaussians.
+        examples: such rows of training data ``(K, D + C)``, for pseudo-inputs.
     """
 
     num_components: int
     posterior: Posterior | None = None
-    images: Tensor | None = None
+    examples: Tensor | None = None
 
 
 class StandardNormal(nn.Module):
@@ -51,9 +52,42 @@ class StandardNormal(nn.Module):
         """Over the top layer."""
         return cls(architecture.latent_sizes[-1])
 
-    def forward(self) -> Independent:
+    def forward(self, context: Tensor | None = None) -> Independent:
         """The distribution, of empty batch shape and event shape ``(size,)``."""
         return dist.Normal(self.zero, torch.ones_like(self.zero)).to_event(1)
+
+
+class ConditionalGaussian(nn.Module):
+    r"""A Gaussian that depends on the context through a network.
+
+    .. math:: p(z_L | c) = N(z_L | \mu(c), \operatorname{diag} \sigma^2(c))
+
+    Sohn et al. (2015), equation 4.
+
+    Args:
+        conditional: context ``(B, C)`` to a distribution.
+    """
+
+    def __init__(self, conditional: nn.Module) -> None:
+        super().__init__()
+        self.conditional = conditional
+
+    @classmethod
+    def of(cls, architecture: Architecture, settings: PriorSettings) -> ConditionalGaussian:
+        """Over the top layer, through a network of its width."""
+        return cls(
+            architecture.gaussian(architecture.context_size, architecture.hidden_sizes[-1], architecture.latent_sizes[-1])
+        )
+
+    def forward(self, context: Tensor | None = None) -> Independent:
+        """The distribution, of batch shape ``(B,)`` and event shape ``(D_L,)``.
+
+        Raises:
+            ValueError: without a context.
+        """
+        if context is None:
+            raise ValueError("expected a context for a prior that depends on it; got none: call the model with context=")
+        return self.conditional(context)
 
 
 class MixtureOfGaussians(nn.Module):
@@ -74,7 +108,7 @@ class MixtureOfGaussians(nn.Module):
         """Over the top layer."""
         return cls(architecture.latent_sizes[-1], settings.num_components)
 
-    def forward(self) -> GaussianMixture:
+    def forward(self, context: Tensor | None = None) -> GaussianMixture:
         """The mixture, of event shape ``(size,)``."""
         return GaussianMixture(self.loc, self.log_scale.exp())
 
@@ -87,9 +121,11 @@ class VampPrior(nn.Module):
     Tomczak and Welling (2018), equation 9. In training, batch norm sees the pseudo-inputs through its running statistics,
     as in evaluation: one density, whether it is sampled or scored, and no pseudo-input among the statistics of the data.
 
+    Beside a context, a pseudo-input is one too: a row of data with a context behind it, and the prior depends on no other.
+
     Args:
-        posterior: q(z_L | x) of the guide, which keeps its parameters.
-        pseudo_inputs: module that gives u ``(K, D)``.
+        posterior: q(z_L | x, c) of the guide, which keeps its parameters.
+        pseudo_inputs: module that gives u ``(K, D + C)``.
     """
 
     def __init__(self, posterior: Posterior, pseudo_inputs: nn.Module) -> None:
@@ -100,10 +136,13 @@ class VampPrior(nn.Module):
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> VampPrior:
-        """With pseudo-inputs that are trained."""
-        return cls(_required(settings.posterior), PseudoInputs(settings.num_components, architecture.data_size))
+        """With pseudo-inputs that are trained, begun from examples where there are any, else from noise."""
+        start = settings.examples
+        if start is None:
+            start = 0.01 * torch.randn(settings.num_components, architecture.input_size)
+        return cls(_required(settings.posterior), PseudoInputs(start))
 
-    def forward(self) -> GaussianMixture:
+    def forward(self, context: Tensor | None = None) -> GaussianMixture:
         """The mixture, of event shape ``(D_L,)``."""
         with frozen_statistics():
             components = self._posterior[0](self.pseudo_inputs()).base_dist
@@ -111,31 +150,35 @@ class VampPrior(nn.Module):
 
 
 class VampPriorData(VampPrior):
-    """A ``VampPrior`` whose pseudo-inputs are K training images, drawn once and kept as they are."""
+    """A ``VampPrior`` whose pseudo-inputs are K training examples, drawn once and kept as they are."""
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> VampPriorData:
-        """With images drawn from torch's global generator; zeros without images, to be loaded over."""
-        chosen = torch.zeros(settings.num_components, architecture.data_size)
-        if settings.images is not None:
-            chosen = settings.images[torch.randperm(len(settings.images))[: settings.num_components]]
+        """With the examples; zeros without any, to be loaded over."""
+        chosen = settings.examples
+        if chosen is None:
+            chosen = torch.zeros(settings.num_components, architecture.input_size)
         return cls(_required(settings.posterior), ChosenInputs(chosen))
 
 
 class PseudoInputs(nn.Module):
-    """K trainable inputs, kept within the range [0, 1] of the data; begun from N(0, 0.01) in standard deviation."""
+    """K trainable inputs, kept within the range [0, 1] of the data.
 
-    def __init__(self, number: int, size: int) -> None:
+    Args:
+        start: where they begin ``(K, D + C)``: N(0, 0.01) in standard deviation, or training examples.
+    """
+
+    def __init__(self, start: Tensor) -> None:
         super().__init__()
-        self.free = nn.Parameter(0.01 * torch.randn(number, size))
+        self.free = nn.Parameter(start.clone())
 
     def forward(self) -> Tensor:
-        """``(K, D)``."""
+        """``(K, D + C)``."""
         return self.free.clamp(0.0, 1.0)
 
 
 class ChosenInputs(nn.Module):
-    """K inputs that stay as they are."""
+    """K inputs ``(K, D + C)`` that stay as they are."""
 
     chosen: Tensor
 
@@ -144,7 +187,7 @@ class ChosenInputs(nn.Module):
         self.register_buffer("chosen", chosen.clone())
 
     def forward(self) -> Tensor:
-        """``(K, D)``."""
+        """``(K, D + C)``."""
         return self.chosen
 
 
@@ -156,7 +199,11 @@ def _required(posterior: Posterior | None) -> Posterior:
 
 PRIORS: dict[str, Any] = {
     "standard_normal": StandardNormal,
+    "conditional_gaussian": ConditionalGaussian,
     "mixture": MixtureOfGaussians,
     "vamp": VampPrior,
     "vamp_data": VampPriorData,
 }
+
+# What trainable pseudo-inputs begin from.
+STARTS = ("noise", "images")

@@ -1,0 +1,167 @@
+"""Conditions: what a conditional model is told of an image, its context ``(B, size)``.
+
+``CONDITIONS[name](shape, num_classes)`` makes a condition for images of a shape. Calling it with the stored images, what the
+model is to explain of them (bits, or the same images) and their classes gives the contexts; where it draws at random, it draws
+anew at every call. What the model explains is always the whole image, the pixels that it is told included: those a model
+learns to copy, and log p(x | c) is then that of the rest. ``pictured`` shows a context as an image ``(B, D)`` with 1/2 for
+what it does not tell.
+
+Importing this does not import torch: the command line lists the names without waiting for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class MiddleColumn:
+    """The bits of the middle column of pixels, drawn apart from those that the model explains. Doersch (2016), section 5.
+
+    Args:
+        shape: channels, height and width.
+        num_classes: of no matter.
+    """
+
+    shape: Shape
+    num_classes: int
+
+    @property
+    def size(self) -> int:
+        """One entry for each pixel of the column."""
+        return self.shape[0] * self.shape[1]
+
+    def __call__(self, images: Tensor, x: Tensor, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """The bits ``(B, C H)``."""
+        from pyrovae.data.batches import binarized
+
+        return binarized(images.reshape(-1, *self.shape)[..., self.shape[2] // 2].flatten(1), generator=generator)
+
+    def pictured(self, context: Tensor) -> Tensor:
+        """The column, in its place."""
+        image = context.new_full((len(context), *self.shape), 0.5)
+        image[..., self.shape[2] // 2] = context.reshape(-1, *self.shape[:2])
+        return image.flatten(1)
+
+
+@dataclass(frozen=True)
+class LeftHalf:
+    """The left half of what the model explains.
+
+    Args:
+        shape: channels, height and width.
+        num_classes: of no matter.
+    """
+
+    shape: Shape
+    num_classes: int
+
+    @property
+    def size(self) -> int:
+        """One entry for each pixel of the half."""
+        return self.shape[0] * self.shape[1] * (self.shape[2] // 2)
+
+    def __call__(self, images: Tensor, x: Tensor, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """The half ``(B, C H (W // 2))``."""
+        return x.reshape(-1, *self.shape)[..., : self.shape[2] // 2].flatten(1)
+
+    def pictured(self, context: Tensor) -> Tensor:
+        """The half, in its place."""
+        image = context.new_full((len(context), *self.shape), 0.5)
+        image[..., : self.shape[2] // 2] = context.reshape(-1, *self.shape[:2], self.shape[2] // 2)
+        return image.flatten(1)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Some pixels of what the model explains, zero elsewhere, and behind them which they are.
+
+    Each pixel is told with a probability that is drawn for each image between zero and one: a model learns to complete from
+    anything between nothing and everything.
+
+    Args:
+        shape: channels, height and width.
+        num_classes: of no matter.
+    """
+
+    shape: Shape
+    num_classes: int
+
+    @property
+    def size(self) -> int:
+        """Two entries for each pixel."""
+        return 2 * math.prod(self.shape)
+
+    def __call__(self, images: Tensor, x: Tensor, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """The pixels and which they are ``(B, 2 C H W)``."""
+        import torch
+
+        share = torch.rand(len(x), 1, generator=generator, device=x.device, dtype=x.dtype)
+        told = (torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) < share).to(x.dtype)
+        return torch.cat([x * told, told], -1)
+
+    def pictured(self, context: Tensor) -> Tensor:
+        """The pixels that are told."""
+        pixels, told = context.chunk(2, -1)
+        return pixels + 0.5 * (1 - told)
+
+
+@dataclass(frozen=True)
+class Label:
+    """The class of the image, one entry for each class.
+
+    Args:
+        shape: of no matter.
+        num_classes: classes 0 to ``num_classes`` - 1.
+
+    Raises:
+        InputError: for data without classes.
+    """
+
+    shape: Shape
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if not self.num_classes:
+            raise InputError("expected data with labels for the condition 'label'; these have none: use another condition")
+
+    @property
+    def size(self) -> int:
+        """One entry for each class."""
+        return self.num_classes
+
+    def __call__(self, images: Tensor, x: Tensor, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """One for the class, zero for the others ``(B, num_classes)``."""
+        import torch
+
+        if labels is None:
+            raise ValueError("expected the classes of the images beside them for the condition 'label'; got none")
+        return (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).to(x.dtype)
+
+    def pictured(self, context: Tensor) -> Tensor:
+        """Nothing: a class says no pixel."""
+        return context.new_full((len(context), math.prod(self.shape)), 0.5)
+
+
+def unconditional(shape: Shape, num_classes: int) -> None:
+    """No context."""
+
+
+CONDITIONS: dict[str, Callable[[Shape, int], Any]] = {
+    "none": unconditional,
+    "middle-column": MiddleColumn,
+    "label": Label,
+    "left-half": LeftHalf,
+    "mask": Mask,
+}

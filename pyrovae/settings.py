@@ -1,0 +1,140 @@
+"""A recipe: a whole training as plain values, checked by themselves and together.
+
+Importing this does not import torch: the command line reads flags and defaults off ``Recipe`` without waiting for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pyrovae.errors import InputError
+
+
+def _setting(default: Any, help: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training, resolved. Each field is a flag of ``pyrovae fit``; ``table`` names the family that a name is looked up in.
+
+    Raises:
+        InputError: for values that make no sense, by themselves or together.
+    """
+
+    dataset: str = _setting("mnist-5k", "Data to train on.", table="pyrovae.data.benchmarks:DATASETS")
+    guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
+    prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
+    likelihood: str = _setting(
+        "bernoulli",
+        "Density of the data: of bits, or of grey values in [0, 1].",
+        table="pyrovae.programs.conditionals:LIKELIHOODS",
+    )
+    likelihood_scale: float = _setting(0.1, "Standard deviation of a 'fixed_scale_gaussian'.")
+    condition: str = _setting(
+        "none", "What the model is told of each image that it draws.", table="pyrovae.data.conditions:CONDITIONS"
+    )
+    num_components: int = _setting(500, "Gaussians in a mixture, mixture of posteriors included.")
+    pseudo_inputs: str = _setting(
+        "noise", "What those of 'vamp' start from: noise, or training images.", table="pyrovae.programs.priors:STARTS"
+    )
+    latent_sizes: tuple[int, ...] = _setting(
+        (50,), "Size of each latent layer, from the data upwards; 'none' for a regressor.", limits={"empty": True}
+    )
+    hidden_sizes: tuple[int, ...] = _setting((200,), "Width of the networks below each latent layer, from the data upwards.")
+    skip_connections: bool = _setting(False, "The data depend on every latent layer, not on the bottom one alone.")
+    network: str = _setting("mlp", "What stands next to the data.", table="pyrovae.programs.architecture:NETWORKS")
+    hidden_layers: int = _setting(2, "Hidden layers in each network; blocks at each size of an image.")
+    activation: str = _setting("softplus", "Nonlinearity of the networks.", table="pyrovae.programs.networks:ACTIVATIONS")
+    batch_norm: bool = _setting(False, "Normalise over the batch before each nonlinearity.")
+    initialization: str = _setting(
+        "glorot", "Of the weights of linear layers and convolutions.", table="pyrovae.programs.networks:INITIALIZATIONS"
+    )
+    output_bias: bool = _setting(False, "Start the likelihood at the mean of each pixel.")
+    objective: str = _setting("elbo", "Bound to maximise.", table="pyrovae.inference.objectives:OBJECTIVES")
+    num_particles: int = _setting(1, "Samples of the latents per image and step.")
+    analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
+    epochs: int = _setting(300, "Times that all training images are seen.")
+    warmup_epochs: float = _setting(
+        0.0, "Epochs over which the weight of the latent terms grows to one.", limits={"minimum": 0}
+    )
+    batch_size: int = _setting(100, "Images in a step.")
+    learning_rate: float = _setting(1e-3, "Step size of Adam.")
+    adam_betas: tuple[float, ...] = _setting((0.9, 0.999), "Decay rates of Adam's two moments.")
+    adam_epsilon: float = _setting(1e-8, "Added to Adam's denominator, on the scale of the mean loss per image.")
+    precision: str = _setting(
+        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.inference.precision:PRECISIONS"
+    )
+    seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", limits={"minimum": 0, "maximum": 2**63})
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            _check_type(each.name, getattr(self, each.name), str(each.type))
+            _check_range(each.name, getattr(self, each.name), **each.metadata.get("limits", {}))
+        if self.batch_norm and self.batch_size == 1:
+            raise InputError("expected batches of at least 2 images for batch norm; got batch size 1: use --no-batch-norm")
+        if max(len(self.latent_sizes), 1) != len(self.hidden_sizes):
+            raise InputError(
+                f"expected one hidden size for each latent layer, and one for a regressor; got latent sizes "
+                f"{_listed(self.latent_sizes)} and hidden sizes {_listed(self.hidden_sizes)}: give as many of both"
+            )
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            raise InputError(f"expected two of adam betas from 0 to below 1; got {_listed(self.adam_betas)}")
+        if self.analytic_kl and self.objective != "elbo":
+            raise InputError(
+                f"expected the objective 'elbo' with analytic_kl; got {self.objective!r}, which is an average over "
+                "weights and has no divergence in it: leave one of the two out"
+            )
+        self._check_condition()
+
+    def _check_condition(self) -> None:
+        if not self.latent_sizes and (self.condition == "none" or self.guide != "mean_field"):
+            raise InputError(
+                f"expected a condition, and the guide 'mean_field', for a regressor, which has no latent; got the condition "
+                f"{self.condition!r} and the guide {self.guide!r}: give latent sizes, or --condition middle-column"
+            )
+        if self.prior == "conditional_gaussian" and self.condition == "none":
+            raise InputError(
+                "expected a condition for the prior 'conditional_gaussian'; got none: give --condition, or another prior"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe of ``asdict``, as JSON gives it back; unknown keys are refused."""
+        known = {each.name for each in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise InputError(f"expected a recipe with keys out of {', '.join(sorted(known))}; got {', '.join(unknown)}")
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**plain)
+
+
+_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    inner = annotation.removeprefix("tuple[").removesuffix(", ...]")
+    values = value if isinstance(value, tuple) else (value,)
+    whole = isinstance(value, tuple) == (inner != annotation)
+    if not whole or not all(isinstance(each, _TYPES[inner]) and (inner == "bool") == isinstance(each, bool) for each in values):
+        raise InputError(f"expected {name.replace('_', ' ')} as {annotation}; got {value!r}")
+
+
+def _check_range(
+    name: str, value: Any, minimum: float | None = None, maximum: float = math.inf, *, empty: bool = False
+) -> None:
+    """Numbers are positive, or at least ``minimum`` where one is given, and below ``maximum``; some, unless ``empty``."""
+    values = value if isinstance(value, tuple) else (value,)
+    if name == "adam_betas" or any(isinstance(each, str | bool) for each in values):
+        return
+    bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not each < maximum]
+    if bad or not (values or empty):
+        bound = "above zero" if minimum is None else f"of at least {minimum}"
+        limit = "" if maximum == math.inf else f" and below {maximum}"
+        raise InputError(f"expected {name.replace('_', ' ')} {bound}{limit}; got {_listed(values)}")
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, values)) or "nothing"

@@ -1,0 +1,100 @@
+"""Every prior x guide x likelihood x depth x context: it builds and trains, or is refused with the reason."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from pyrovae.data.benchmarks import Dataset
+from pyrovae.data.conditions import CONDITIONS
+from pyrovae.errors import InputError
+from pyrovae.inference.objectives import ELBO
+from pyrovae.inference.svi import CompiledSVI
+from pyrovae.inference.training import arguments
+from pyrovae.programs.architecture import NETWORKS
+from pyrovae.programs.conditionals import LIKELIHOODS
+from pyrovae.programs.guides import GUIDES
+from pyrovae.programs.networks import ACTIVATIONS
+from pyrovae.programs.priors import PRIORS
+from pyrovae.recipes import build
+from pyrovae.settings import Recipe
+
+SHAPE = (1, 3, 4)
+GREY = (torch.rand(32, 12, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
+LABELS = {"train": torch.arange(32) % 3}
+SMALL = Recipe(hidden_layers=1, num_components=5, batch_norm=True, batch_size=32)
+
+
+def dataset(likelihood="bernoulli", condition="none"):
+    binarize = LIKELIHOODS[likelihood].binary
+    return Dataset("grey", GREY, None, GREY, LABELS, SHAPE, "grey", binarize, CONDITIONS[condition](SHAPE, 3))
+
+
+def recipe(guide, depth, **settings):
+    sizes = {"latent_sizes": (4, 3, 2, 3, 2)[:depth], "hidden_sizes": (8, 7, 6, 5, 4)[: max(depth, 1)]}
+    return replace(SMALL, guide=guide, **sizes, **settings)
+
+
+def trains(chosen):
+    """Three steps with a finite loss, and a gradient on every parameter."""
+    data = dataset(chosen.likelihood, chosen.condition)
+    vae = build(chosen, data)
+    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="eager", transform=data.draw)
+    (batch,) = data.train_batches(32, drawn=False).epoch(1)
+    reached = dict.fromkeys(dict(vae.named_parameters()), False)
+    for _ in range(3):
+        assert svi.step(*arguments(batch)).isfinite(), chosen
+        for name, parameter in vae.named_parameters():
+            reached[name] |= parameter.grad is not None and bool(parameter.grad.any())
+    assert not [name for name, moved in reached.items() if not moved], chosen
+    return vae
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_every_combination_trains_or_is_refused(prior, guide, depth):
+    for likelihood, condition in itertools.product(LIKELIHOODS, ("none", "label")):
+        settings = {"prior": prior, "likelihood": likelihood, "condition": condition}
+        if prior == "conditional_gaussian" and condition == "none":
+            with pytest.raises(InputError, match=r"expected a condition for the prior 'conditional_gaussian'.*another prior"):
+                recipe(guide, depth, **settings)
+        elif prior.startswith("vamp") and guide == "bottom_up" and depth > 1:
+            with pytest.raises(InputError, match=f"for the prior '{prior}'.*use the guide 'ladder' or 'top_down', or"):
+                build(recipe(guide, depth, **settings), dataset(likelihood, condition))
+        else:
+            trains(recipe(guide, depth, **settings))
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_network_trains(network, activation, guide):
+    for condition, hidden_layers in (("none", 1), ("label", 2)):
+        settings = {"network": network, "activation": activation, "condition": condition, "initialization": "he"}
+        trains(replace(recipe(guide, 2, **settings), hidden_layers=hidden_layers))
+
+
+@pytest.mark.parametrize("condition", [name for name in CONDITIONS if name != "none"])
+def test_every_condition_trains_with_and_without_latents(condition):
+    for depth in (0, 1, 2):
+        vae = trains(recipe("mean_field", depth, condition=condition))
+        assert vae.model.depth == depth
+        assert vae.model(context=torch.rand(5, dataset(condition=condition).context_size)).shape == (5, 12)
+
+
+def test_skip_connections_reach_the_data_from_every_layer():
+    vae = trains(recipe("top_down", 2, prior="vamp", skip_connections=True))
+    assert vae.model.likelihood[0][0].in_features == 4 + 3
+
+
+def test_a_recipe_and_its_data_have_the_same_condition():
+    with pytest.raises(InputError, match=r"expected data under the condition 'label' of the recipe.*load_dataset\('grey'"):
+        build(recipe("ladder", 1, condition="label"), dataset())
+
+
+def test_a_regressor_is_refused_without_a_condition_and_with_a_guide():
+    for settings in ({"guide": "mean_field"}, {"guide": "ladder", "condition": "label"}):
+        with pytest.raises(InputError, match="expected a condition, and the guide 'mean_field', for a regressor"):
+            recipe(depth=0, **settings)
