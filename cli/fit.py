@@ -66,7 +66,7 @@ def fit(
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
     batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed, drawn=False)
     vae = build(chosen, dataset)
-    run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{chosen.guide}"), chosen, dataset, vae)
+    run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{_kind(chosen)}"), chosen, dataset, vae)
     try:
         if not as_json:
             _announce(run, dataset, batches, short=recipe is None)
@@ -85,7 +85,7 @@ def fit(
     else:
         trained = f"{len(run.history)} epochs in {console.duration(sum(row['seconds'] for row in run.history))}; {decision}"
         rows = summary(results) | {"training": trained, "pictures": ", ".join(pictures), "run folder": str(run.folder)}
-        console.show(rows, title=f"{chosen.guide} on {dataset.name}, {chosen.epochs} epochs")
+        console.show(rows, title=f"{_kind(chosen)} on {dataset.name}, {chosen.epochs} epochs")
 
 
 def _chosen(recipe: str | None, flags: dict[str, Any]) -> Recipe:
@@ -96,13 +96,17 @@ def _chosen(recipe: str | None, flags: dict[str, Any]) -> Recipe:
     return options.overridden(replace(recipe_of_guide(flags["guide"] or default.guide), dataset=default.dataset), flags)
 
 
+def _kind(recipe: Recipe) -> str:
+    return recipe.guide if recipe.latent_sizes else "regressor"
+
+
 def _announce(run: Run, dataset: Dataset, batches: Batches, *, short: bool) -> None:
     """What is about to be trained, and how long it will take."""
     recipe = run.recipe
     seconds = _seconds_per_step(run.vae, recipe, dataset, batches) * len(batches) * recipe.epochs
     published = "the schedule of minutes" if short else "the schedule of the paper"
     layers = "-".join(map(str, recipe.latent_sizes))
-    what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, no latent layer"
+    what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
     console.say(f"{what}, on {run.protocol}: {published}")
     console.say(
         f"{recipe.epochs} epochs of {len(batches)} steps on {batches.images.device}, warm-up {recipe.warmup_epochs:g}; "

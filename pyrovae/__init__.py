@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyrovae.data.batches import Batches as Batches
     from pyrovae.data.batches import binarized as binarized
     from pyrovae.data.benchmarks import DATASETS as DATASETS
     from pyrovae.data.benchmarks import Dataset as Dataset
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pyrovae.inference.training import fit as fit
     from pyrovae.inference.warmup import linear_warmup as linear_warmup
     from pyrovae.inference.warmup import scale_latents as scale_latents
+    from pyrovae.programs.architecture import Architecture as Architecture
     from pyrovae.programs.guides import GUIDES as GUIDES
     from pyrovae.programs.guides import VAE as VAE
     from pyrovae.programs.models import GenerativeModel as GenerativeModel
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from pyrovae.settings import Recipe as Recipe
 
 _MODULES = {
-    "data.batches": ("binarized",),
+    "data.batches": ("Batches", "binarized"),
     "data.benchmarks": ("DATASETS", "Dataset", "load_dataset"),
     "errors": ("InputError",),
     "evaluation.latents": ("kl_by_layer",),
@@ -42,6 +44,7 @@ _MODULES = {
     "inference.svi": ("CompiledSVI",),
     "inference.training": ("fit",),
     "inference.warmup": ("linear_warmup", "scale_latents"),
+    "programs.architecture": ("Architecture",),
     "programs.guides": ("GUIDES", "VAE"),
     "programs.models": ("GenerativeModel",),
     "recipes": ("RECIPES", "build"),

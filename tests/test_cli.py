@@ -69,6 +69,32 @@ def test_pseudo_inputs_are_drawn_and_come_back_with_the_run(prior, tmp_path):
     assert json.loads(again.stdout)["elbo"] == pytest.approx(results["elbo"], rel=0.01)
 
 
+@pytest.mark.parametrize("sizes", [("4,2", "16,8"), ("none", "16")], ids=["ladder", "regressor"])
+def test_a_conditional_model_and_its_regressor_come_from_one_command(sizes, tmp_path):
+    guide = "mean_field" if sizes[0] == "none" else "ladder"
+    flags = ("--condition", "middle-column", "--guide", guide, "--latent-sizes", sizes[0], "--hidden-sizes", sizes[1])
+    result = pyrovae(*TINY, *flags, "--output", "r", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads(result.stdout)
+    assert results["protocol"].endswith("given middle-column (seed 1)")
+    assert results["num_samples"] == (1 if sizes[0] == "none" else 10)
+    assert (tmp_path / "r/completions.png").exists()
+    assert not (tmp_path / "r/samples.png").exists()
+    again = pyrovae("evaluate", "r", "--samples", "10", cwd=tmp_path)
+    assert "log p(x | middle-column), nats per image" in again.stdout
+    assert ("exact: there is no latent" in again.stdout) == (sizes[0] == "none")
+    evaluation = json.loads((tmp_path / "r/evaluation.json").read_text())
+    assert evaluation["log_likelihood"] == pytest.approx(results["log_likelihood"], rel=0.01)
+
+
+def test_a_convolutional_model_trains_from_the_command_line(tmp_path):
+    flags = ("--network", "convolutional", "--initialization", "he", "--output-bias", "--hidden-layers", "1")
+    result = pyrovae(*TINY, *TINY_LAYERS, *flags, "--epochs", "1", "--output", "r", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    again = pyrovae("evaluate", "r", "--samples", "10", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["elbo"] == pytest.approx(json.loads(result.stdout)["elbo"], rel=0.01)
+
+
 def test_evaluate_prints_one_json_object_alone(fitted):
     folder, _ = fitted
     result = pyrovae("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
@@ -120,6 +146,13 @@ REFUSED = {
     "negative samples": (["fit", "--samples", "-1"], "-1 is not in the range x>=1"),
     "infinite rate": (["fit", "--learning-rate", "inf"], "expected learning rate above zero; got inf"),
     "unequal layers": (["fit", "--latent-sizes", "8,4"], "expected one hidden size for each latent layer"),
+    "regressor of nothing": (["fit", "--latent-sizes", "none"], "expected a condition, and the guide 'mean_field', for"),
+    "conditional prior": (
+        ["fit", "--prior", "conditional_gaussian"],
+        "expected a condition for the prior",
+    ),
+    "unknown condition": (["fit", "--condition", "right-half"], "'right-half' is not one of"),
+    "no scale": (["fit", "--likelihood-scale", "0"], "expected likelihood scale above zero; got 0.0"),
     "no sizes": (["fit", "--latent-sizes", "8;4"], "expected numbers separated by commas"),
     "bad betas": (["fit", "--adam-betas", "0.9,1"], "expected two of adam betas from 0 to below 1"),
     "analytic iwelbo": (["fit", "--objective", "iwelbo", "--analytic-kl"], "expected the objective 'elbo' with analytic_kl"),

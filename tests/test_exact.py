@@ -8,15 +8,16 @@ import math
 import pyro.distributions as dist
 import pytest
 import torch
-from linear_gaussian import BIAS, NOISE, Chain, LinearGaussian
+from linear_gaussian import BIAS, NOISE, Chain, LinearGaussian, Several
 from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 
 from pyrovae.evaluation.likelihood import PARTICLES_AT_ONCE, log_likelihood, stream
 from pyrovae.inference.objectives import ELBO, IWELBO, log_mean_exp, log_weights
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.guides import GUIDES
+from pyrovae.programs.guides import GUIDES, BottomUp, Ladder, MeanField, TopDown
 from pyrovae.programs.models import GenerativeModel
+from pyrovae.programs.priors import ConditionalGaussian
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -175,3 +176,70 @@ def test_skip_connections_add_the_upper_layers_to_the_mean_of_the_data():
         estimate = log_likelihood(model, chain.wrong_guide("top_down"), x, 20_000)
     error = (1 / estimate.effective_sample_size - 1 / 20_000).clamp(min=1e-6).sqrt()
     assert ((estimate.per_image - exact).abs() < 5 * error).all()
+
+
+TOLD = torch.tensor([[0.4, -0.3], [0.2, 0.9], [-0.6, 0.1]], dtype=torch.float64)
+
+
+class Untold(torch.nn.Module):
+    """A conditional of (x - TOLD c, z), called with (x, c, z) side by side."""
+
+    def __init__(self, conditional):
+        super().__init__()
+        self.conditional = conditional
+
+    def forward(self, rows):
+        x, context, rest = rows[..., :3], rows[..., 3:5], rows[..., 5:]
+        return self.conditional(torch.cat([x - context @ TOLD.T, rest], -1))
+
+
+def under_a_context(guide):
+    """The same guide where the data are those of the chain and TOLD c."""
+    seen = {BottomUp: "conditionals", Ladder: "encoder", MeanField: "encoder", TopDown: "conditionals"}[type(guide)]
+    heads = getattr(guide, seen)
+    heads = heads if seen == "conditionals" else heads.heads
+    for number in range(1 if isinstance(guide, BottomUp) else len(heads)):
+        heads[number] = Untold(heads[number])
+    return guide
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_conditional_weights_under_the_exact_posterior_are_the_evidence(depth):
+    """x = W z1 + TOLD c + noise: given c, the chain's evidence at x - TOLD c."""
+    chain, x, context = Chain(depth), torch.tensor(DATA), torch.tensor([[1.0, -2.0], [0.3, 0.7], [-1.1, 0.0]])
+    likelihood = LinearGaussian(torch.cat([chain.weight[:, None], TOLD], 1), BIAS, NOISE)
+    model = GenerativeModel(chain.model.prior, likelihood, chain.model.conditionals)
+    for family, guide in chain.exact_guides().items():
+        weights = log_weights(model, under_a_context(guide), x, context, num_particles=7)
+        exact = chain.evidence(x - context @ TOLD.T)
+        torch.testing.assert_close(weights, exact.expand(7, 3), rtol=0, atol=1e-10, msg=family)
+        measured = log_likelihood(model, guide, x, 3, context=context)
+        torch.testing.assert_close(measured.per_image, exact, rtol=0, atol=1e-10, msg=family)
+
+
+def test_a_prior_that_depends_on_the_context_moves_the_evidence():
+    """z | c ~ N(m c, s^2) and x | z ~ N(W z + b, r^2 I), with a guide that knows nothing of c: five standard errors."""
+    chain, slope, scale = Chain(1), torch.tensor([[0.8, -0.5]]), 0.6
+    prior = ConditionalGaussian(LinearGaussian(slope, [0.2], scale))
+    likelihood = LinearGaussian(torch.cat([chain.weight[:, None], torch.zeros(3, 2)], 1), BIAS, NOISE)
+    model = GenerativeModel(prior, likelihood)
+    context = torch.randn(40, 2)
+    guide = MeanField(Several(LinearGaussian([[0.5, -0.2, 0.1, 0.0, 0.0]], [0.0], 1.0)))
+    with torch.no_grad():
+        x = model(context=context)
+        means = (context @ slope.T + 0.2) * chain.weight + chain.bias
+        covariance = scale**2 * torch.outer(chain.weight, chain.weight) + NOISE**2 * torch.eye(3)
+        exact = dist.MultivariateNormal(means, covariance).log_prob(x)
+        estimate = log_likelihood(model, guide, x, 20_000, context=context)
+    error = (1 / estimate.effective_sample_size - 1 / 20_000).clamp(min=1e-6).sqrt()
+    assert ((estimate.per_image - exact).abs() < 5 * error).all()
+    with pytest.raises(ValueError, match="expected a context for a prior that depends on it; got none"):
+        model(batch_size=3)
+
+
+def test_a_regressor_weighs_by_its_likelihood_alone():
+    model = GenerativeModel(None, LinearGaussian(TOLD, BIAS, NOISE))
+    x, context = torch.tensor(DATA), torch.randn(3, 2)
+    weights = log_weights(model, MeanField(Several()), x, context, num_particles=4)
+    torch.testing.assert_close(weights, model.likelihood(context).log_prob(x).expand(4, 3))
+    assert ELBO().bound(model, MeanField(Several()), x, context).item() == pytest.approx(weights[0].sum().item())

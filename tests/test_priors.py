@@ -114,3 +114,27 @@ def test_pseudo_inputs_stay_in_the_range_of_the_data_and_chosen_ones_are_images(
     chosen = build(recipe("vamp_data", "ladder", 1), DATA).model.prior.pseudo_inputs()
     assert all(any(torch.equal(row, image) for image in GREY) for row in chosen)
     assert len(chosen.unique(dim=0)) == 5
+
+
+def test_pseudo_inputs_may_start_from_training_images_and_carry_a_context():
+    started = build(replace(recipe("vamp", "ladder", 1), pseudo_inputs="images"), DATA).model.prior.pseudo_inputs
+    assert all(any(torch.equal(row, image) for image in GREY) for row in started())
+    assert started.free.requires_grad
+    conditional = replace(DATA, condition=CONDITIONS["left-half"](DATA.shape, 0))
+    for prior in ("vamp", "vamp_data"):
+        chosen = replace(recipe(prior, "ladder", 1), pseudo_inputs="images", condition="left-half")
+        rows = build(chosen, conditional).model.prior.pseudo_inputs()
+        assert rows.shape == (5, 12 + 6)
+        assert all(any(torch.equal(row[:12], image) for image in GREY) for row in rows)
+
+
+def test_components_are_encoded_once_for_a_whole_test_set():
+    vae, calls = build(recipe("vamp", "ladder", 2), DATA), []
+    vae.model.prior.pseudo_inputs.register_forward_hook(lambda *_: calls.append(1))
+    with_sharing = log_likelihood(vae.model, vae.guide, GREY.round().repeat(4, 1), 300)
+    assert len(calls) == 1
+    with torch.no_grad():
+        vae.guide.encoder.heads[-1].readout.bias.add_(1.0)
+    moved = log_likelihood(vae.model, vae.guide, GREY.round().repeat(4, 1), 300)
+    assert len(calls) == 2, "parameters moved between the two"
+    assert with_sharing.mean != moved.mean

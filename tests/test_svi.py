@@ -16,16 +16,20 @@ from torch import nn
 from torch.distributions import constraints
 
 from pyrovae.data.batches import binarized
+from pyrovae.data.benchmarks import Dataset
+from pyrovae.data.conditions import CONDITIONS
 from pyrovae.inference import compilation, products, svi
 from pyrovae.inference.capture import CaptureError, preserved_state
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.precision import PRECISIONS, products_in
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
-from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.architecture import NETWORKS, Architecture
 from pyrovae.programs.conditionals import given, share_conditionals
 from pyrovae.programs.guides import GUIDES, VAE
 from pyrovae.programs.models import GenerativeModel
+from pyrovae.recipes import build
+from pyrovae.settings import Recipe
 
 X = torch.bernoulli(torch.full((16, 12), 0.4), generator=torch.Generator().manual_seed(0))
 
@@ -438,6 +442,23 @@ def test_a_loss_that_is_not_finite_names_step_and_site_and_changes_nothing(engin
 def everything(vae, optim):
     """All that a step may move."""
     return [*vae.parameters(), *vae.buffers(), *(value for state in optim.state.values() for value in state.values())]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_conditional_convolutional_programs_are_captured_with_what_they_are_told(network, cache):
+    """Images and labels in; bits, context, forward and backward inside the graph."""
+    data = Dataset("grey", X * 0.8, None, X, {}, (1, 3, 4), "grey", True, CONDITIONS["label"]((1, 3, 4), 3))
+    settings = {"network": network, "condition": "label", "prior": "conditional_gaussian", "batch_norm": True}
+    chosen = Recipe(latent_sizes=(3, 2), hidden_sizes=(6, 5), guide="ladder", hidden_layers=1, activation="gate", **settings)
+    labels, outcomes = torch.arange(len(X)) % 3, {}
+    for engine in ("eager", "graph", "compiled") if network == "residual" else ("eager", "graph"):
+        vae = build(chosen, data)
+        optim = torch.optim.Adam(vae.parameters(), lr=0.01)
+        svi = CompiledSVI(vae.model, vae.guide, optim, ELBO(), engine=engine, transform=data.draw)
+        torch.manual_seed(7)
+        outcomes[engine] = [svi.step(data.train, labels).item() for _ in range(4)]
+    assert outcomes["eager"] == outcomes["graph"]
+    assert outcomes.get("compiled", outcomes["eager"]) == pytest.approx(outcomes["eager"], rel=1e-3)
 
 
 def test_a_transform_is_part_of_the_graph(cache):

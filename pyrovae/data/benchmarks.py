@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pyrovae.data.batches import Batches
 
-BINARIZATION_SEED = 0
+BINARIZATION_SEED, CONTEXT_SEED = 0, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +133,15 @@ def _conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
     condition = CONDITIONS[name](dataset.shape, num_classes)
     if condition is None:
         return dataset
-    generator = torch.Generator().manual_seed(BINARIZATION_SEED)
+    generator = torch.Generator().manual_seed(CONTEXT_SEED)
     contexts = {
         split: condition(images, x, dataset.labels.get(split), generator)
         for split, images, x in (("valid", stored.valid, dataset.valid), ("test", stored.test, dataset.test))
         if images is not None
     }
-    return replace(dataset, condition=condition, contexts=contexts, protocol=f"{dataset.protocol}, given {name}")
+    return replace(
+        dataset, condition=condition, contexts=contexts, protocol=f"{dataset.protocol}, given {name} (seed {CONTEXT_SEED})"
+    )
 
 
 def _held_out(dataset: Dataset) -> str:

@@ -1,0 +1,114 @@
+"""A VAE in one dimension approximates any density: Doersch (2016), appendix A, computed.
+
+For data of a density with distribution function F, decoder and guide are written down, not trained:
+
+    f(z) = F^-1(Phi(z)),  p(x|z) = N(x | f(z), sigma^2),  q(z|x) = N(z | g(x), (g'(x) sigma)^2),  g = f^-1
+
+As sigma falls, KL(q(z|x) || p(z|x)) falls to zero (with sigma squared), and the model's density to that of the data. Prior and
+likelihood are parts of a Pyro program, and the integrals are sums over its log-densities.
+
+python examples/one_dimension.py
+"""
+
+import argparse
+from pathlib import Path
+
+import pyro.distributions as dist
+import torch
+from matplotlib.figure import Figure
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyrovae import GenerativeModel, log_weights
+
+# The density of the data: positive everywhere, smooth, and no Gaussian.
+WEIGHTS, MEANS, SCALES = (torch.tensor(values, dtype=torch.float64) for values in ((0.6, 0.4), (-1.0, 1.5), (0.6, 0.8)))
+STANDARD = dist.Normal(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
+
+
+def data_log_density(x: Tensor) -> Tensor:
+    return (dist.Normal(MEANS, SCALES).log_prob(x[..., None]) + WEIGHTS.log()).logsumexp(-1)
+
+
+def g(x: Tensor) -> Tensor:
+    """Phi^-1(F(x)), from the side where the tail is not one."""
+    below = (WEIGHTS * dist.Normal(MEANS, SCALES).cdf(x[..., None])).sum(-1)
+    above = (WEIGHTS * dist.Normal(-MEANS, SCALES).cdf(-x[..., None])).sum(-1)
+    return torch.where(below < 0.5, torch.special.ndtri(below), -torch.special.ndtri(above))
+
+
+def slope_of_g(x: Tensor) -> Tensor:
+    return (data_log_density(x) - STANDARD.log_prob(g(x))).exp()
+
+
+def f(z: Tensor) -> Tensor:
+    """g^-1 by bisection: it grows with z."""
+    lower, upper = torch.full_like(z, -30.0), torch.full_like(z, 30.0)
+    for _ in range(60):
+        middle = (lower + upper) / 2
+        below = g(middle) < z
+        lower, upper = torch.where(below, middle, lower), torch.where(below, upper, middle)
+    return (lower + upper) / 2
+
+
+class Prior(nn.Module):
+    """N(0, 1)."""
+
+    def forward(self, context: Tensor | None = None) -> dist.Distribution:  # noqa: D102
+        return STANDARD.expand((1,)).to_event(1)
+
+
+class Likelihood(nn.Module):
+    """N(f(z), sigma^2)."""
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, z: Tensor) -> dist.Distribution:  # noqa: D102
+        return dist.Normal(f(z), self.sigma).to_event(1)
+
+
+def divergences(x: Tensor, sigma: float, nodes: int = 401) -> tuple[Tensor, Tensor]:
+    """KL(q(z|x) || p(z|x)) in nats, and log p_sigma(x), for each x ``(B,)``: sums over twelve standard deviations of q."""
+    guide = dist.Normal(g(x), slope_of_g(x) * sigma)
+    steps = torch.linspace(-12, 12, nodes, dtype=torch.float64)[:, None]
+    z = guide.loc + guide.scale * steps
+    # With every latent given, the log-weights are log p(x, z).
+    model = poutine.condition(GenerativeModel(Prior(), Likelihood(sigma)), {"z1": z[..., None]})
+    joint = log_weights(model, lambda x: None, x[:, None], num_particles=nodes)
+    width = guide.scale * (steps[1] - steps[0])
+    evidence = (joint + width.log()).logsumexp(0)
+    log_q = guide.log_prob(z)
+    return ((log_q - joint + evidence) * log_q.exp() * width).sum(0), evidence
+
+
+def main(folder: Path) -> None:
+    x = torch.linspace(-3, 4, 71, dtype=torch.float64)
+    density = data_log_density(x).exp()
+    sigmas = [0.5 / 2**step for step in range(8)]
+    mean_kl, curves = [], []
+    print("sigma      KL(q || p(z|x)), mean over the data    log p(x) error, largest on [-3, 4]")
+    for sigma in sigmas:
+        kl, evidence = divergences(x, sigma)
+        mean_kl.append(((kl * density).sum() / density.sum()).item())
+        curves.append(evidence.exp())
+        error = (evidence - density.log()).abs().max().item()
+        print(f"{sigma:8.5f}   {mean_kl[-1]:.3e}                              {error:.3e}")
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained", dpi=150)
+    left, right = figure.subplots(1, 2)
+    left.loglog(sigmas, mean_kl, "o-")
+    left.set(xlabel="sigma", ylabel="mean KL(q(z|x) || p(z|x)), nats")
+    for sigma, curve in list(zip(sigmas, curves, strict=True))[:3]:
+        right.plot(x, curve, label=f"sigma {sigma:g}")
+    right.plot(x, density, "k--", label="data")
+    right.set(xlabel="x", ylabel="p(x)")
+    right.legend()
+    figure.savefig(folder / "one_dimension.png")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="KL(q(z|x) || p(z|x)) of a VAE in one dimension, as sigma falls to zero.")
+    parser.add_argument("--folder", type=Path, default=Path())
+    main(parser.parse_args().folder)
