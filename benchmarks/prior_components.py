@@ -1,8 +1,9 @@
-"""How the time of a training step grows with the components of a VampPrior: ratios to 500 of them.
+"""How time and memory of a training step grow with the components of a VampPrior: ratios to 500 of them.
 
     python benchmarks/prior_components.py [--rounds 10]
 
-A VAE 784-300-300-40, batch 100, engine compiled; contenders interleaved in one process, medians over rounds.
+A VAE 784-300-300-40, batch 100, engine compiled; contenders interleaved in one process, medians over rounds. Memory is what a
+step keeps for its backward pass, parameters left out, counted exactly.
 """
 
 import argparse
@@ -21,9 +22,26 @@ STEPS = 20
 
 
 def contender(num_components, x):
-    vae = assemble(replace(RECIPE, num_components=num_components), 784)
+    vae = assemble(replace(RECIPE, num_components=num_components), (1, 28, 28))
     svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), fused=True), ELBO(), engine="compiled")
     return lambda: svi.step(x)
+
+
+def megabytes(num_components, batch_size):
+    """Of distinct memory kept for the backward pass."""
+    vae = assemble(replace(RECIPE, num_components=num_components), (1, 28, 28))
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in vae.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        ELBO().differentiable_loss(vae.model, vae.guide, torch.rand(batch_size, 784).round())
+    return sum(storage.nbytes() for storage in kept.values()) / 1e6
 
 
 def milliseconds(step):
@@ -48,6 +66,9 @@ def main():
     medians = {number: statistics.median(each) for number, each in times.items()}
     for number, median in medians.items():
         print(f"K = {number}: {median:.2f} ms, {median / medians[COMPONENTS[0]]:.2f} x")
+    for batch_size in (100, 200, 400):
+        sizes = ", ".join(f"{megabytes(number, batch_size):.1f} MB at K = {number}" for number in COMPONENTS)
+        print(f"batch {batch_size}: {sizes}")
 
 
 if __name__ == "__main__":

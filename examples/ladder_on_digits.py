@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyro
 import torch
-from torch.optim.swa_utils import update_bn
 
 from pyrovae import (
     ELBO,
@@ -21,6 +20,7 @@ from pyrovae import (
     load_dataset,
     log_likelihood,
     plots,
+    recollect_statistics,
 )
 
 
@@ -36,7 +36,7 @@ def main(epochs: int, folder: Path) -> None:
         kl_weight=linear_warmup(epochs / 2),
         on_epoch=[lambda epoch: print(f"epoch {epoch.number}: loss {epoch.loss:.1f} nats per image")],
     )
-    update_bn(batches.epoch(epochs + 1), vae)
+    recollect_statistics(vae, batches.epoch(epochs + 1))
 
     result = log_likelihood(vae.model, vae.guide, digits.test, num_samples=100)
     print(f"log p(x) = {result.mean:.2f} ± {result.standard_error:.2f} nats, ELBO {result.elbo:.2f}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyrovae.inference.registration import registered as registered
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
     from pyrovae.inference.training import fit as fit
+    from pyrovae.inference.training import recollect_statistics as recollect_statistics
     from pyrovae.inference.warmup import linear_warmup as linear_warmup
     from pyrovae.inference.warmup import scale_latents as scale_latents
     from pyrovae.programs.architecture import Architecture as Architecture
@@ -42,7 +43,7 @@ _MODULES = {
     "inference.objectives": ("ELBO", "IWELBO", "log_weights"),
     "inference.registration": ("registered",),
     "inference.svi": ("CompiledSVI",),
-    "inference.training": ("fit",),
+    "inference.training": ("fit", "recollect_statistics"),
     "inference.warmup": ("linear_warmup", "scale_latents"),
     "programs.architecture": ("Architecture",),
     "programs.guides": ("GUIDES", "VAE"),
