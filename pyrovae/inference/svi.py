@@ -46,7 +46,8 @@ class CompiledSVI:
     * ``eager``: plain Pyro, the reference;
     * ``graph``: the captured operations, one after the other: equal to eager to the last bit, loss and gradients, for one seed;
     * ``compiled``: from the second step on the captured graph through inductor, with the step of Adam or AdamW in it and the
-      same random numbers on a CPU; equal within rounding, but parameters have no ``grad`` afterwards;
+      same random numbers on a CPU; on a CUDA device recorded as a CUDA graph (with Adam's step in it where Adam is ``fused``);
+      equal within rounding, but parameters have no ``grad`` afterwards;
     * ``auto``: ``graph`` until the steps ahead are worth the time of compiling; ``decision`` says what was chosen and why.
 
     Effects around a step apply to it: under ``scale_latents(weight)`` the weight is an input of the graph.

@@ -72,8 +72,14 @@ def can_be_captured(optimizer: Any, parameters: Sequence[Tensor]) -> bool:
         and not any(group["amsgrad"] or group["maximize"] or group["differentiable"] for group in optimizer.param_groups)
         and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
         and all(parameter.dtype == torch.float32 for parameter in parameters)
-        and all(parameter in optimizer.state for parameter in parameters if parameter.grad is not None)
+        and all(_counts_on_the_device(optimizer, parameter) for parameter in parameters if parameter.grad is not None)
     )
+
+
+def _counts_on_the_device(optimizer: Any, parameter: Tensor) -> bool:
+    """Adam counts its steps on the CPU unless it is told ``fused`` or ``capturable``; no state yet counts nowhere."""
+    state = optimizer.state.get(parameter, {})
+    return "step" in state and state["step"].device == parameter.device
 
 
 def learning_rates(optimizer: Any) -> list[Tensor]:

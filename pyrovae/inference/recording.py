@@ -1,0 +1,75 @@
+"""A function on a CUDA device recorded once as a CUDA graph, and replayed: one launch for all of its kernels."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+Function = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+WARM_UP_CALLS = 3
+
+
+class Recorded:
+    """Calls a function of tensors by replaying what its first call recorded; random numbers are new at every replay.
+
+    Inputs are copied to where the recording reads them, and outputs away from where it writes them. Where recording fails the
+    function is called as it is from then on, with a warning that says why.
+
+    Args:
+        function: from tensors on the device to tensors on it; always for inputs of the same shapes.
+        state: tensors that the function writes in place; recording leaves them as they were.
+    """
+
+    def __init__(self, function: Function, state: Sequence[Tensor]) -> None:
+        self._function, self._state = function, state
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._fails = False
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """The outputs for these inputs."""
+        if self._graph is None and not self._fails:
+            self._try_to_record(inputs)
+        if self._graph is None:
+            return self._function(inputs)
+        for place, value in zip(self._inputs, inputs, strict=True):
+            place.copy_(value)
+        self._graph.replay()
+        return [None if each is None else each.clone() for each in self._outputs]
+
+    def _try_to_record(self, inputs: Sequence[Tensor]) -> None:
+        try:
+            with _untouched(self._state):
+                self._record(inputs)
+        except (RuntimeError, AssertionError) as error:
+            self._graph, self._fails = None, True
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"the compiled step runs without a CUDA graph, which could not be recorded: {reason}", stacklevel=4)
+
+    def _record(self, inputs: Sequence[Tensor]) -> None:
+        self._inputs = [each.clone() for each in inputs]
+        # Kernels are chosen and memory is laid out before, on a stream of its own, as recording demands.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_CALLS):
+                self._function(self._inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._outputs = self._function(self._inputs)
+        self._graph = graph
+
+
+@contextmanager
+def _untouched(state: Sequence[Tensor]) -> Iterator[None]:
+    """Afterwards these tensors and the random number generators are as they were."""
+    before = [each.clone() for each in state]
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        with torch.no_grad():
+            for each, old in zip(state, before, strict=True):
+                each.copy_(old)

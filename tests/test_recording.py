@@ -1,0 +1,69 @@
+"""CUDA graphs; where there is no CUDA device, what happens instead."""
+
+import pytest
+import torch
+
+from pyrovae.inference.objectives import ELBO
+from pyrovae.inference.recording import Recorded
+from pyrovae.inference.svi import CompiledSVI
+from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.guides import MeanField
+from pyrovae.programs.models import GenerativeModel
+
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def counting(count):
+    """A function that adds its input to ``count`` in place."""
+
+    def function(inputs):
+        count.add_(inputs[0])
+        return [count * 2, None]
+
+    return function
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_what_cannot_be_recorded_is_called_as_it_is():
+    count = torch.zeros(())
+    run = Recorded(counting(count), [count])
+    with pytest.warns(UserWarning, match="the compiled step runs without a CUDA graph, which could not be recorded: "):
+        assert run([torch.tensor(3.0)])[0] == 6
+    assert run([torch.tensor(4.0)])[0] == 14, "and no second warning"
+    assert count == 7
+
+
+@on_cuda
+def test_a_recording_moves_its_state_once_for_each_call():
+    count = torch.zeros((), device="cuda")
+    run = Recorded(counting(count), [count])
+    outputs = [run([torch.tensor(value, device="cuda")])[0] for value in (3.0, 4.0)]
+    assert [each.item() for each in outputs] == [6, 14]
+    assert count.item() == 7
+
+
+@on_cuda
+def test_random_numbers_are_new_at_every_replay():
+    run = Recorded(lambda inputs: [torch.rand_like(inputs[0])], [])
+    first, second = (run([torch.zeros(5, device="cuda")])[0] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+@on_cuda
+@pytest.mark.parametrize("fused", [False, True])
+def test_compiled_training_agrees_with_eager_on_cuda(fused):
+    """Other random numbers, so on the mean of the last losses: within a twentieth."""
+    x = torch.bernoulli(torch.rand(12, device="cuda").expand(256, -1))
+    ends = []
+    for engine in ("eager", "compiled"):
+        torch.manual_seed(0)
+        sizes = Architecture(shape=(1, 3, 4), latent_sizes=(3,), hidden_sizes=(16,))
+        model = GenerativeModel.of(sizes)
+        guide = MeanField.of(model, sizes)
+        programs = torch.nn.ModuleList([model, guide]).cuda()
+        optimizer = torch.optim.Adam(programs.parameters(), lr=0.01, fused=fused)
+        svi = CompiledSVI(model, guide, optimizer, ELBO(), engine=engine)
+        losses = [svi.step(x) for _ in range(200)]
+        svi.check()
+        ends.append(torch.stack(losses[-50:]).mean().item())
+    assert ends[1] == pytest.approx(ends[0], rel=0.05)
