@@ -17,7 +17,7 @@ PICTURED_IMAGES = 10
 def draw(run: Run, dataset: Dataset) -> list[str]:
     """Reconstructions, samples and the course of the bound; what a prior or a condition adds. Returns the files' names."""
     from pyrovae import plots
-    from pyrovae.inference.capture import evaluation_mode
+    from pyrovae.inference.modules import evaluation_mode
 
     bound = next(key for key in run.history[-1] if key.endswith("elbo_nats"))
     figures = {"bound": plots.training_curve(run.history, bound)}
@@ -68,6 +68,7 @@ def _completions(run: Run, dataset: Dataset) -> dict[str, Figure]:
 
     originals, context = _shown(dataset)
     assert context is not None
+    assert dataset.condition is not None
     repeated = context.repeat_interleave(PICTURED_IMAGES - 2, 0)
     drawn = _means(poutine.trace(run.vae.model).get_trace(context=repeated))
     drawn = drawn.reshape(len(context), -1, drawn.shape[-1])

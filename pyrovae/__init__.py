@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
-    from pyrovae.inference.objectives import log_weights as log_weights
+    from pyrovae.inference.objectives import RenyiELBO as RenyiELBO
     from pyrovae.inference.registration import registered as registered
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
     from pyrovae.inference.training import fit as fit
     from pyrovae.inference.training import recollect_statistics as recollect_statistics
     from pyrovae.inference.warmup import linear_warmup as linear_warmup
     from pyrovae.inference.warmup import scale_latents as scale_latents
+    from pyrovae.inference.weights import log_weights as log_weights
     from pyrovae.programs.architecture import Architecture as Architecture
     from pyrovae.programs.guides import GUIDES as GUIDES
     from pyrovae.programs.guides import VAE as VAE
@@ -40,10 +41,11 @@ _MODULES = {
     "errors": ("InputError",),
     "evaluation.latents": ("kl_by_layer",),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
-    "inference.objectives": ("ELBO", "IWELBO", "log_weights"),
+    "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
     "inference.registration": ("registered",),
     "inference.svi": ("CompiledSVI",),
     "inference.training": ("fit", "recollect_statistics"),
+    "inference.weights": ("log_weights",),
     "inference.warmup": ("linear_warmup", "scale_latents"),
     "programs.architecture": ("Architecture",),
     "programs.guides": ("GUIDES", "VAE"),

@@ -13,7 +13,8 @@ from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 
 from pyrovae.evaluation.likelihood import PARTICLES_AT_ONCE, log_likelihood, stream
-from pyrovae.inference.objectives import ELBO, IWELBO, log_mean_exp, log_weights
+from pyrovae.inference.objectives import ELBO, IWELBO
+from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.guides import GUIDES, BottomUp, Ladder, MeanField, TopDown
 from pyrovae.programs.models import GenerativeModel

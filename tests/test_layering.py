@@ -24,6 +24,9 @@ ORDER = [
         "programs.guides",
     ],
     [
+        "inference.modules",
+        "inference.gradients",
+        "inference.weights",
         "inference.objectives",
         "inference.warmup",
         "inference.capture",

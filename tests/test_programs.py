@@ -8,10 +8,11 @@ from pyro.infer import Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch.optim.swa_utils import update_bn
 
 from pyrovae.evaluation.likelihood import log_likelihood
-from pyrovae.inference.objectives import ELBO, log_weights
+from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.registration import registered
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
+from pyrovae.inference.weights import log_weights
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.conditionals import DiagonalGaussian
 from pyrovae.programs.guides import GUIDES, VAE, Ladder

@@ -10,10 +10,11 @@ from pyrovae.data.batches import Batches
 from pyrovae.errors import InputError
 from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
-from pyrovae.inference.objectives import ELBO, log_weights
+from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import fit
 from pyrovae.inference.warmup import linear_warmup, scale_latents
+from pyrovae.inference.weights import log_weights
 
 
 def rows(count):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyrovae.data.conditions import CONDITIONS
+from pyrovae.data.conditions import CONDITIONS, Condition
 from pyrovae.data.sources import Source, locate
 from pyrovae.errors import InputError
 
@@ -49,7 +49,7 @@ class Dataset:
     shape: tuple[int, int, int]
     protocol: str
     binarize: bool = True
-    condition: Any = None
+    condition: Condition | None = None
     contexts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -137,7 +137,7 @@ def _conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
     contexts = {
         split: condition(images, x, dataset.labels.get(split), generator)
         for split, images, x in (("valid", stored.valid, dataset.valid), ("test", stored.test, dataset.test))
-        if images is not None
+        if images is not None and x is not None
     }
     return replace(
         dataset, condition=condition, contexts=contexts, protocol=f"{dataset.protocol}, given {name} (seed {CONTEXT_SEED})"

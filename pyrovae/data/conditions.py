@@ -12,9 +12,10 @@ Importing this does not import torch: the command line lists the names without w
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyrovae.errors import InputError
 
@@ -26,16 +27,34 @@ Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class MiddleColumn:
-    """The bits of the middle column of pixels, drawn apart from those that the model explains. Doersch (2016), section 5.
+class Condition(ABC):
+    """What is told of images of one shape.
 
     Args:
-        shape: channels, height and width.
-        num_classes: of no matter.
+        shape: channels C, height H and width W.
+        num_classes: of the data; none without labels.
     """
 
     shape: Shape
     num_classes: int
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Entries of a context."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, x: Tensor, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """The contexts ``(B, size)`` of stored images ``(B, C H W)``, of which the model explains x."""
+
+    @abstractmethod
+    def pictured(self, context: Tensor) -> Tensor:
+        """Contexts as images ``(B, C H W)``."""
+
+
+@dataclass(frozen=True)
+class MiddleColumn(Condition):
+    """The bits of the middle column of pixels, drawn apart from those that the model explains. Doersch (2016), section 5."""
 
     @property
     def size(self) -> int:
@@ -56,16 +75,8 @@ class MiddleColumn:
 
 
 @dataclass(frozen=True)
-class LeftHalf:
-    """The left half of what the model explains.
-
-    Args:
-        shape: channels, height and width.
-        num_classes: of no matter.
-    """
-
-    shape: Shape
-    num_classes: int
+class LeftHalf(Condition):
+    """The left half of what the model explains."""
 
     @property
     def size(self) -> int:
@@ -84,19 +95,12 @@ class LeftHalf:
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(Condition):
     """Some pixels of what the model explains, zero elsewhere, and behind them which they are.
 
     Each pixel is told with a probability that is drawn for each image between zero and one: a model learns to complete from
     anything between nothing and everything.
-
-    Args:
-        shape: channels, height and width.
-        num_classes: of no matter.
     """
-
-    shape: Shape
-    num_classes: int
 
     @property
     def size(self) -> int:
@@ -118,19 +122,12 @@ class Mask:
 
 
 @dataclass(frozen=True)
-class Label:
+class Label(Condition):
     """The class of the image, one entry for each class.
-
-    Args:
-        shape: of no matter.
-        num_classes: classes 0 to ``num_classes`` - 1.
 
     Raises:
         InputError: for data without classes.
     """
-
-    shape: Shape
-    num_classes: int
 
     def __post_init__(self) -> None:
         if not self.num_classes:
@@ -158,7 +155,7 @@ def unconditional(shape: Shape, num_classes: int) -> None:
     """No context."""
 
 
-CONDITIONS: dict[str, Callable[[Shape, int], Any]] = {
+CONDITIONS: dict[str, Callable[[Shape, int], Condition | None]] = {
     "none": unconditional,
     "middle-column": MiddleColumn,
     "label": Label,

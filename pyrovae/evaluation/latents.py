@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pyrovae.inference.capture import evaluation_mode
+from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.objectives import ELBO
 
 

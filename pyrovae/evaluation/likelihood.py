@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrovae.inference.capture import evaluation_mode
-from pyrovae.inference.objectives import Program, log_weights
+from pyrovae.inference.modules import Program, evaluation_mode
+from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
 
 IMAGES_AT_ONCE = 100

@@ -6,69 +6,44 @@ device, so the whole can be captured as one graph.
 """
 
 import inspect
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.distributions.util import scale_and_mask
-from pyro.infer.enum import get_importance_trace
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from pyrovae.programs.conditionals import share_conditionals
-
-Program = Callable[..., Any]
-Site = Any
-
-
-def log_weights(model: Program, guide: Program, *args: Any, num_particles: int = 1, **kwargs: Any) -> Tensor:
-    r"""Log importance weights of particles drawn from the guide, in nats.
-
-    .. math:: \log w_{kb} = \log p(x_b, z_{kb}) - \log q(z_{kb} | x_b), \quad z_{kb} \sim q(z | x_b)
-
-    Both programs run once, with the particles in an outermost plate; parts that depend on the data alone run once for all
-    particles. Effects around the call apply: under ``scale_latents`` the weights are those of the scaled programs.
-
-    Returns:
-        Weights ``(K, B)``: particle by example.
-
-    Raises:
-        ValueError: where a site stands outside the plate of the examples, or a latent cannot be reparameterized.
-    """
-    model_trace, guide_trace = _traces(model, guide, args, kwargs, num_particles)
-    # A latent that the guide leaves to the model is drawn from its prior, and weighs nothing.
-    terms = [site["log_prob"] for site in _sample_sites(model_trace) if site["is_observed"] or site["name"] in guide_trace]
-    terms += [-site["log_prob"] for site in _sample_sites(guide_trace)]
-    shape = torch.broadcast_shapes(*(term.shape for term in terms))
-    for site in (*_sample_sites(model_trace), *_sample_sites(guide_trace)):
-        if site["log_prob"].shape != shape:
-            raise ValueError(
-                f"expected every site in the plate of the examples, with log-densities of shape {tuple(shape)}; "
-                f"site {site['name']!r} has {tuple(site['log_prob'].shape)}: use ELBO, which needs no weight per example"
-            )
-    return sum(terms[1:], terms[0]).reshape(num_particles, -1)
-
-
-def log_mean_exp(weights: Tensor) -> Tensor:
-    """The logarithm of the mean weight over particles: ``(K, B)`` to ``(B,)``."""
-    return weights.logsumexp(0) - torch.tensor(float(weights.shape[0]), dtype=weights.dtype).log()
+from pyrovae.inference.gradients import GRADIENTS, WeighedPaths, path_coefficients
+from pyrovae.inference.modules import Program
+from pyrovae.inference.weights import Site, sample_sites, subsampling_of, traces_of, weights_of
 
 
 class Objective(pyro.infer.ELBO):
     """What all bounds share: the interface of ``pyro.infer.ELBO`` on top of one differentiable ``bound``.
 
     Args:
-        num_particles: the number K of particles, drawn at once in an outermost plate.
+        num_particles: the number of particles, drawn at once in an outermost plate.
+        gradient: one of those of ``GRADIENTS`` that are right for the bound: ``gradients``.
+
+    Raises:
+        ValueError: for no particle, and for an estimator that is not right for the bound.
     """
 
-    def __init__(self, num_particles: int = 1) -> None:
+    gradients: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, num_particles: int = 1, *, gradient: str = "reparameterized") -> None:
         if num_particles < 1:
             raise ValueError(f"expected at least one particle; got num_particles={num_particles}")
+        if reason := self.gradients.get(gradient, "" if gradient in GRADIENTS else "there is no such estimator"):
+            right = ", ".join(each for each in GRADIENTS if each not in self.gradients)
+            raise ValueError(f"expected a gradient out of {right} for {type(self).__name__}; got {gradient!r}: {reason}")
         super().__init__(num_particles=num_particles, vectorize_particles=True)
+        self.gradient = gradient
 
     @abstractmethod
     def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
@@ -90,7 +65,8 @@ class Objective(pyro.infer.ELBO):
         return loss.item()
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
-        return _traces(model, guide, args, kwargs, self.num_particles)
+        through = None if self.gradient == "reparameterized" else _unchanged
+        return traces_of(model, guide, args, kwargs, self.num_particles, through)
 
 
 class ELBO(Objective):
@@ -105,14 +81,34 @@ class ELBO(Objective):
         num_particles: samples that the expectation is averaged over.
         analytic_kl: take each layer's divergence in closed form where one exists, given the layers sampled so far
             (less variance); sampled where none exists, as with a mixture prior.
+        free_bits: nats per example up to which a layer's divergence costs nothing: it counts as
+            :math:`\max(\lambda, \operatorname{KL}_l)`, averaged over the batch; no bound. Kingma et al. (2016), equation 15.
+        gradient: ``sticking_the_landing`` leaves the guide's score out of it.
 
     Raises:
-        ValueError: for ``analytic_kl`` with a guide that does not declare it right (see ``guides``).
+        ValueError: for ``analytic_kl`` with a guide that does not declare it right (see ``guides``), or with a score left out.
     """
 
-    def __init__(self, num_particles: int = 1, *, analytic_kl: bool = False) -> None:
-        super().__init__(num_particles)
+    gradients: ClassVar[dict[str, str]] = {
+        "doubly_reparameterized": "in an average of logarithms the score has expectation zero: use sticking_the_landing"
+    }
+
+    def __init__(
+        self,
+        num_particles: int = 1,
+        *,
+        analytic_kl: bool = False,
+        free_bits: float = 0.0,
+        gradient: str = "reparameterized",
+    ) -> None:
+        super().__init__(num_particles, gradient=gradient)
+        if analytic_kl and gradient != "reparameterized":
+            raise ValueError(
+                f"expected the gradient 'reparameterized' with analytic_kl; got {gradient!r}, which leaves out a score that a "
+                "divergence in closed form does not have"
+            )
         self.analytic_kl = analytic_kl
+        self.free_bits = free_bits
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The expected log-likelihood, and the divergence from the prior by latent site; nats, summed over the batch."""
@@ -120,48 +116,97 @@ class ELBO(Objective):
             _check_analytic_kl(guide)
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         divergence = _analytic_divergence if self.analytic_kl else _sampled_divergence
-        observed = [site["log_prob"].sum() for site in _sample_sites(model_trace) if site["is_observed"]]
+        observed = [site["log_prob"].sum() for site in sample_sites(model_trace) if site["is_observed"]]
         latent = {
             site["name"]: divergence(model_trace.nodes.get(site["name"]), site) / self.num_particles
-            for site in _sample_sites(guide_trace)
+            for site in sample_sites(guide_trace)
         }
         return sum(observed, torch.zeros(())) / self.num_particles, latent
 
     def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         log_likelihood, divergences = self.terms(model, guide, *args, **kwargs)
+        if self.free_bits:
+            free = self.free_bits * len(args[0])
+            divergences = {site: each.clamp(min=free) for site, each in divergences.items()}
         return log_likelihood - sum(divergences.values())
 
 
-class IWELBO(Objective):
+class RenyiELBO(Objective):
+    r"""The variational Rényi bound: the ELBO at alpha one, the importance-weighted bound at zero.
+
+    .. math:: L_{\alpha, K}(x) = E \Big[\frac 1 {1 - \alpha} \log \frac 1 K \sum_{k=1}^K w_k^{1 - \alpha}\Big]
+
+    Li and Turner (2016), equation 10. The scale of a subsampled plate stands before the logarithm, where
+    ``pyro.infer.RenyiELBO`` has it within.
+
+    Args:
+        num_particles: K, within the logarithm.
+        alpha: the order.
+        num_averages: M estimates of it are averaged.
+        gradient: ``doubly_reparameterized`` leaves the guide's score out of it, for any guide of reparameterized latents.
+    """
+
+    gradients: ClassVar[dict[str, str]] = {
+        "sticking_the_landing": "leaving the score out of a logarithm of an average is biased: use doubly_reparameterized"
+    }
+
+    def __init__(
+        self, num_particles: int = 2, *, alpha: float = 0.0, num_averages: int = 1, gradient: str = "reparameterized"
+    ) -> None:
+        if num_averages < 1:
+            raise ValueError(f"expected at least one estimate to average; got num_averages={num_averages}")
+        super().__init__(num_particles, gradient=gradient)
+        self.alpha, self.num_averages = alpha, num_averages
+
+    def bounds(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
+        """The bound of each example ``(B,)``, in nats."""
+        total = self.num_averages * self.num_particles
+        paths = WeighedPaths() if self.gradient == "doubly_reparameterized" and total > 1 else None
+        through = paths if self.gradient == "reparameterized" else paths or _unchanged
+        model_trace, guide_trace = traces_of(model, guide, args, kwargs, total, through)
+        weights = weights_of(model_trace, guide_trace).reshape(self.num_averages, self.num_particles, -1)
+        if paths is not None:
+            paths.coefficients = path_coefficients(weights, self.alpha, _kl_weight(guide_trace)).flatten(0, 1)
+        return subsampling_of(model_trace) * self._means(weights).mean(0)
+
+    def _means(self, weights: Tensor) -> Tensor:
+        """Over the particles of each estimate: ``(M, K, B)`` to ``(M, B)``."""
+        if self.alpha == 1:
+            return weights.mean(1)
+        return (((1 - self.alpha) * weights).logsumexp(1) - math.log(self.num_particles)) / (1 - self.alpha)
+
+    def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
+        return self.bounds(model, guide, *args, **kwargs).sum()
+
+
+class IWELBO(RenyiELBO):
     r"""The importance-weighted bound, tighter with every particle.
 
     .. math:: L_K(x) = E_{z_1 \dots z_K \sim q} \Big[\log \frac 1 K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k | x)}\Big]
 
     Burda et al. (2016), equation 8. Its value is the log-mean-exp of the weights itself, so what is reported is the bound.
+
+    Args:
+        num_particles: K, within the logarithm.
+        num_averages: M estimates of it are averaged.
+        gradient: ``doubly_reparameterized`` leaves the guide's score out of it, for any guide of reparameterized latents.
     """
 
-    def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
-        return log_mean_exp(log_weights(model, guide, *args, num_particles=self.num_particles, **kwargs)).sum()
+    def __init__(self, num_particles: int = 1, *, num_averages: int = 1, gradient: str = "reparameterized") -> None:
+        super().__init__(num_particles, num_averages=num_averages, gradient=gradient)
 
 
-def _traces(model: Program, guide: Program, args: Any, kwargs: Any, num_particles: int) -> tuple[Trace, Trace]:
-    """The guide's trace and the model's replayed against it, log-densities computed, particles in dimension -2."""
-    if num_particles > 1:
-        particles = pyro.plate("particles", num_particles, dim=-2)
-        model, guide = particles(model), particles(guide)
-    with share_conditionals():
-        model_trace, guide_trace = get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
-    for site in _sample_sites(guide_trace):
-        if not site["fn"].has_rsample:
-            raise ValueError(
-                f"expected reparameterized latents; site {site['name']!r} of the guide is a {type(site['fn']).__name__}, "
-                "which has no rsample: sum it out of the model, or train with pyro.infer.SVI and TraceGraph_ELBO"
-            )
-    return model_trace, guide_trace
+def _unchanged(value: Tensor) -> Tensor:
+    return value
 
 
-def _sample_sites(trace: Trace) -> Iterator[Site]:
-    return (site for site in trace.nodes.values() if site["type"] == "sample")
+def _kl_weight(guide_trace: Trace) -> Any:
+    """What ``scale_latents`` weighs the latent terms by: the same for all of them."""
+    scales = [site["scale"] for site in sample_sites(guide_trace)]
+    numbers = {scale for scale in scales if not isinstance(scale, Tensor)}
+    if len(numbers) > 1:
+        raise ValueError(f"expected latents of one scale for doubly reparameterized gradients; got {sorted(numbers)}")
+    return scales[0] / subsampling_of(guide_trace) if scales else 1.0
 
 
 def _sampled_divergence(model_site: Site, guide_site: Site) -> Tensor:
@@ -188,4 +233,4 @@ def _check_analytic_kl(guide: Program) -> None:
         )
 
 
-OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "iwelbo": IWELBO}
+OBJECTIVES: dict[str, type[Objective]] = {"elbo": ELBO, "iwelbo": IWELBO, "renyi": RenyiELBO}

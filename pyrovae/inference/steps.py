@@ -11,8 +11,8 @@ from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyrovae.inference.capture import CaptureError, modules_that_run
-from pyrovae.inference.objectives import Program
+from pyrovae.inference.capture import CaptureError
+from pyrovae.inference.modules import Program, modules_that_run
 from pyrovae.inference.precision import products_in
 
 Outputs = Sequence[Tensor | None]

@@ -13,9 +13,9 @@ from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pyrovae.inference.capture import Graph, capture, preserved_buffers, preserved_state, sites_of
+from pyrovae.inference.capture import Graph, capture, preserved_state, sites_of
 from pyrovae.inference.compilation import compile_graph, has_compiler, is_compiled
-from pyrovae.inference.objectives import Program
+from pyrovae.inference.modules import Program, preserved_buffers
 from pyrovae.inference.precision import PRECISIONS
 from pyrovae.inference.steps import (
     Outputs,
