@@ -12,6 +12,7 @@ from . import console, options
 if TYPE_CHECKING:
     from pyrovae.data.benchmarks import Dataset
     from pyrovae.runs import Run
+    from pyrovae.settings import Recipe
 
 
 @click.command()
@@ -72,12 +73,20 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
         "num_samples": num_samples,
         "dataset": dataset.name,
         "condition": run.recipe.condition,
+        "model": _model(run.recipe),
         "epochs": len(run.history),
         "protocol": dataset.protocol,
         "num_images": len(dataset.test),
         "kl_by_layer": kl_by_layer(model, guide, dataset.test, context),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _model(recipe: Recipe) -> str:
+    """What a figure is of: likelihoods of different kinds are no numbers to compare."""
+    layers = "-".join(map(str, recipe.latent_sizes))
+    latents = f"{recipe.guide} guide over {layers}, {recipe.prior} prior, " if layers else "regressor, "
+    return f"{latents}{recipe.likelihood} likelihood, {recipe.network} networks, trained by {recipe.objective}"
 
 
 def summary(results: dict[str, Any]) -> dict[str, str]:
@@ -92,6 +101,7 @@ def summary(results: dict[str, Any]) -> dict[str, str]:
         rows["ELBO, nats per image"] = f"{results['elbo']:.2f} (one-sample bound, averaged over the same samples)"
         rows["KL by layer, nats"] = ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items())
     return rows | {
+        "model": results["model"],
         "images": f"{results['num_images']:,} test images; {results['protocol']}",
         "measured in": console.duration(results["seconds"]),
     }

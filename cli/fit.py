@@ -65,6 +65,8 @@ def fit(
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
     batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed, drawn=False)
+    # What is refused is refused before anything is written.
+    build_objective(chosen)
     vae = build(chosen, dataset)
     run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{_kind(chosen)}"), chosen, dataset, vae)
     try:
@@ -110,7 +112,7 @@ def _announce(run: Run, dataset: Dataset, batches: Batches, *, short: bool) -> N
     console.say(f"{what}, on {run.protocol}: {published}")
     console.say(
         f"{recipe.epochs} epochs of {len(batches)} steps on {batches.images.device}, warm-up {recipe.warmup_epochs:g}; "
-        f"at most about {console.duration(seconds)}; writing to {run.folder}"
+        f"about {console.duration(seconds)} or less; writing to {run.folder}"
     )
 
 

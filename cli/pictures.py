@@ -72,8 +72,11 @@ def _completions(run: Run, dataset: Dataset) -> dict[str, Figure]:
     repeated = context.repeat_interleave(PICTURED_IMAGES - 2, 0)
     drawn = _means(poutine.trace(run.vae.model).get_trace(context=repeated))
     drawn = drawn.reshape(len(context), -1, drawn.shape[-1])
-    told = dataset.condition.pictured(context).cpu().numpy()
-    return {"completions": plots.completions(told, drawn.cpu().numpy(), originals.cpu().numpy(), run.shape)}
+    pictured, told = dataset.condition.pictured(context), dataset.condition.told(context)
+    if told is not None:
+        drawn = drawn.where(~told[:, None], pictured[:, None])
+    rows = (each.cpu().numpy() for each in (pictured, drawn, originals))
+    return {"completions": plots.completions(*rows, shape=run.shape)}
 
 
 def _pseudo_inputs(run: Run) -> dict[str, Figure]:

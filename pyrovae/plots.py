@@ -46,7 +46,7 @@ def reconstructions(originals: Array, means: Array, shape: tuple[int, int, int])
     )
 
 
-def completions(told: Array, drawn: Array, originals: Array, shape: tuple[int, int, int]) -> Figure:
+def completions(told: Array, drawn: Array, originals: Array, *, shape: tuple[int, int, int]) -> Figure:
     """In each row what the model is told of an image ``(N, D)``, what it draws ``(N, S, D)``, and the image ``(N, D)``."""
     rows = np.concatenate([told[:, None], drawn, originals[:, None]], 1)
     title = "told, drawn (means of p(x|z, c)), and the truth"
@@ -57,7 +57,7 @@ def training_curve(history: Sequence[Mapping[str, float]], bound: str) -> Figure
     """The bound under ``bound`` at every epoch of a history, in nats per image."""
     figure = Figure(figsize=(6, 3.5), layout="constrained", dpi=150)
     axes = figure.add_subplot()
-    axes.plot([row["epoch"] for row in history], [row[bound] for row in history])
+    axes.plot([row["epoch"] for row in history], [row[bound] for row in history], marker="." if len(history) < 30 else "")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{bound.removesuffix('_nats').replace('_', ' ')} (nats per image)")
     return figure

@@ -71,13 +71,13 @@ def recipe_of_guide(guide: str) -> Recipe:
     return next((recipe for recipe in RECIPES.values() if recipe.guide == guide), replace(Recipe(), guide=guide))
 
 
-def assemble(recipe: Recipe, shape: tuple[int, int, int], context_size: int = 0, examples: Tensor | None = None) -> VAE:
+def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, examples: Tensor | None = None) -> VAE:
     """The programs of a recipe over images, freshly initialised from torch's global generator.
 
     Args:
         recipe: what to build.
         shape: channels, height and width.
-        context_size: entries of what is conditioned on.
+        num_classes: of the data, for a condition on them.
         examples: training images with contexts behind them ``(K, D + C)``, for pseudo-inputs.
 
     Raises:
@@ -85,13 +85,16 @@ def assemble(recipe: Recipe, shape: tuple[int, int, int], context_size: int = 0,
     """
     from torch import nn
 
+    from pyrovae.data.conditions import CONDITIONS
     from pyrovae.programs.guides import GUIDES, VAE
     from pyrovae.programs.models import GenerativeModel
     from pyrovae.programs.networks import INITIALIZATIONS
     from pyrovae.programs.priors import PRIORS, PriorSettings
 
-    architecture = _architecture(recipe, shape, context_size)
+    condition = _look_up(CONDITIONS, "condition", recipe.condition)(shape, num_classes)
+    architecture = _architecture(recipe, shape, 0 if condition is None else condition.size)
     model = GenerativeModel.of(architecture, _likelihood(recipe), skip_connections=recipe.skip_connections)
+    model.told = None if condition is None else condition.told
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
     prior = _look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:
@@ -156,9 +159,10 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     """
     import torch
 
+    from pyrovae.data.conditions import CONDITIONS
     from pyrovae.programs.conditionals import start_at_means
 
-    if (recipe.condition == "none") != (dataset.condition is None):
+    if _look_up(CONDITIONS, "condition", recipe.condition)(dataset.shape, dataset.num_classes) != dataset.condition:
         raise InputError(
             f"expected data under the condition {recipe.condition!r} of the recipe; got {dataset.protocol!r}: "
             f"use load_dataset({dataset.name!r}, condition={recipe.condition!r})"
@@ -166,7 +170,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         examples = _examples(recipe, dataset)
-        vae = assemble(recipe, dataset.shape, dataset.context_size, examples).to(dataset.train.device)
+        vae = assemble(recipe, dataset.shape, dataset.num_classes, examples).to(dataset.train.device)
     if recipe.output_bias:
         *_, likelihood = vae.model.likelihood.children()
         start_at_means(likelihood, dataset.train.mean(0))
@@ -179,26 +183,42 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
 
 
 def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
-    """Training images as they are stored, and contexts behind them, where pseudo-inputs are made of some."""
+    """Training images for pseudo-inputs, where any are: as stored, or as drawn with their contexts behind them."""
     import torch
 
-    if recipe.prior != "vamp_data" and not (recipe.prior == "vamp" and recipe.pseudo_inputs == "images"):
+    if recipe.prior != "vamp_data" and recipe.pseudo_inputs != "images":
         return None
+    if recipe.num_components > len(dataset.train):
+        raise InputError(
+            f"expected at most as many components as the {len(dataset.train)} training images that they are made of; "
+            f"got {recipe.num_components}"
+        )
     chosen = torch.randperm(len(dataset.train))[: recipe.num_components].to(dataset.train.device)
-    images = dataset.train[chosen]
     if dataset.condition is None:
-        return images
+        return dataset.train[chosen]
     labels = dataset.labels.get("train")
-    _, contexts = dataset.draw(images, None if labels is None else labels[chosen])
-    return torch.cat([images, contexts], -1)
+    return torch.cat(tuple(dataset.draw(dataset.train[chosen], None if labels is None else labels[chosen])), -1)
 
 
 def build_objective(recipe: Recipe) -> Objective:
-    """The objective of a recipe."""
+    """The objective of a recipe.
+
+    Raises:
+        InputError: for a gradient that is not right for it.
+    """
     from pyrovae.inference.objectives import OBJECTIVES
 
-    options = {"analytic_kl": True} if recipe.analytic_kl else {}
-    return _look_up(OBJECTIVES, "objective", recipe.objective)(recipe.num_particles, **options)
+    weighed = {"num_averages": recipe.num_averages}
+    options: dict[str, dict[str, Any]] = {
+        "elbo": {"analytic_kl": recipe.analytic_kl, "free_bits": recipe.free_bits},
+        "iwelbo": weighed,
+        "renyi": weighed | {"alpha": recipe.alpha},
+    }
+    objective = _look_up(OBJECTIVES, "objective", recipe.objective)
+    try:
+        return objective(recipe.num_particles, gradient=recipe.gradient, **options[recipe.objective])
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def build_optimizer(recipe: Recipe, vae: nn.Module) -> torch.optim.Optimizer:

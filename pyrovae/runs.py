@@ -65,7 +65,7 @@ class Run:
         if occupied:
             raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
         run = cls(folder, recipe, dataset.shape, dataset.protocol, vae)
-        sizes = {"shape": dataset.shape, "context_size": dataset.context_size}
+        sizes = {"shape": dataset.shape, "num_classes": dataset.num_classes}
         run._write_json(RECIPE, {"recipe": asdict(recipe), **sizes, "protocol": dataset.protocol})
         return run
 
@@ -83,7 +83,7 @@ class Run:
         try:
             settings = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
             recipe, shape = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"])
-            vae = assemble(recipe, shape, settings["context_size"])
+            vae = assemble(recipe, shape, settings["num_classes"])
             vae.load_state_dict(load_file(folder / WEIGHTS))
             return cls(folder, recipe, shape, settings["protocol"], vae.eval())
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

@@ -53,9 +53,15 @@ class Recipe:
     initialization: str = _setting(
         "glorot", "Of the weights of linear layers and convolutions.", table="pyrovae.programs.networks:INITIALIZATIONS"
     )
-    output_bias: bool = _setting(False, "Start the likelihood at the mean of each pixel.")
+    output_bias: bool = _setting(False, "Start the likelihood at the mean of each pixel, as far as its features are zero.")
     objective: str = _setting("elbo", "Bound to maximise.", table="pyrovae.inference.objectives:OBJECTIVES")
     num_particles: int = _setting(1, "Samples of the latents per image and step.")
+    num_averages: int = _setting(1, "Estimates of the bound that are averaged, each of its own samples (not elbo).")
+    alpha: float = _setting(0.0, "Order of the bound 'renyi'.", limits={"minimum": -math.inf})
+    gradient: str = _setting(
+        "reparameterized", "Estimator of the guide's gradient.", table="pyrovae.inference.gradients:GRADIENTS"
+    )
+    free_bits: float = _setting(0.0, "Nats of each layer that cost nothing (elbo only).", limits={"minimum": 0})
     analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
     epochs: int = _setting(300, "Times that all training images are seen.")
     warmup_epochs: float = _setting(
@@ -83,18 +89,34 @@ class Recipe:
             )
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             raise InputError(f"expected two of adam betas from 0 to below 1; got {_listed(self.adam_betas)}")
-        if self.analytic_kl and self.objective != "elbo":
+        for name in ("analytic_kl", "free_bits"):
+            if getattr(self, name) and self.objective != "elbo":
+                raise InputError(
+                    f"expected the objective 'elbo' with {name}; got {self.objective!r}, which is an average over "
+                    "weights and has no divergence in it: leave one of the two out"
+                )
+        if self.num_averages > 1 and self.objective == "elbo":
             raise InputError(
-                f"expected the objective 'elbo' with analytic_kl; got {self.objective!r}, which is an average over "
-                "weights and has no divergence in it: leave one of the two out"
+                "expected another objective than 'elbo' with num_averages: use num_particles, which it averages over"
             )
+        if self.alpha and self.objective != "renyi":
+            raise InputError(f"expected the objective 'renyi' with alpha; got {self.objective!r}: leave one of the two out")
         self._check_condition()
 
     def _check_condition(self) -> None:
-        if not self.latent_sizes and (self.condition == "none" or self.guide != "mean_field"):
+        if not self.latent_sizes and self.condition == "none":
             raise InputError(
-                f"expected a condition, and the guide 'mean_field', for a regressor, which has no latent; got the condition "
-                f"{self.condition!r} and the guide {self.guide!r}: give latent sizes, or --condition middle-column"
+                "expected a condition for a regressor, which has no latent; got none: give latent sizes, or a condition"
+            )
+        without_latents = {"guide": "mean_field", "prior": "standard_normal", "objective": "elbo", "skip_connections": False}
+        if not self.latent_sizes and any(getattr(self, name) != value for name, value in without_latents.items()):
+            raise InputError(
+                f"expected none but the defaults for {', '.join(without_latents)} of a regressor, which has no latent; got "
+                f"{', '.join(str(getattr(self, name)) for name in without_latents)}: give latent sizes"
+            )
+        if self.pseudo_inputs != "noise" and self.prior != "vamp":
+            raise InputError(
+                f"expected the prior 'vamp' with pseudo-inputs that are trained; got {self.prior!r}: leave one out"
             )
         if self.prior == "conditional_gaussian" and self.condition == "none":
             raise InputError(

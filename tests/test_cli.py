@@ -158,7 +158,7 @@ REFUSED = {
     "negative samples": (["fit", "--samples", "-1"], "-1 is not in the range x>=1"),
     "infinite rate": (["fit", "--learning-rate", "inf"], "expected learning rate above zero; got inf"),
     "unequal layers": (["fit", "--latent-sizes", "8,4"], "expected one hidden size for each latent layer"),
-    "regressor of nothing": (["fit", "--latent-sizes", "none"], "expected a condition, and the guide 'mean_field', for"),
+    "regressor of nothing": (["fit", "--latent-sizes", "none"], "expected a condition for a regressor"),
     "conditional prior": (
         ["fit", "--prior", "conditional_gaussian"],
         "expected a condition for the prior",
@@ -167,6 +167,16 @@ REFUSED = {
     "no scale": (["fit", "--likelihood-scale", "0"], "expected likelihood scale above zero; got 0.0"),
     "no sizes": (["fit", "--latent-sizes", "8;4"], "expected numbers separated by commas"),
     "bad betas": (["fit", "--adam-betas", "0.9,1"], "expected two of adam betas from 0 to below 1"),
+    "biased gradient": (
+        ["fit", "--objective", "iwelbo", "--gradient", "sticking_the_landing"],
+        "leaving the score out of a logarithm of an average is biased: use doubly_reparameterized",
+    ),
+    "alpha of nothing": (["fit", "--alpha", "0.5"], "expected the objective 'renyi' with alpha; got 'elbo'"),
+    "averages of averages": (["fit", "--num-averages", "2"], "expected another objective than 'elbo' with num_averages"),
+    "free bits of weights": (
+        ["fit", "--objective", "iwelbo", "--free-bits", "1"],
+        "expected the objective 'elbo' with free_bits",
+    ),
     "analytic iwelbo": (["fit", "--objective", "iwelbo", "--analytic-kl"], "expected the objective 'elbo' with analytic_kl"),
     "batch too large": (["fit", "--batch-size", "9999"], "expected a batch size from 1 to the 4000 examples"),
     "single images": (

@@ -46,7 +46,7 @@ def trains(chosen):
     for _ in range(3):
         assert svi.step(*arguments(batch)).isfinite(), chosen
         for name, parameter in vae.named_parameters():
-            reached[name] |= parameter.grad is not None and bool(parameter.grad.any())
+            reached[name] |= parameter.grad is not None and bool(parameter.grad.isfinite().all() and parameter.grad.any())
     assert not [name for name, moved in reached.items() if not moved], chosen
     return vae
 
@@ -81,7 +81,7 @@ def test_every_condition_trains_with_and_without_latents(condition):
     for depth in (0, 1, 2):
         vae = trains(recipe("mean_field", depth, condition=condition))
         assert vae.model.depth == depth
-        assert vae.model(context=torch.rand(5, dataset(condition=condition).context_size)).shape == (5, 12)
+        assert vae.model(context=torch.rand(5, dataset(condition=condition).condition.size)).shape == (5, 12)
 
 
 def test_skip_connections_reach_the_data_from_every_layer():
@@ -92,9 +92,20 @@ def test_skip_connections_reach_the_data_from_every_layer():
 def test_a_recipe_and_its_data_have_the_same_condition():
     with pytest.raises(InputError, match=r"expected data under the condition 'label' of the recipe.*load_dataset\('grey'"):
         build(recipe("ladder", 1, condition="label"), dataset())
+    with pytest.raises(InputError, match="expected data under the condition 'label' of the recipe"):
+        build(recipe("ladder", 1, condition="label"), dataset(condition="left-half"))
 
 
 def test_a_regressor_is_refused_without_a_condition_and_with_a_guide():
-    for settings in ({"guide": "mean_field"}, {"guide": "ladder", "condition": "label"}):
-        with pytest.raises(InputError, match="expected a condition, and the guide 'mean_field', for a regressor"):
-            recipe(depth=0, **settings)
+    with pytest.raises(InputError, match="expected a condition for a regressor, which has no latent; got none"):
+        recipe("mean_field", 0)
+    for settings in ({"guide": "ladder"}, {"prior": "vamp"}, {"objective": "iwelbo"}, {"skip_connections": True}):
+        with pytest.raises(InputError, match="expected none but the defaults for guide, prior, objective, skip_connections"):
+            recipe(**{"guide": "mean_field", "depth": 0, "condition": "label"} | settings)
+
+
+def test_settings_of_pseudo_inputs_are_refused_where_there_are_none_or_too_few_images():
+    with pytest.raises(InputError, match="expected the prior 'vamp' with pseudo-inputs that are trained; got 'mixture'"):
+        recipe("ladder", 1, prior="mixture", pseudo_inputs="images")
+    with pytest.raises(InputError, match=r"expected at most as many components as the 32 training images.*; got 33"):
+        build(recipe("ladder", 1, prior="vamp_data", num_components=33), dataset())

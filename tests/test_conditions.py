@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from pyro import poutine
 
 from pyrovae.data.benchmarks import DATASETS, Dataset, load_dataset
 from pyrovae.data.conditions import CONDITIONS
 from pyrovae.errors import InputError
+from pyrovae.recipes import build
+from pyrovae.settings import Recipe
 
 SHAPE = (2, 3, 4)
 # Many pixels are certain, the others anything between.
@@ -70,6 +73,28 @@ def test_a_label_is_one_entry_out_of_the_classes():
     assert (context.sum(1) == 1).all()
 
 
+@pytest.mark.parametrize("name", ["left-half", "mask"])
+def test_pixels_that_are_given_away_are_not_scored(name):
+    condition = CONDITIONS[name](SHAPE, 0)
+    data = Dataset("grey", IMAGES, None, IMAGES, {}, SHAPE, "grey", True, condition)
+    model = build(Recipe(condition=name, latent_sizes=(2,), hidden_sizes=(8,)), data).model
+    x, context = drawn(name)
+    told = condition.told(context)
+    assert 0.2 < told.float().mean() < 0.8
+    assert torch.equal(condition.pictured(context)[told], x[told])
+
+    def score(x):
+        trace = poutine.trace(poutine.condition(model, {"z1": torch.zeros(50, 2)})).get_trace(x, context)
+        likelihood = trace.nodes["x"]["fn"]
+        return trace.nodes["x"]["fn"].log_prob(x), likelihood.mean
+
+    whole, means = score(x)
+    assert torch.equal(score(torch.where(told, 1 - x, x))[0], whole)
+    densities = torch.distributions.Bernoulli(means).log_prob(x)
+    torch.testing.assert_close(whole, densities.where(~told, 0.0).sum(-1), rtol=1e-4, atol=1e-4)
+    assert all(CONDITIONS[each](SHAPE, 7).told(context) is None for each in ("label", "middle-column"))
+
+
 def test_labels_are_asked_for():
     with pytest.raises(InputError, match="expected data with labels for the condition 'label'; these have none"):
         CONDITIONS["label"](SHAPE, 0)
@@ -90,11 +115,16 @@ def small(monkeypatch):
 def test_contexts_of_what_is_held_out_are_drawn_once(name, small):
     first, again = load_dataset(small, condition=name), load_dataset(small, condition=name)
     for split, images in (("valid", first.valid), ("test", first.test)):
-        assert first.contexts[split].shape == (len(images), first.context_size)
+        assert first.contexts[split].shape == (len(images), first.condition.size)
         assert torch.equal(first.contexts[split], again.contexts[split])
+        told = first.condition.told(first.contexts[split])
+        if told is not None:
+            assert torch.equal(first.condition.pictured(first.contexts[split])[told], images[told]), "of other images"
+        if name == "label":
+            assert torch.equal(first.contexts[split].argmax(1), first.labels[split])
     assert torch.equal(first.test, load_dataset(small).test), "the test images are those of every other protocol"
     assert first.protocol.endswith(f", given {name} (seed 1)")
-    assert next(first.train_batches(7).epoch(1))[1].shape == (7, first.context_size)
+    assert next(first.train_batches(7).epoch(1))[1].shape == (7, first.condition.size)
     moved = first.to("cpu")
     assert torch.equal(moved.contexts["test"], first.contexts["test"])
 

@@ -12,7 +12,7 @@ from linear_gaussian import BIAS, NOISE, Chain, LinearGaussian, Several
 from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 
-from pyrovae.evaluation.likelihood import PARTICLES_AT_ONCE, log_likelihood, stream
+from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, PARTICLES_AT_ONCE, log_likelihood, stream
 from pyrovae.inference.objectives import ELBO, IWELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.architecture import Architecture
@@ -219,21 +219,23 @@ def test_conditional_weights_under_the_exact_posterior_are_the_evidence(depth):
 
 
 def test_a_prior_that_depends_on_the_context_moves_the_evidence():
-    """z | c ~ N(m c, s^2) and x | z ~ N(W z + b, r^2 I), with a guide that knows nothing of c: five standard errors."""
+    """z | c ~ N(m c, s^2) and x | z ~ N(W z + b, r^2 I), with a guide that is too wide: five standard errors."""
     chain, slope, scale = Chain(1), torch.tensor([[0.8, -0.5]]), 0.6
     prior = ConditionalGaussian(LinearGaussian(slope, [0.2], scale))
     likelihood = LinearGaussian(torch.cat([chain.weight[:, None], torch.zeros(3, 2)], 1), BIAS, NOISE)
     model = GenerativeModel(prior, likelihood)
-    context = torch.randn(40, 2)
-    guide = MeanField(Several(LinearGaussian([[0.5, -0.2, 0.1, 0.0, 0.0]], [0.0], 1.0)))
+    context = torch.randn(2 * IMAGES_AT_ONCE + 1, 2)
+    guide = MeanField(Several(LinearGaussian([[0.4, -0.2, 0.1, 0.4, -0.2]], [0.1], 0.8)))
     with torch.no_grad():
         x = model(context=context)
         means = (context @ slope.T + 0.2) * chain.weight + chain.bias
         covariance = scale**2 * torch.outer(chain.weight, chain.weight) + NOISE**2 * torch.eye(3)
         exact = dist.MultivariateNormal(means, covariance).log_prob(x)
-        estimate = log_likelihood(model, guide, x, 20_000, context=context)
-    error = (1 / estimate.effective_sample_size - 1 / 20_000).clamp(min=1e-6).sqrt()
+        estimate = log_likelihood(model, guide, x, 2000, context=context)
+    error = (1 / estimate.effective_sample_size - 1 / 2000).clamp(min=1e-6).sqrt()
     assert ((estimate.per_image - exact).abs() < 5 * error).all()
+    with pytest.raises(ValueError, match="expected a context for each image; got 201 of them for 3 images"):
+        log_likelihood(model, guide, x[:3], 2, context=context)
     with pytest.raises(ValueError, match="expected a context for a prior that depends on it; got none"):
         model(batch_size=3)
 

@@ -53,7 +53,9 @@ def test_readme(capsys):
         exec(fewer.replace("num_samples=1000", "num_samples=10"), names)
         if "same_top" in block:
             check_that_drawing_is_conditional(names["vae"].model)
-    assert capsys.readouterr().out.startswith("log p(x) = ")
+    printed = capsys.readouterr().out
+    assert printed.startswith("log p(x) = ")
+    assert "LogLikelihood(" in printed
     assert names["images"].shape == (1, 64, 784)
     assert names["same_top"].shape == (64, 784)
     assert names["loss"].isfinite()

@@ -1,5 +1,7 @@
 """Convolutional networks: shapes of any image, particles in front, gates and shortcuts."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +31,16 @@ def test_images_of_any_size_under_particles(network, activation, shape):
             whole, flat = whole.mean, flat.mean
             assert whole.shape[2:] == (made.data_size,)
         torch.testing.assert_close(whole.flatten(0, 1), flat)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_batch_norm_counts_particles_and_examples_alike(network):
+    made, rows = architecture(network, batch_norm=True), torch.rand(4, 6, 35)
+    encoder = made.encoder(5)
+    other = copy.deepcopy(encoder)
+    torch.testing.assert_close(encoder(rows).flatten(0, 1), other(rows.flatten(0, 1)))
+    for ours, theirs in zip(encoder.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("network", CONVOLUTIONAL)
@@ -61,11 +73,12 @@ def test_a_gate_multiplies_one_half_by_the_sigmoid_of_the_other():
 
 
 def test_a_residual_block_without_its_convolutions_is_its_shortcut():
-    block = ResidualBlock(4, 4, activation=nn.ReLU)
-    for parameter in block.inner.parameters():
-        nn.init.zeros_(parameter)
-    h = torch.rand(2, 4, 5, 5)
-    assert torch.equal(block(h), h)
+    for activation in (nn.ReLU, gate):
+        block = ResidualBlock(4, 4, activation=activation)
+        for parameter in block.inner.parameters():
+            nn.init.zeros_(parameter)
+        h = torch.rand(2, 4, 5, 5)
+        assert torch.equal(block(h), h)
 
 
 def test_image_batch_norm_is_torchs_and_can_be_frozen():

@@ -5,12 +5,12 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
-from torch.optim.swa_utils import update_bn
 
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.registration import registered
 from pyrovae.inference.svi import CompiledSVI
+from pyrovae.inference.training import recollect_statistics
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.architecture import Architecture
@@ -225,7 +225,9 @@ def test_recollected_statistics_are_those_of_the_whole_set():
         svi.step(batch)
     first = vae.guide.encoder.networks[0][:2]
     running = first[1].running_mean.clone()
-    update_bn(x.split(64), vae)
+    vae.eval()
+    recollect_statistics(vae, x.split(64))
+    assert not vae.training, "in training mode batches would count again"
     inputs = torch.nn.functional.linear(x, first[0].weight)
     torch.testing.assert_close(first[1].running_mean, inputs.mean(0))
     assert not torch.allclose(running, inputs.mean(0), atol=1e-3), "running averages would have done"

@@ -53,9 +53,9 @@ class Dataset:
     contexts: dict[str, Tensor] = field(default_factory=dict)
 
     @property
-    def context_size(self) -> int:
-        """The entries C of a context; none without a condition."""
-        return 0 if self.condition is None else self.condition.size
+    def num_classes(self) -> int:
+        """One more than the largest label; none without labels."""
+        return 1 + max((int(labels.max()) for labels in self.labels.values()), default=-1)
 
     def draw(
         self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator | None = None
@@ -129,8 +129,7 @@ def _conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
     """With a condition, and with the contexts of what is held out."""
     import torch
 
-    num_classes = 1 + max((int(labels.max()) for labels in dataset.labels.values()), default=-1)
-    condition = CONDITIONS[name](dataset.shape, num_classes)
+    condition = CONDITIONS[name](dataset.shape, dataset.num_classes)
     if condition is None:
         return dataset
     generator = torch.Generator().manual_seed(CONTEXT_SEED)

@@ -2,9 +2,8 @@
 
 ``CONDITIONS[name](shape, num_classes)`` makes a condition for images of a shape. Calling it with the stored images, what the
 model is to explain of them (bits, or the same images) and their classes gives the contexts; where it draws at random, it draws
-anew at every call. What the model explains is always the whole image, the pixels that it is told included: those a model
-learns to copy, and log p(x | c) is then that of the rest. ``pictured`` shows a context as an image ``(B, D)`` with 1/2 for
-what it does not tell.
+anew at every call. Pixels that a context gives away, ``told``, are not scored: log p(x | c) is that of the others.
+``pictured`` shows a context as an image ``(B, D)`` with 1/2 for what it does not tell.
 
 Importing this does not import torch: the command line lists the names without waiting for it.
 """
@@ -47,6 +46,10 @@ class Condition(ABC):
     def __call__(self, images: Tensor, x: Tensor, labels: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """The contexts ``(B, size)`` of stored images ``(B, C H W)``, of which the model explains x."""
 
+    def told(self, context: Tensor) -> Tensor | None:
+        """Which pixels of x contexts give away ``(B, C H W)``, as booleans; None where they give away none."""
+        return None
+
     @abstractmethod
     def pictured(self, context: Tensor) -> Tensor:
         """Contexts as images ``(B, C H W)``."""
@@ -54,7 +57,10 @@ class Condition(ABC):
 
 @dataclass(frozen=True)
 class MiddleColumn(Condition):
-    """The bits of the middle column of pixels, drawn apart from those that the model explains. Doersch (2016), section 5."""
+    """The bits of the middle column of pixels, drawn apart from those that the model explains. Doersch (2016), section 5.
+
+    The whole image is scored, its middle column too. Of data that come as bits the column told is that of x itself.
+    """
 
     @property
     def size(self) -> int:
@@ -87,6 +93,13 @@ class LeftHalf(Condition):
         """The half ``(B, C H (W // 2))``."""
         return x.reshape(-1, *self.shape)[..., : self.shape[2] // 2].flatten(1)
 
+    def told(self, context: Tensor) -> Tensor:
+        """The left half, in all rows."""
+        import torch
+
+        left = torch.arange(self.shape[2], device=context.device) < self.shape[2] // 2
+        return left.expand(self.shape).flatten().expand(*context.shape[:-1], -1)
+
     def pictured(self, context: Tensor) -> Tensor:
         """The half, in its place."""
         image = context.new_full((len(context), *self.shape), 0.5)
@@ -114,6 +127,10 @@ class Mask(Condition):
         share = torch.rand(len(x), 1, generator=generator, device=x.device, dtype=x.dtype)
         told = (torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) < share).to(x.dtype)
         return torch.cat([x * told, told], -1)
+
+    def told(self, context: Tensor) -> Tensor:
+        """Those that the mask shows."""
+        return context.chunk(2, -1)[1] > 0.5
 
     def pictured(self, context: Tensor) -> Tensor:
         """The pixels that are told."""

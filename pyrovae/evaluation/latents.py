@@ -4,6 +4,9 @@ from torch import Tensor, nn
 
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.objectives import ELBO
+from pyrovae.programs.conditionals import share_constants
+
+IMAGES_AT_ONCE = 1000
 
 
 def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | None = None) -> dict[str, float]:
@@ -19,6 +22,10 @@ def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor |
         x: images ``(N, D)``.
         context: of each image ``(N, C)``, for a conditional model.
     """
-    with evaluation_mode():
-        _, divergences = ELBO(analytic_kl=bool(guide.analytic_kl)).terms(model, guide, x, context)
-    return {site: (divergences[site] / len(x)).item() for site in sorted(divergences)}
+    columns = [column.split(IMAGES_AT_ONCE) for column in (x, context) if column is not None]
+    total: dict[str, Tensor] = {}
+    with evaluation_mode(), share_constants():
+        for rows in zip(*columns, strict=True):
+            _, divergences = ELBO(analytic_kl=bool(guide.analytic_kl)).terms(model, guide, *rows)
+            total = {site: total.get(site, 0) + each for site, each in divergences.items()}
+    return {site: (total[site] / len(x)).item() for site in sorted(total)}

@@ -13,10 +13,10 @@ from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
 
 IMAGES_AT_ONCE = 100
-PARTICLES_AT_ONCE = 10_000
+PARTICLES_AT_ONCE = 2_000
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogLikelihood:
     """Importance-sampled log-likelihoods in nats.
 
@@ -41,6 +41,10 @@ class LogLikelihood:
     def standard_error(self) -> float:
         """The standard error of ``mean`` over images, as a sample of all images of their kind."""
         return self.per_image.std().item() / math.sqrt(len(self.per_image))
+
+    def __repr__(self) -> str:
+        images = f"{len(self.per_image)} images, {self.num_samples} samples each"
+        return f"LogLikelihood({self.mean:.2f} ± {self.standard_error:.2f} nats, ELBO {self.elbo:.2f}; {images})"
 
     @property
     def elbo(self) -> float:
@@ -74,10 +78,12 @@ def log_likelihood(
         track: wraps the sequence of image chunks, to show progress.
 
     Raises:
-        ValueError: for fewer than one sample.
+        ValueError: for fewer than one sample, and for as many contexts as there are not images.
     """
     if num_samples < 1:
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
+    if context is not None and len(context) != len(x):
+        raise ValueError(f"expected a context for each image; got {len(context)} of them for {len(x)} images")
     columns = [column.split(IMAGES_AT_ONCE) for column in (x, context) if column is not None]
     with evaluation_mode(), share_constants():
         chunks = [_weigh(model, guide, rows, num_samples) for rows in track(list(zip(*columns, strict=True)))]

@@ -114,6 +114,8 @@ def _distribution(site: Any) -> str:
 def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, list[Tensor]]:
     """Turn the tensors that a graph holds as attributes into inputs in front of the others, each of them once."""
     graph = module.graph
+    # Plates leave empty tensors behind, on the CPU, that nothing uses.
+    graph.eliminate_dead_code()
     first = next(iter(graph.nodes))
     lifted: dict[Any, tuple[fx.Node, Tensor]] = {}
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
@@ -123,7 +125,6 @@ def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, list[Tensor
             lifted[key] = (add_placeholder(graph, f"constant_{len(lifted)}", tensor, before=first), tensor.detach())
         node.replace_all_uses_with(lifted[key][0])
         graph.erase_node(node)
-    graph.eliminate_dead_code()
     # A fresh module: the old one still holds the tensors as attributes, which compilers would take for inputs.
     return fx.GraphModule(nn.Module(), graph), [tensor for _, tensor in lifted.values()]
 

@@ -55,8 +55,18 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
         with torch.no_grad():
             return artifact(*graph.constants, *inputs)
 
-    on_cuda = bool(everything) and all(tensor.device.type == "cuda" for tensor in everything)
-    return Recorded(run, graph.constants) if on_cuda else run
+    device = cuda_device(everything)
+    return run if device is None else Recorded(run, graph.constants, device)
+
+
+def cuda_device(tensors: Sequence[Tensor]) -> torch.device | None:
+    """The one CUDA device that holds all of them, whose kernels can be recorded; None where there is no such."""
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) == 1 and (device := devices.pop()).type == "cuda":
+        return device
+    if any(device.type == "cuda" for device in devices):
+        logger.warning("no CUDA graph is recorded: tensors are on %s", ", ".join(sorted(map(str, devices))))
+    return None
 
 
 def is_compiled(graph: Graph, inputs: Sequence[Tensor]) -> bool:
@@ -66,7 +76,8 @@ def is_compiled(graph: Graph, inputs: Sequence[Tensor]) -> bool:
 
 def _fingerprint(graph: Graph, inputs: Sequence[Tensor]) -> str:
     layout = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in (*graph.constants, *inputs)]
-    machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    gpu = torch.cuda.get_device_properties(device).name if (device := cuda_device([*graph.constants, *inputs])) else None
+    machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), torch.version.cuda, gpu)
     return hashlib.sha256(repr((graph.module.code, layout, machine)).encode()).hexdigest()[:32]
 
 

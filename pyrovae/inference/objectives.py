@@ -116,12 +116,12 @@ class ELBO(Objective):
             _check_analytic_kl(guide)
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         divergence = _analytic_divergence if self.analytic_kl else _sampled_divergence
-        observed = [site["log_prob"].sum() for site in sample_sites(model_trace) if site["is_observed"]]
+        observed = sum(site["log_prob"].sum() for site in sample_sites(model_trace) if site["is_observed"])
         latent = {
             site["name"]: divergence(model_trace.nodes.get(site["name"]), site) / self.num_particles
             for site in sample_sites(guide_trace)
         }
-        return sum(observed, torch.zeros(())) / self.num_particles, latent
+        return torch.as_tensor(observed) / self.num_particles, latent
 
     def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         log_likelihood, divergences = self.terms(model, guide, *args, **kwargs)

@@ -18,34 +18,29 @@ class Recorded:
     function is called as it is from then on, with a warning that says why.
 
     Args:
-        function: from tensors on the device to tensors on it; always for inputs of the same shapes.
-        state: tensors that the function writes in place; recording leaves them as they were.
+        function: from tensors on one device to tensors on it; always for inputs of the same shapes.
+        state: tensors that the function may write in place; recording leaves them as they were.
+        device: where all of them are.
     """
 
-    def __init__(self, function: Function, state: Sequence[Tensor]) -> None:
-        self._function, self._state = function, state
+    def __init__(self, function: Function, state: Sequence[Tensor], device: torch.device) -> None:
+        self._function, self._state, self._device = function, state, device
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._fails = False
+        self._tried = False
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
         """The outputs for these inputs."""
-        if self._graph is None and not self._fails:
-            self._try_to_record(inputs)
+        if not self._tried:
+            self._tried = True
+            with torch.cuda.device(self._device), _untouched(self._state, self._device):
+                self._record(inputs)
         if self._graph is None:
             return self._function(inputs)
-        for place, value in zip(self._inputs, inputs, strict=True):
-            place.copy_(value)
-        self._graph.replay()
-        return [None if each is None else each.clone() for each in self._outputs]
-
-    def _try_to_record(self, inputs: Sequence[Tensor]) -> None:
-        try:
-            with _untouched(self._state):
-                self._record(inputs)
-        except (RuntimeError, AssertionError) as error:
-            self._graph, self._fails = None, True
-            reason = str(error).strip().splitlines()[0]
-            warnings.warn(f"the compiled step runs without a CUDA graph, which could not be recorded: {reason}", stacklevel=4)
+        with torch.cuda.device(self._device):
+            for place, value in zip(self._inputs, inputs, strict=True):
+                place.copy_(value)
+            self._graph.replay()
+            return [None if each is None else each.clone() for each in self._outputs]
 
     def _record(self, inputs: Sequence[Tensor]) -> None:
         self._inputs = [each.clone() for each in inputs]
@@ -57,19 +52,24 @@ class Recorded:
                 self._function(self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._outputs = self._function(self._inputs)
-        self._graph = graph
+        try:
+            with torch.cuda.graph(graph):
+                self._outputs = self._function(self._inputs)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"the compiled step runs without a CUDA graph, which could not be recorded: {reason}", stacklevel=4)
+        else:
+            self._graph = graph
 
 
 @contextmanager
-def _untouched(state: Sequence[Tensor]) -> Iterator[None]:
+def _untouched(state: Sequence[Tensor], device: torch.device) -> Iterator[None]:
     """Afterwards these tensors and the random number generators are as they were."""
-    before = [each.clone() for each in state]
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        with torch.no_grad():
-            for each, old in zip(state, before, strict=True):
-                each.copy_(old)
+    # What is expanded holds no values of its own, and cannot be written to.
+    written = [each for each in state if each.numel() and 0 not in each.stride()]
+    before = [each.clone() for each in written]
+    with torch.random.fork_rng(devices=[device]):
+        yield
+    with torch.no_grad():
+        for each, old in zip(written, before, strict=True):
+            each.copy_(old)

@@ -26,7 +26,7 @@ from pyrovae.inference.steps import (
     outer_scales,
     refuse_other_handlers,
 )
-from pyrovae.inference.updates import can_be_captured, fixed_settings, learning_rates, with_update
+from pyrovae.inference.updates import can_be_captured, fixed_settings, learning_rates, scalar, with_update
 
 ENGINES = ("auto", "eager", "graph", "compiled")
 
@@ -97,6 +97,9 @@ class CompiledSVI:
         self._plans: dict[Any, _Plan] = {}
         self._healthy: dict[torch.device, Tensor] = {}
         self._unread: list[_Taken] = []
+        if isinstance(optim, torch.optim.Optimizer):
+            # A compiled step holds the moments that it was compiled with.
+            optim.register_load_state_dict_post_hook(lambda _: self._plans.clear())
 
     def expect(self, steps: int) -> None:
         """Tell ``auto`` how many steps are to come; untold, it compiles once it has spent as long as compiling takes."""
@@ -141,13 +144,13 @@ class CompiledSVI:
         """The inputs of the graph that fits them; a new one where none does yet."""
         scales = outer_scales()
         leaves, structure = pytree.tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        tensors = [leaf.contiguous() for leaf in leaves if isinstance(leaf, Tensor)]
         others = tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         layout = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
         modes = tuple(module.training for module in _modules(self.model, self.guide))
         key = (layout, repr(others), str(structure), len(scales), modes)
         device = tensors[0].device if tensors else None
-        inputs = [torch.as_tensor(scale.scale, dtype=torch.float64, device=device) for scale in scales] + tensors
+        inputs = [scalar(scale.scale, torch.float64, device) for scale in scales] + tensors
         if key not in self._plans:
             self._plans[key] = self._plan(args, kwargs, inputs)
         return inputs, self._plans[key]

@@ -61,7 +61,7 @@ def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
         batches: all training data, in batches as ``fit`` takes them.
     """
     # ``update_bn`` passes on the first entry of a list alone.
-    update_bn(([arguments(batch)] for batch in batches), _Spread(programs))
+    update_bn(([arguments(batch)] for batch in batches), _Spread(programs).train(programs.training))
 
 
 class _Spread(nn.Module):

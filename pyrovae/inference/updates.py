@@ -85,7 +85,14 @@ def _counts_on_the_device(optimizer: Any, parameter: Tensor) -> bool:
 def learning_rates(optimizer: Any) -> list[Tensor]:
     """One for each group of parameters: inputs of the graph, since schedulers move them."""
     device = optimizer.param_groups[0]["params"][0].device
-    return [torch.as_tensor(group["lr"], dtype=torch.float32, device=device) for group in optimizer.param_groups]
+    return [scalar(group["lr"], torch.float32, device) for group in optimizer.param_groups]
+
+
+def scalar(value: Tensor | float, dtype: torch.dtype, device: torch.device | None) -> Tensor:
+    """A number as a tensor, written by a kernel: a copy from the CPU would wait for the device."""
+    if isinstance(value, Tensor):
+        return value.to(device=device, dtype=dtype)
+    return torch.full((), value, dtype=dtype, device=device)
 
 
 def fixed_settings(optimizer: Any) -> list[dict[str, Any]]:

@@ -61,7 +61,8 @@ class ResidualBlock(nn.Module):
 
     .. math:: h' = a(\operatorname{conv}_2(a(\operatorname{conv}_1(h))) + W h)
 
-    W is a projection where the number of channels or the size changes, else the identity. He et al. (2016), figure 2.
+    W is a projection where the number of channels or the size changes, else the identity. He et al. (2016), figure 2. A gate
+    stands before the sum, so that nothing is in the way of the shortcut.
     """
 
     def __init__(
@@ -74,14 +75,13 @@ class ResidualBlock(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        computed = _computed(out_channels, activation)
-        self.inner = nn.Sequential(
-            convolution(in_channels, out_channels, stride=stride, activation=activation, batch_norm=batch_norm),
-            *_normalized_convolution(out_channels, computed, 1, batch_norm),
-        )
-        same = stride == 1 and in_channels == computed
-        self.shortcut: nn.Module = nn.Identity() if same else nn.Conv2d(in_channels, computed, 1, stride=stride, bias=False)
-        self.activation = _nonlinearity(activation)
+        first = convolution(in_channels, out_channels, stride=stride, activation=activation, batch_norm=batch_norm)
+        second = _normalized_convolution(out_channels, _computed(out_channels, activation), 1, batch_norm)
+        gated = activation is gate
+        self.inner = nn.Sequential(first, *second, *([_nonlinearity(activation)] if gated else []))
+        same = stride == 1 and in_channels == out_channels
+        self.shortcut: nn.Module = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+        self.activation = nn.Identity() if gated else activation()
 
     def forward(self, h: Tensor) -> Tensor:  # noqa: D102
         return self.activation(self.inner(h) + self.shortcut(h))

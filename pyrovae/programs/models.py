@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import pyro
 import torch
+from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
@@ -26,6 +27,7 @@ class GenerativeModel(nn.Module):
         prior: p(z_L | c), called with the context, or None; no prior means no latent.
         likelihood: p(x | z_1, c), called with z_1 and behind it the context ``(*, D_1 + C)``.
         conditionals: p(z_l | z_{l+1}) for l = 1 to L - 1, each called with z_{l+1}; none for a plain VAE.
+        told: from contexts ``(B, C)`` to the entries of the data that they give away ``(B, D)``, which are not scored.
         skip_connections: the data depend on every layer: the likelihood is p(x | z_1 ... z_L), called with all of them side
             by side, the bottom one first. Two layers are the hierarchical VAE of Tomczak and Welling (2018), equation 13.
 
@@ -41,12 +43,14 @@ class GenerativeModel(nn.Module):
         conditionals: Iterable[nn.Module] = (),
         *,
         skip_connections: bool = False,
+        told: Callable[[Tensor], Tensor | None] | None = None,
     ) -> None:
         super().__init__()
         self.prior = prior
         self.likelihood = likelihood
         self.conditionals = nn.ModuleList(conditionals)
         self.skip_connections = skip_connections
+        self.told = told
 
     @classmethod
     def of(
@@ -84,7 +88,12 @@ class GenerativeModel(nn.Module):
             for conditional in reversed(self.conditionals):
                 latents.insert(0, pyro.sample(f"z{self.depth - len(latents)}", given(conditional, latents[0])))
             parents = beside(*(latents if self.skip_connections else latents[:1]), context)
-            return pyro.sample("x", self.likelihood(parents), obs=x)
+            return pyro.sample("x", self._scored(self.likelihood(parents), context), obs=x)
+
+    def _scored(self, likelihood: Independent, context: Tensor | None) -> Independent:
+        """The likelihood, of the entries alone that the context does not give away."""
+        told = None if self.told is None or context is None else self.told(context)
+        return likelihood if told is None else likelihood.base_dist.mask(~told).to_event(1)
 
 
 def beside(*rows: Tensor | None) -> Tensor:

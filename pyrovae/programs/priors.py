@@ -162,7 +162,7 @@ class VampPriorData(VampPrior):
 
 
 class PseudoInputs(nn.Module):
-    """K trainable inputs, kept within the range [0, 1] of the data.
+    """K trainable inputs, clamped to the range [0, 1] of the data; what lies outside has no gradient, as in the paper's code.
 
     Args:
         start: where they begin ``(K, D + C)``: N(0, 0.01) in standard deviation, or training examples.
