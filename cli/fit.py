@@ -67,6 +67,10 @@ def fit(
     batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed, drawn=False)
     # What is refused is refused before anything is written.
     build_objective(chosen)
+    if chosen.patience and dataset.valid is None:
+        raise InputError(
+            f"expected validation images for patience; {chosen.dataset!r} has none: use another dataset, or none of it"
+        )
     vae = build(chosen, dataset)
     run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{_kind(chosen)}"), chosen, dataset, vae)
     try:
@@ -85,7 +89,10 @@ def fit(
     if as_json:
         console.print_json(results | {"run": str(run.folder)})
     else:
-        trained = f"{len(run.history)} epochs in {console.duration(sum(row['seconds'] for row in run.history))}; {decision}"
+        early = ", stopped early" if run.history[-1].get("stopped_early") else ""
+        trained = (
+            f"{len(run.history)} epochs{early} in {console.duration(sum(row['seconds'] for row in run.history))}; {decision}"
+        )
         rows = summary(results) | {"training": trained, "pictures": ", ".join(pictures), "run folder": str(run.folder)}
         console.show(rows, title=f"{_kind(chosen)} on {dataset.name}, {chosen.epochs} epochs")
 
@@ -147,46 +154,51 @@ def _train(run: Run, dataset: Dataset, batches: Batches, engine: str, *, quiet: 
     import torch
 
     from pyrovae.inference.training import fit, recollect_statistics
-    from pyrovae.inference.warmup import linear_warmup
+    from pyrovae.inference.warmup import WARMUPS, scaled
 
     recipe, vae = run.recipe, run.vae
     torch.manual_seed(recipe.seed)
     svi = _svi(vae.train(), recipe, dataset, engine=engine)
     svi.expect(recipe.epochs * len(batches))
     with console.meter("training", recipe.epochs * len(batches), "steps", quiet=quiet) as meter, _warnings_in_yellow():
+        recorder = _Recorder(run, dataset, meter.note)
         fit(
             svi,
             console.Watched(batches, meter.advance),
             epochs=recipe.epochs,
-            kl_weight=linear_warmup(recipe.warmup_epochs),
-            on_epoch=[_saved(run, *_tracked(dataset), note=meter.note)],
+            kl_weight=scaled(WARMUPS[recipe.warmup](recipe.warmup_epochs), recipe.kl_weight),
+            on_epoch=[recorder],
         )
+    if recorder.stopping is not None:
+        recorder.stopping.restore()
     recollect_statistics(vae, dataset.train_batches(recipe.batch_size, seed=recipe.seed).epoch(recipe.epochs + 1))
     run.save_weights()
     return svi.decision
 
 
-def _saved(
-    run: Run, key: str, images: Tensor, context: Tensor | None, *, note: Callable[[str], None]
-) -> Callable[[Epoch], None]:
-    """After each epoch: the true bound on some images, a line of history, the weights."""
-    from pyrovae.evaluation.likelihood import log_likelihood
+class _Recorder:
+    """After each epoch: the true bound on some images, a line of history, the weights; says when to stop early."""
 
-    def save(epoch: Epoch) -> None:
-        elbo = log_likelihood(run.vae.model, run.vae.guide, images, num_samples=1, context=context).elbo
-        run.save_weights()
-        run.record(
-            {
-                "epoch": epoch.number,
-                "loss_nats": epoch.loss,
-                "kl_weight": epoch.kl_weight,
-                "seconds": epoch.seconds,
-                f"{key}_nats": elbo,
-            }
-        )
-        note(f"epoch {epoch.number}, {key.replace('_', ' ')} {elbo:.2f} nats per image")
+    def __init__(self, run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
+        from pyrovae.inference.training import EarlyStopping
 
-    return save
+        self.run, self.note = run, note
+        self.key, self.images, self.context = _tracked(dataset)
+        self.elbo = 0.0
+        patience = run.recipe.patience
+        self.stopping = EarlyStopping(run.vae, lambda: self.elbo, patience, run.recipe.kl_weight) if patience else None
+
+    def __call__(self, epoch: Epoch) -> bool:
+        from pyrovae.evaluation.likelihood import log_likelihood
+
+        model, guide = self.run.vae.model, self.run.vae.guide
+        self.elbo = log_likelihood(model, guide, self.images, num_samples=1, context=self.context).elbo
+        stop = self.stopping is not None and self.stopping(epoch)
+        self.run.save_weights()
+        record = {"epoch": epoch.number, "loss_nats": epoch.loss, "kl_weight": epoch.kl_weight, "seconds": epoch.seconds}
+        self.run.record(record | {f"{self.key}_nats": self.elbo} | ({"stopped_early": True} if stop else {}))
+        self.note(f"epoch {epoch.number}, {self.key.replace('_', ' ')} {self.elbo:.2f} nats per image")
+        return stop
 
 
 def _tracked(dataset: Dataset) -> tuple[str, Tensor, Tensor | None]:

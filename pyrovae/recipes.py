@@ -40,12 +40,43 @@ _LADDER = Recipe(
 )
 _ACTIVITY = Recipe(dataset="mnist", adam_betas=(0.9, 0.9), adam_epsilon=1e-4)
 
+# Keras' Adam, whose defaults the paper kept; it does not name the nonlinearity.
+_PROJECT = Recipe(
+    dataset="static-mnist", latent_sizes=(40,), hidden_sizes=(300,), activation="relu", adam_epsilon=1e-7, epochs=1000
+)
+_VAMPPRIOR = replace(
+    _PROJECT,
+    activation="gate",
+    initialization="he",
+    learning_rate=5e-4,
+    adam_epsilon=1e-8,
+    epochs=2000,
+    warmup_epochs=100,
+    patience=50,
+    prior="vamp",
+)
+# The tutorial gives no sizes.
+_COMPLETION = Recipe(
+    dataset="mnist", condition="middle-column", latent_sizes=(30,), hidden_sizes=(500,), activation="relu", epochs=30
+)
+
 # The first recipe of a guide is the one whose architecture ``--guide`` alone takes.
 RECIPES: dict[str, Recipe] = {
     "ladder": _LADDER,
     "ladder-bottom-up": replace(_LADDER, guide="bottom_up"),
     "activity-vae": _ACTIVITY,
     "activity-iwae": replace(_ACTIVITY, objective="iwelbo", num_particles=5),
+    "activity-warmup": replace(_ACTIVITY, warmup_epochs=100),
+    "activity-batch-norm": replace(_ACTIVITY, batch_norm=True),
+    "vampprior-project": replace(_PROJECT, prior="vamp"),
+    "vampprior-project-data": replace(_PROJECT, prior="vamp_data"),
+    "vampprior-project-standard": _PROJECT,
+    "vampprior": _VAMPPRIOR,
+    "vampprior-hvae": replace(
+        _VAMPPRIOR, guide="top_down", latent_sizes=(40, 40), hidden_sizes=(300, 300), skip_connections=True
+    ),
+    "tutorial-cvae": _COMPLETION,
+    "tutorial-regressor": replace(_COMPLETION, latent_sizes=()),
 }
 
 # Where each recipe comes from, and what it reached there (nats per image).
@@ -54,6 +85,15 @@ PUBLISHED: dict[str, tuple[str, str]] = {
     "ladder-bottom-up": ("Sønderby et al. 2016, section 3: VAE+BN+WU, 5 layers", "MNIST L_5000, best depth, -82.74"),
     "activity-vae": ("Bettencourt and Craddock, section 2: vanilla VAE", "no number; about 10 active units"),
     "activity-iwae": ("Bettencourt and Craddock, section 2.4: K = 5", "no number; a better bound than the VAE's"),
+    "activity-warmup": ("Bettencourt and Craddock, section 2: warm-up", "no number; the VAE's bound"),
+    "activity-batch-norm": ("Bettencourt and Craddock, section 2: batch norm", "no number; a worse bound than the VAE's"),
+    "vampprior-project": ("VAE with a VampPrior, project: VP", "static MNIST log p -88.72"),
+    "vampprior-project-data": ("VAE with a VampPrior, project: VP data", "static MNIST log p -90.85"),
+    "vampprior-project-standard": ("VAE with a VampPrior, project: SG", "static MNIST log p -93.08"),
+    "vampprior": ("Tomczak and Welling 2018, table 1: VAE, VampPrior", "static MNIST log p -85.57 (quoted)"),
+    "vampprior-hvae": ("Tomczak and Welling 2018, table 1: HVAE, VampPrior", "static MNIST log p -83.19 (quoted)"),
+    "tutorial-cvae": ("Doersch 2016, section 5 and figure 8", "no number"),
+    "tutorial-regressor": ("Doersch 2016, section 5 and figure 8", "no number"),
 }
 
 SHORT_SCHEDULE_STEPS = 2000
@@ -63,7 +103,7 @@ def short_schedule(recipe: Recipe, num_images: int, epochs: int | None = None) -
     """The same training within minutes: about 2,000 steps unless told otherwise, half of them warm-up where there is any."""
     if epochs is None:
         epochs = math.ceil(SHORT_SCHEDULE_STEPS / max(1, num_images // recipe.batch_size))
-    return replace(recipe, epochs=epochs, warmup_epochs=epochs // 2 if recipe.warmup_epochs else 0)
+    return replace(recipe, epochs=epochs, warmup_epochs=epochs // 2 if recipe.warmup_epochs else 0, patience=0)
 
 
 def recipe_of_guide(guide: str) -> Recipe:

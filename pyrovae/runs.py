@@ -101,8 +101,9 @@ class Run:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the training ran to the end of its recipe."""
-        return len(self.history) == self.recipe.epochs
+        """Whether the training ran to the end of its recipe, or ended itself."""
+        history = self.history
+        return len(history) == self.recipe.epochs or bool(history and history[-1].get("stopped_early"))
 
     def record(self, epoch: Mapping[str, Any]) -> None:
         """Append a record to the history."""

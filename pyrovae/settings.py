@@ -64,9 +64,16 @@ class Recipe:
     free_bits: float = _setting(0.0, "Nats of each layer that cost nothing (elbo only).", limits={"minimum": 0})
     analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
     epochs: int = _setting(300, "Times that all training images are seen.")
+    patience: int = _setting(
+        0, "Epochs without a better validation bound before training stops; 0 for never.", limits={"minimum": 0}
+    )
     warmup_epochs: float = _setting(
         0.0, "Epochs over which the weight of the latent terms grows to one.", limits={"minimum": 0}
     )
+    warmup: str = _setting(
+        "linear", "How that weight grows; cyclical: anew in each such period.", table="pyrovae.inference.warmup:WARMUPS"
+    )
+    kl_weight: float = _setting(1.0, "Weight of the latent terms that warm-up ends at: beta. One is the true bound.")
     batch_size: int = _setting(100, "Images in a step.")
     learning_rate: float = _setting(1e-3, "Step size of Adam.")
     adam_betas: tuple[float, ...] = _setting((0.9, 0.999), "Decay rates of Adam's two moments.")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from pyrovae.cli import main
 from pyrovae.cli.options import table_names
 
+from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.recipes import PUBLISHED, RECIPES
 from pyrovae.runs import Run, new_folder
@@ -238,6 +240,27 @@ def test_an_interrupted_training_is_measured_as_one(fitted, tmp_path):
     result = CliRunner().invoke(main, ["evaluate", str(tmp_path), "--samples", "5", "--json"])
     assert "warning: the training was interrupted after 1 of 2 epochs" in result.stderr
     assert json.loads(result.stdout)["epochs"] == 1
+
+
+def test_a_training_without_patience_left_stops_early_and_is_whole(tmp_path):
+    """Where nothing is learned the bound is noise: that it grows twenty times in a row has a chance of one in 20!."""
+    flags = ("--patience", "1", "--learning-rate", "1e-12", "--epochs", "20", "--warmup-epochs", "0", "--output", "r")
+    result = invoked(*TINY, *TINY_LAYERS, *flags, cwd=tmp_path)
+    assert result.exit_code == 0, result.stderr
+    run = Run.load(tmp_path / "r")
+    assert len(run.history) < 20
+    assert [row.get("stopped_early", False) for row in run.history] == [False] * (len(run.history) - 1) + [True]
+    assert run.is_whole
+    assert "stopped early" in result.stdout
+
+
+def test_patience_asks_for_validation_images(tmp_path, monkeypatch):
+    stored = DATASETS["mnist-5k"](None)
+    monkeypatch.setitem(DATASETS, "mnist-5k", lambda root: replace(stored, valid=None))
+    result = invoked("fit", "--patience", "3", cwd=tmp_path)
+    assert result.exit_code == 2
+    assert "expected validation images for patience; 'mnist-5k' has none" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_never_get_the_same_folder(tmp_path):

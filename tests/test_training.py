@@ -12,8 +12,8 @@ from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
-from pyrovae.inference.training import fit
-from pyrovae.inference.warmup import linear_warmup, scale_latents
+from pyrovae.inference.training import EarlyStopping, Epoch, fit
+from pyrovae.inference.warmup import WARMUPS, linear_warmup, scale_latents, scaled
 from pyrovae.inference.weights import log_weights
 
 
@@ -168,3 +168,32 @@ def test_layers_are_measured_by_their_divergence():
     torch.nn.init.zeros_(guide.encoder.heads[1].bias)
     torch.nn.init.zeros_(guide.encoder.heads[1].log_scale)
     assert kl_by_layer(chain.model, guide, x)["z2"] == 0
+
+
+def test_training_stops_where_the_bound_no_longer_grows_and_the_best_weights_come_back():
+    """Never during warm-up, however good a bound that was not trained may look."""
+    module = torch.nn.Linear(1, 1)
+    bounds = iter([9.0, 8.0, 1.0, 3.0, 2.0, 2.5, 2.9])
+    current = [0.0]
+    stopping = EarlyStopping(module, lambda: current[0], patience=3)
+    answers = []
+    for number, weight in enumerate([0.5, 0.9, 1.0, 1.0, 1.0, 1.0, 1.0], start=1):
+        current[0] = next(bounds)
+        torch.nn.init.constant_(module.weight, number)
+        answers.append(stopping(Epoch(number, 0.0, weight, 0.0)))
+    assert answers == [False, False, False, False, False, False, True]
+    assert (stopping.best_epoch, stopping.best_bound) == (4, 3.0)
+    stopping.restore()
+    assert module.weight.item() == 4
+    with pytest.raises(ValueError, match="expected a patience of at least one epoch; got 0"):
+        EarlyStopping(module, lambda: 0.0, patience=0)
+
+
+@pytest.mark.parametrize("name", WARMUPS)
+def test_every_warmup_stays_above_zero_and_ends_at_one(name):
+    schedule = WARMUPS[name](10)
+    weights = [schedule(step / 37) for step in range(1, 371)]
+    assert all(0 < weight <= 1 for weight in weights)
+    assert schedule(10) == 1
+    assert WARMUPS[name](0)(0.1) == 1
+    assert scaled(schedule, 0.25)(10) == 0.25

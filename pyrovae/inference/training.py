@@ -1,5 +1,6 @@
 """The training loop."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -73,6 +74,45 @@ class _Spread(nn.Module):
 
     def forward(self, args: tuple[Any, ...]) -> Any:
         return self.module(*args)
+
+
+class EarlyStopping:
+    """A callback for ``fit`` that says stop where a bound has not grown for some epochs, and keeps the best weights.
+
+    What is watched is to be the true bound on validation data. Epochs in which the weight of the latent terms is below that of
+    the last one count for nothing: a bound is not trained yet.
+
+    Args:
+        module: whose weights are kept.
+        bound: measured after each epoch, in nats.
+        patience: epochs without a better bound before training stops.
+        kl_weight: that warm-up ends at.
+
+    Raises:
+        ValueError: for no patience.
+    """
+
+    def __init__(self, module: nn.Module, bound: Callable[[], float], patience: int, kl_weight: float = 1.0) -> None:
+        if patience < 1:
+            raise ValueError(f"expected a patience of at least one epoch; got {patience}")
+        self.module, self.bound, self.patience, self.kl_weight = module, bound, patience, kl_weight
+        self.best_bound, self.best_epoch = -math.inf, 0
+        self._best: dict[str, Tensor] = {}
+
+    def __call__(self, epoch: Epoch) -> bool:
+        """Whether to stop after this epoch."""
+        if epoch.kl_weight < self.kl_weight:
+            return False
+        bound = self.bound()
+        if bound > self.best_bound:
+            self.best_bound, self.best_epoch = bound, epoch.number
+            self._best = {name: value.clone() for name, value in self.module.state_dict().items()}
+        return epoch.number - self.best_epoch >= self.patience
+
+    def restore(self) -> None:
+        """Go back to the best weights, where there are any."""
+        if self._best:
+            self.module.load_state_dict(self._best)
 
 
 def fit(

@@ -1,8 +1,9 @@
 """Warm-up: the weight of the latent terms grows from near zero to one while training goes on.
 
-A schedule is a function from the epochs trained so far, counted with fractions and never zero, to a weight in (0, 1].
+A schedule is a function from the epochs trained so far, counted with fractions and never zero, to a weight above zero.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,3 +41,41 @@ def linear_warmup(warmup_epochs: float) -> Schedule:
     (0.25, 1.0, 1.0)
     """
     return lambda epochs: min(1.0, epochs / warmup_epochs) if warmup_epochs > 0 else 1.0
+
+
+def cosine_warmup(warmup_epochs: float) -> Schedule:
+    """A weight that grows slowly at first and at last: half a period of a cosine.
+
+    >>> weight = cosine_warmup(10)
+    >>> round(weight(2.5), 3), weight(10), weight(300)
+    (0.146, 1.0, 1.0)
+    """
+    linear = linear_warmup(warmup_epochs)
+    return lambda epochs: math.sin(math.pi / 2 * linear(epochs)) ** 2
+
+
+def cyclical_warmup(period: float) -> Schedule:
+    """A weight that grows in the first half of each period and is one in the second. Fu et al. (2019), equation 6.
+
+    >>> weight = cyclical_warmup(10)
+    >>> weight(2.5), weight(7), weight(10), weight(12.5)
+    (0.5, 1.0, 1.0, 0.5)
+    """
+    # At its very end a period is over, not begun anew: a weight is never zero.
+    return lambda epochs: min(1.0, 2 * (epochs % period or period) / period) if period > 0 else 1.0
+
+
+def scaled(schedule: Schedule, kl_weight: float) -> Schedule:
+    """A schedule that ends at another weight than one, the beta of Higgins et al. (2017), equation 4.
+
+    >>> scaled(linear_warmup(10), 4.0)(5)
+    2.0
+    """
+    return lambda epochs: kl_weight * schedule(epochs)
+
+
+WARMUPS: dict[str, Callable[[float], Schedule]] = {
+    "linear": linear_warmup,
+    "cosine": cosine_warmup,
+    "cyclical": cyclical_warmup,
+}
