@@ -84,6 +84,14 @@ def test_every_condition_trains_with_and_without_latents(condition):
         assert vae.model(context=torch.rand(5, dataset(condition=condition).condition.size)).shape == (5, 12)
 
 
+def test_a_model_asks_for_the_context_that_it_was_made_for():
+    conditional, plain = trains(recipe("ladder", 1, condition="label")).model, trains(recipe("ladder", 1)).model
+    with pytest.raises(ValueError, match="expected a context of 3 entries for each row; got none: give context="):
+        conditional(batch_size=2)
+    with pytest.raises(ValueError, match="expected a context of 0 entries for each row; got 3"):
+        plain(GREY, torch.zeros(32, 3))
+
+
 def test_skip_connections_reach_the_data_from_every_layer():
     vae = trains(recipe("top_down", 2, prior="vamp", skip_connections=True))
     assert vae.model.likelihood[0][0].in_features == 4 + 3

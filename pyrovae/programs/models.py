@@ -51,6 +51,7 @@ class GenerativeModel(nn.Module):
         self.conditionals = nn.ModuleList(conditionals)
         self.skip_connections = skip_connections
         self.told = told
+        self.context_size: int | None = None
 
     @classmethod
     def of(
@@ -63,12 +64,14 @@ class GenerativeModel(nn.Module):
         """Data under a hierarchy of diagonal Gaussians under a standard normal prior; bits, unless told otherwise."""
         sizes, widths = architecture.latent_sizes, architecture.hidden_sizes
         parents = sum(sizes if skip_connections else sizes[:1]) + architecture.context_size
-        return cls(
+        model = cls(
             StandardNormal(sizes[-1]) if sizes else None,
             architecture.decoder(parents, widths[0], likelihood),
             map(architecture.gaussian, sizes[1:], widths[1:], sizes[:-1]),
             skip_connections=skip_connections,
         )
+        model.context_size = architecture.context_size
+        return model
 
     @property
     def depth(self) -> int:
@@ -79,7 +82,15 @@ class GenerativeModel(nn.Module):
         """Observe the rows of x ``(B, D)`` given those of the context ``(B, C)``.
 
         Without x, draw a row for each row of the context, or ``batch_size`` of them.
+
+        Raises:
+            ValueError: for a context of another size than that of the architecture.
         """
+        got = 0 if context is None else context.shape[-1]
+        if self.context_size not in (None, got):
+            raise ValueError(
+                f"expected a context of {self.context_size} entries for each row; got {got or 'none'}: give context="
+            )
         rows = next((len(given_rows) for given_rows in (x, context) if given_rows is not None), batch_size)
         with pyro.plate("data", rows, dim=-1):
             latents: list[Tensor] = []
