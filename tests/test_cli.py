@@ -148,6 +148,7 @@ REFUSED = {
     "unknown flag": (["fit", "--gide", "ladder"], "No such option '--gide'"),
     "unknown dataset": (["fit", "--dataset", "mnits"], "'mnits' is not one of"),
     "unknown guide": (["fit", "--guide", "laddr"], "'laddr' is not one of"),
+    "recipe to show": (["recipes", "x"], "'x' is not one of"),
     "unknown recipe": (["fit", "--recipe", "x"], "'x' is not one of"),
     "no number": (["fit", "--epochs", "many"], "'many' is not a valid int"),
     "negative epochs": (["fit", "--epochs", "-3"], "expected epochs above zero; got -3"),
@@ -316,4 +317,13 @@ def test_choices_are_the_names_of_the_tables(table):
 def test_lists():
     assert all(name in CliRunner().invoke(main, ["recipes"]).output for name in RECIPES)
     assert "mnist-5k" in CliRunner().invoke(main, ["datasets"]).output
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_shows_where_it_differs_from_the_defaults(name):
+    output = CliRunner().invoke(main, ["recipes", name]).output
+    assert PUBLISHED[name][1].split(" (")[0] in output
+    for setting, value in vars(RECIPES[name]).items():
+        shown = setting.replace("_", " ") in [line.split("│")[1].strip() for line in output.splitlines() if "│" in line]
+        assert shown == (value != getattr(Recipe(), setting)), setting
     assert set(PUBLISHED) == set(RECIPES)
