@@ -208,9 +208,8 @@ def _tracked(dataset: Dataset) -> tuple[str, Tensor, Tensor | None]:
     if dataset.valid is not None:
         contexts = dataset.contexts.get("valid")
         return "valid_elbo", dataset.valid[:TRACKED_IMAGES], None if contexts is None else contexts[:TRACKED_IMAGES]
-    images, labels = dataset.train[:TRACKED_IMAGES], dataset.labels.get("train")
-    generator = torch.Generator(images.device).manual_seed(0)
-    drawn = dataset.draw(images, None if labels is None else labels[:TRACKED_IMAGES], generator=generator)
+    generator = torch.Generator(dataset.train.device).manual_seed(0)
+    drawn = dataset.draw_train(slice(TRACKED_IMAGES), generator=generator)
     return ("train_elbo", *drawn) if isinstance(drawn, tuple) else ("train_elbo", drawn, None)
 
 

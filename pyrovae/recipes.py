@@ -236,8 +236,7 @@ def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
     chosen = torch.randperm(len(dataset.train))[: recipe.num_components].to(dataset.train.device)
     if dataset.condition is None:
         return dataset.train[chosen]
-    labels = dataset.labels.get("train")
-    return torch.cat(tuple(dataset.draw(dataset.train[chosen], None if labels is None else labels[chosen])), -1)
+    return torch.cat(tuple(dataset.draw_train(chosen)), -1)
 
 
 def build_objective(recipe: Recipe) -> Objective:

@@ -66,6 +66,11 @@ class Dataset:
         x = binarized(images, generator=generator) if self.binarize else images
         return x if self.condition is None else (x, self.condition(images, x, labels, generator))
 
+    def draw_train(self, rows: Tensor | slice, *, generator: torch.Generator | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """``draw`` of some rows of the training images, and their labels where there are any."""
+        labels = self.labels.get("train")
+        return self.draw(self.train[rows], None if labels is None else labels[rows], generator=generator)
+
     def train_batches(self, batch_size: int, *, seed: int = 0, drawn: bool = True) -> Batches:
         """Shuffled batches of training images, bits and contexts drawn afresh each time that an image is served.
 

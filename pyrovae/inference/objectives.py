@@ -6,7 +6,6 @@ device, so the whole can be captured as one graph.
 """
 
 import inspect
-import math
 from abc import abstractmethod
 from typing import Any, ClassVar
 
@@ -20,7 +19,7 @@ from torch.distributions import kl_divergence
 
 from pyrovae.inference.gradients import GRADIENTS, WeighedPaths, path_coefficients
 from pyrovae.inference.modules import Program
-from pyrovae.inference.weights import Site, sample_sites, subsampling_of, traces_of, weights_of
+from pyrovae.inference.weights import Site, log_mean_exp, sample_sites, subsampling_of, traces_of, weights_of
 
 
 class Objective(pyro.infer.ELBO):
@@ -161,19 +160,19 @@ class RenyiELBO(Objective):
     def bounds(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
         """The bound of each example ``(B,)``, in nats."""
         total = self.num_averages * self.num_particles
-        paths = WeighedPaths() if self.gradient == "doubly_reparameterized" and total > 1 else None
-        through = paths if self.gradient == "reparameterized" else paths or _unchanged
-        model_trace, guide_trace = traces_of(model, guide, args, kwargs, total, through)
-        weights = weights_of(model_trace, guide_trace).reshape(self.num_averages, self.num_particles, -1)
+        paths = WeighedPaths() if self.gradient == "doubly_reparameterized" else None
+        model_trace, guide_trace = traces_of(model, guide, args, kwargs, total, paths)
+        drawn = weights_of(model_trace, guide_trace)
+        weights = drawn.reshape(self.num_averages, self.num_particles, -1)
         if paths is not None:
-            paths.coefficients = path_coefficients(weights, self.alpha, _kl_weight(guide_trace)).flatten(0, 1)
+            paths.coefficients = path_coefficients(weights, self.alpha, _kl_weight(guide_trace)).reshape(drawn.shape)
         return subsampling_of(model_trace) * self._means(weights).mean(0)
 
     def _means(self, weights: Tensor) -> Tensor:
         """Over the particles of each estimate: ``(M, K, B)`` to ``(M, B)``."""
         if self.alpha == 1:
             return weights.mean(1)
-        return (((1 - self.alpha) * weights).logsumexp(1) - math.log(self.num_particles)) / (1 - self.alpha)
+        return log_mean_exp((1 - self.alpha) * weights, dim=1) / (1 - self.alpha)
 
     def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
         return self.bounds(model, guide, *args, **kwargs).sum()

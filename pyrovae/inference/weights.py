@@ -56,9 +56,9 @@ def subsampling_of(trace: Trace) -> float:
     return math.prod(frame.full_size / frame.size for frame in frames if frame.full_size)
 
 
-def log_mean_exp(weights: Tensor) -> Tensor:
+def log_mean_exp(weights: Tensor, dim: int = 0) -> Tensor:
     """The logarithm of the mean weight over particles: ``(K, B)`` to ``(B,)``."""
-    return weights.logsumexp(0) - torch.tensor(float(weights.shape[0]), dtype=weights.dtype).log()
+    return weights.logsumexp(dim) - math.log(weights.shape[dim])
 
 
 def traces_of(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyrovae.programs.networks import BatchNorm, gate, mlp
+from pyrovae.programs.networks import BatchNorm, computed_features, gate, mlp
 
 Shape = tuple[int, int, int]
 Activation = Callable[[], nn.Module]
@@ -27,10 +27,6 @@ class ImageBatchNorm(BatchNorm):
 
     def forward(self, h: Tensor) -> Tensor:  # noqa: D102
         return self.normalized(h.flatten(2)).reshape(h.shape)
-
-
-def _computed(channels: int, activation: Activation) -> int:
-    return 2 * channels if activation is gate else channels
 
 
 def _nonlinearity(activation: Activation) -> nn.Module:
@@ -49,7 +45,7 @@ def convolution(
 
     With the activation ``gate`` it is the gated convolution of van den Oord et al. (2016), equation 2, its gated half linear.
     """
-    computed = _computed(out_channels, activation)
+    computed = computed_features(out_channels, activation)
     return nn.Sequential(
         *_normalized_convolution(in_channels, computed, stride, batch_norm),
         _nonlinearity(activation),
@@ -76,7 +72,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         first = convolution(in_channels, out_channels, stride=stride, activation=activation, batch_norm=batch_norm)
-        second = _normalized_convolution(out_channels, _computed(out_channels, activation), 1, batch_norm)
+        second = _normalized_convolution(out_channels, computed_features(out_channels, activation), 1, batch_norm)
         gated = activation is gate
         self.inner = nn.Sequential(first, *second, *([_nonlinearity(activation)] if gated else []))
         same = stride == 1 and in_channels == out_channels

@@ -62,12 +62,17 @@ def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, 
     """
     layers: list[nn.Module] = []
     for in_features, out_features in pairwise(sizes):
-        computed = 2 * out_features if activation is gate else out_features
+        computed = computed_features(out_features, activation)
         layers.append(nn.Linear(in_features, computed, bias=not batch_norm))
         if batch_norm:
             layers.append(BatchNorm(computed))
         layers.append(activation())
     return nn.Sequential(*layers)
+
+
+def computed_features(number: int, activation: Callable[[], nn.Module]) -> int:
+    """What a layer computes for its activation to give ``number``: a gate takes as many again."""
+    return 2 * number if activation is gate else number
 
 
 def gate() -> nn.GLU:
