@@ -10,7 +10,7 @@ import click
 from . import console, options
 
 if TYPE_CHECKING:
-    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.data.datasets import Dataset
     from pyrovae.runs import Run
     from pyrovae.settings import Recipe
 
@@ -75,7 +75,8 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
         "condition": run.recipe.condition,
         "model": _model(run.recipe),
         "epochs": len(run.history),
-        "protocol": dataset.protocol,
+        "protocol": str(dataset.protocol),
+        "protocol_hash": dataset.protocol.hash,
         "num_images": len(dataset.test),
         "kl_by_layer": kl_by_layer(model, guide, dataset.test, context),
         "seconds": time.perf_counter() - start,
@@ -102,6 +103,6 @@ def summary(results: dict[str, Any]) -> dict[str, str]:
         rows["KL by layer, nats"] = ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items())
     return rows | {
         "model": results["model"],
-        "images": f"{results['num_images']:,} test images; {results['protocol']}",
+        "images": f"{results['num_images']:,} test images; {results['protocol']} [{results['protocol_hash']}]",
         "measured in": console.duration(results["seconds"]),
     }

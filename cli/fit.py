@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyrovae.errors import InputError
-from pyrovae.recipes import RECIPES, build, build_objective, build_optimizer, load_data, recipe_of_guide, short_schedule
+from pyrovae.recipes import (
+    RECIPES,
+    build,
+    build_objective,
+    build_optimizer,
+    load_data,
+    recipe_of_guide,
+    resolved,
+    short_schedule,
+)
 from pyrovae.settings import Recipe
 
 from . import console, options
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pyrovae.data.batches import Batches
-    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.data.datasets import Dataset
     from pyrovae.inference.svi import CompiledSVI
     from pyrovae.inference.training import Epoch
     from pyrovae.programs.guides import VAE
@@ -62,6 +71,7 @@ def fit(
     chosen = _chosen(recipe, flags)
     place = options.torch_device(device)
     dataset = load_data(chosen, root).to(place)
+    chosen = resolved(chosen, dataset)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
     batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed, drawn=False)

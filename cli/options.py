@@ -87,7 +87,7 @@ def _flag(each: Field[Any]) -> Callable[[Command], Command]:
     if each.type == "bool":
         return click.option(f"--{name}/--no-{name}", default=None, help=text)
     table = each.metadata.get("table")
-    kind = click.Choice(table_names(table)) if table else _TYPES[str(each.type)]
+    kind = click.Choice([*each.metadata.get("also", ()), *table_names(table)]) if table else _TYPES[str(each.type)]
     return click.option(f"--{name}", type=kind, default=None, help=text)
 
 

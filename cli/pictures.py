@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.data.datasets import Dataset
     from pyrovae.runs import Run
 
 PICTURED_IMAGES = 10

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pyrovae.data.batches import Batches as Batches
     from pyrovae.data.batches import binarized as binarized
     from pyrovae.data.benchmarks import DATASETS as DATASETS
-    from pyrovae.data.benchmarks import Dataset as Dataset
-    from pyrovae.data.benchmarks import load_dataset as load_dataset
+    from pyrovae.data.datasets import Dataset as Dataset
+    from pyrovae.data.loading import load_dataset as load_dataset
     from pyrovae.errors import InputError as InputError
     from pyrovae.evaluation.latents import kl_by_layer as kl_by_layer
     from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "data.batches": ("Batches", "binarized"),
-    "data.benchmarks": ("DATASETS", "Dataset", "load_dataset"),
+    "data.benchmarks": ("DATASETS",),
+    "data.datasets": ("Dataset",),
+    "data.loading": ("load_dataset",),
     "errors": ("InputError",),
     "evaluation.latents": ("kl_by_layer",),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),

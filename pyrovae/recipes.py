@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.data.datasets import Dataset
     from pyrovae.inference.objectives import Objective
     from pyrovae.programs.architecture import Architecture
     from pyrovae.programs.guides import VAE
@@ -181,13 +181,41 @@ def load_data(recipe: Recipe, root: str | None = None) -> Dataset:
     """The dataset of a recipe, as bits or in grey, whichever its likelihood is a density of, under its condition.
 
     Raises:
-        InputError: as ``load_dataset`` does, and for a density of grey values on data that come as bits alone.
+        InputError: as ``load_dataset`` does, and for a likelihood that is no density of such data.
     """
-    from pyrovae.data.benchmarks import load_dataset
+    from pyrovae.data.loading import load_dataset
     from pyrovae.programs.conditionals import LIKELIHOODS
 
-    binary = _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).binary
-    return load_dataset(recipe.dataset, root, binarize=binary, condition=recipe.condition)
+    binarization = recipe.binarization
+    if binarization == "auto" and recipe.likelihood != "auto":
+        binarization = "dynamic" if "bits" in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values else "none"
+    return load_dataset(
+        recipe.dataset,
+        root,
+        binarization=binarization,
+        condition=recipe.condition,
+        validation=recipe.validation,
+        split_seed=recipe.split_seed,
+    )
+
+
+def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe with what it leaves to the data filled in.
+
+    Raises:
+        InputError: for a likelihood that is no density of such data.
+    """
+    from pyrovae.programs.conditionals import LIKELIHOODS
+
+    if recipe.likelihood == "auto":
+        recipe = replace(recipe, likelihood=dataset.likelihood)
+    if dataset.served_values not in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
+        fitting = ", ".join(name for name, each in LIKELIHOODS.items() if dataset.served_values in each.values)
+        raise InputError(
+            f"expected a likelihood of {dataset.served_values} for {dataset.name!r}, out of {fitting}; "
+            f"got {recipe.likelihood!r}"
+        )
+    return recipe
 
 
 def build(recipe: Recipe, dataset: Dataset) -> VAE:
@@ -202,9 +230,10 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     from pyrovae.data.conditions import CONDITIONS
     from pyrovae.programs.conditionals import start_at_means
 
+    recipe = resolved(recipe, dataset)
     if _look_up(CONDITIONS, "condition", recipe.condition)(dataset.shape, dataset.num_classes) != dataset.condition:
         raise InputError(
-            f"expected data under the condition {recipe.condition!r} of the recipe; got {dataset.protocol!r}: "
+            f"expected data under the condition {recipe.condition!r} of the recipe; got '{dataset.protocol}': "
             f"use load_dataset({dataset.name!r}, condition={recipe.condition!r})"
         )
     with torch.random.fork_rng():

@@ -27,7 +27,7 @@ from pyrovae.settings import Recipe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pyrovae.data.benchmarks import Dataset
+    from pyrovae.data.datasets import Dataset
     from pyrovae.programs.guides import VAE
 
 RECIPE, WEIGHTS, HISTORY, EVALUATION = "recipe.json", "weights.safetensors", "history.jsonl", "evaluation.json"
@@ -64,9 +64,12 @@ class Run:
             occupied = any(folder.iterdir())
         if occupied:
             raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
-        run = cls(folder, recipe, dataset.shape, dataset.protocol, vae)
+        run = cls(folder, recipe, dataset.shape, str(dataset.protocol), vae)
         sizes = {"shape": dataset.shape, "num_classes": dataset.num_classes}
-        run._write_json(RECIPE, {"recipe": asdict(recipe), **sizes, "protocol": dataset.protocol})
+        run._write_json(
+            RECIPE,
+            {"recipe": asdict(recipe), **sizes, "protocol": str(dataset.protocol), "protocol_hash": dataset.protocol.hash},
+        )
         return run
 
     @classmethod

@@ -25,13 +25,17 @@ class Recipe:
         InputError: for values that make no sense, by themselves or together.
     """
 
-    dataset: str = _setting("mnist-5k", "Data to train on.", table="pyrovae.data.benchmarks:DATASETS")
+    dataset: str = _setting("mnist-5k", "Data to train on: one of 'pyrovae datasets'.")
+    validation: bool = _setting(False, "Hold images out of training for validation where the authors held out none.")
+    binarization: str = _setting("auto", "How grey values become bits.", table="pyrovae.data.datasets:BINARIZATIONS")
+    split_seed: int = _setting(0, "Of the split of data that come without one.", limits={"minimum": 0, "maximum": 2**63})
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
     prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
     likelihood: str = _setting(
-        "bernoulli",
-        "Density of the data: of bits, or of grey values in [0, 1].",
+        "auto",
+        "Density of the data: of bits, of grey values in [0, 1] or of real ones; 'auto' is what suits them.",
         table="pyrovae.programs.conditionals:LIKELIHOODS",
+        also=("auto",),
     )
     likelihood_scale: float = _setting(0.1, "Standard deviation of a 'fixed_scale_gaussian'.")
     condition: str = _setting(

@@ -146,7 +146,7 @@ def test_help(command):
 REFUSED = {
     "unknown command": (["fti"], "No such command 'fti'"),
     "unknown flag": (["fit", "--gide", "ladder"], "No such option '--gide'"),
-    "unknown dataset": (["fit", "--dataset", "mnits"], "'mnits' is not one of"),
+    "unknown dataset": (["fit", "--dataset", "mnits"], "got 'mnits': see 'pyrovae datasets'"),
     "unknown guide": (["fit", "--guide", "laddr"], "'laddr' is not one of"),
     "recipe to show": (["recipes", "x"], "'x' is not one of"),
     "unknown recipe": (["fit", "--recipe", "x"], "'x' is not one of"),

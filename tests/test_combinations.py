@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pyrovae.data.benchmarks import Dataset
 from pyrovae.data.conditions import CONDITIONS
+from pyrovae.data.datasets import Dataset
+from pyrovae.data.protocol import Protocol
 from pyrovae.errors import InputError
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
@@ -21,14 +22,15 @@ from pyrovae.recipes import build
 from pyrovae.settings import Recipe
 
 SHAPE = (1, 3, 4)
+PROTOCOL = Protocol(dataset="grey", sizes=(32, 0, 32))
 GREY = (torch.rand(32, 12, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
 LABELS = {"train": torch.arange(32) % 3}
 SMALL = Recipe(hidden_layers=1, num_components=5, batch_norm=True, batch_size=32)
 
 
 def dataset(likelihood="bernoulli", condition="none"):
-    binarize = LIKELIHOODS[likelihood].binary
-    return Dataset("grey", GREY, None, GREY, LABELS, SHAPE, "grey", binarize, CONDITIONS[condition](SHAPE, 3))
+    binarize = likelihood == "auto" or "bits" in LIKELIHOODS[likelihood].values
+    return Dataset("grey", GREY, None, GREY, LABELS, SHAPE, PROTOCOL, binarize, CONDITIONS[condition](SHAPE, 3))
 
 
 def recipe(guide, depth, **settings):

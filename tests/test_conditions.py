@@ -4,8 +4,11 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyrovae.data.benchmarks import DATASETS, Dataset, load_dataset
+from pyrovae.data.benchmarks import DATASETS
 from pyrovae.data.conditions import CONDITIONS
+from pyrovae.data.datasets import Dataset
+from pyrovae.data.loading import load_dataset
+from pyrovae.data.protocol import Protocol
 from pyrovae.errors import InputError
 from pyrovae.recipes import build
 from pyrovae.settings import Recipe
@@ -13,13 +16,14 @@ from pyrovae.settings import Recipe
 SHAPE = (2, 3, 4)
 # Many pixels are certain, the others anything between.
 IMAGES = (3 * torch.rand(50, 24, generator=torch.Generator().manual_seed(5)) - 1).clamp(0, 1)
+PROTOCOL = Protocol(dataset="grey", sizes=(50, 0, 50))
 LABELS = torch.arange(50) % 7
 NAMED = [name for name in CONDITIONS if name != "none"]
 
 
 def drawn(name, seed=0):
     """Bits, and what is told of them."""
-    dataset = Dataset("grey", IMAGES, None, IMAGES, {}, SHAPE, "grey", True, CONDITIONS[name](SHAPE, 7))
+    dataset = Dataset("grey", IMAGES, None, IMAGES, {}, SHAPE, PROTOCOL, True, CONDITIONS[name](SHAPE, 7))
     return dataset.draw(IMAGES, LABELS, generator=torch.Generator().manual_seed(seed))
 
 
@@ -76,7 +80,7 @@ def test_a_label_is_one_entry_out_of_the_classes():
 @pytest.mark.parametrize("name", ["left-half", "mask"])
 def test_pixels_that_are_given_away_are_not_scored(name):
     condition = CONDITIONS[name](SHAPE, 0)
-    data = Dataset("grey", IMAGES, None, IMAGES, {}, SHAPE, "grey", True, condition)
+    data = Dataset("grey", IMAGES, None, IMAGES, {}, SHAPE, PROTOCOL, True, condition)
     model = build(Recipe(condition=name, latent_sizes=(2,), hidden_sizes=(8,)), data).model
     x, context = drawn(name)
     told = condition.told(context)
@@ -106,7 +110,7 @@ def test_labels_are_asked_for():
 def small(monkeypatch):
     """A dataset of its own, loaded as every other."""
     labels = {"train": LABELS, "valid": LABELS[:20], "test": LABELS[20:40]}
-    dataset = Dataset("small", IMAGES, IMAGES[:20], IMAGES[20:40], labels, SHAPE, "small")
+    dataset = Dataset("small", IMAGES, IMAGES[:20], IMAGES[20:40], labels, SHAPE, PROTOCOL)
     monkeypatch.setitem(DATASETS, "small", lambda root: dataset)
     return "small"
 
@@ -123,7 +127,7 @@ def test_contexts_of_what_is_held_out_are_drawn_once(name, small):
         if name == "label":
             assert torch.equal(first.contexts[split].argmax(1), first.labels[split])
     assert torch.equal(first.test, load_dataset(small).test), "the test images are those of every other protocol"
-    assert first.protocol.endswith(f", given {name} (seed 1)")
+    assert str(first.protocol).endswith(f", given {name} (seed 1)")
     assert next(first.train_batches(7).epoch(1))[1].shape == (7, first.condition.size)
     moved = first.to("cpu")
     assert torch.equal(moved.contexts["test"], first.contexts["test"])
@@ -142,6 +146,6 @@ def test_an_unknown_condition():
 
 
 def test_data_without_labels_cannot_be_conditioned_on_them(small, monkeypatch):
-    monkeypatch.setitem(DATASETS, small, lambda root: Dataset(small, IMAGES, None, IMAGES, {}, SHAPE, small))
+    monkeypatch.setitem(DATASETS, small, lambda options: Dataset(small, IMAGES, None, IMAGES, {}, SHAPE, PROTOCOL))
     with pytest.raises(InputError, match="these have none: use another condition"):
         load_dataset(small, condition="label")

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pyrovae.data import benchmarks, sources
-from pyrovae.data.benchmarks import DATASETS, MNIST, load_dataset
+from pyrovae.data.benchmarks import DATASETS, MNIST
+from pyrovae.data.loading import load_dataset
 from pyrovae.data.readers import read_amat, read_idx
 from pyrovae.data.sources import DATA_VARIABLE, Source, locate
 from pyrovae.errors import InputError
@@ -172,18 +173,16 @@ def test_real_files(name):
 
 
 def test_grey_images_stay_grey_everywhere():
-    dataset = load_dataset("mnist-5k", binarize=False)
+    dataset = load_dataset("mnist-5k", binarization="none")
     assert len(dataset.test.unique()) > 100
-    assert dataset.protocol == "mnist-5k, 4,000 / 500 / 500, grey"
+    assert str(dataset.protocol) == "mnist-5k, 4,000 / 500 / 500, grey"
     assert len(next(dataset.train_batches(100).epoch(1)).unique()) > 100
 
 
 @needs_real_files
 def test_bits_alone_are_no_grey_images():
-    with pytest.raises(
-        InputError, match="expected grey images; 'static-mnist' holds bits alone: use the likelihood 'bernoulli'"
-    ):
-        load_dataset("static-mnist", REAL, binarize=False)
+    with pytest.raises(InputError, match="expected grey values for the binarization 'none'; 'static-mnist' holds bits"):
+        load_dataset("static-mnist", REAL, binarization="none")
 
 
 def test_embedded_digits():

@@ -11,7 +11,17 @@ HOUSE = Path(pyrovae.__file__).parent
 # From the ground up: a module imports only from those before it in its row, and from whole groups before its own.
 ORDER = [
     ["errors"],
-    ["data.readers", "data.sources", "data.batches", "data.conditions", "data.benchmarks"],
+    [
+        "data.readers",
+        "data.sources",
+        "data.batches",
+        "data.conditions",
+        "data.protocol",
+        "data.datasets",
+        "data.originals",
+        "data.benchmarks",
+        "data.loading",
+    ],
     [
         "programs.networks",
         "programs.convolutions",

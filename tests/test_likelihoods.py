@@ -5,12 +5,14 @@ import torch
 import torch.nn.functional as F
 from pyro.distributions.testing import gof
 
-from pyrovae.data.benchmarks import Dataset
+from pyrovae.data.datasets import Dataset
+from pyrovae.data.protocol import Protocol
 from pyrovae.programs.conditionals import LIKELIHOODS
 from pyrovae.programs.distributions import DiscretizedLogistic
 
 LEVELS = torch.arange(256) / 255
-DATA = Dataset("grey", (torch.rand(64, 12) * 255).round() / 255, None, torch.rand(64, 12).round(), {}, (1, 3, 4), "grey")
+PROTOCOL = Protocol(dataset="grey", sizes=(64, 0, 64))
+DATA = Dataset("grey", (torch.rand(64, 12) * 255).round() / 255, None, torch.rand(64, 12).round(), {}, (1, 3, 4), PROTOCOL)
 
 
 def head(name, size=1):
@@ -20,7 +22,7 @@ def head(name, size=1):
 
 def grid(name):
     """Points that cover nearly all the mass, and what each of them counts for."""
-    if LIKELIHOODS[name].binary:
+    if "bits" in LIKELIHOODS[name].values:
         return torch.tensor([0.0, 1.0]), 1.0
     if name == "discretized_logistic":
         return LEVELS, 1.0

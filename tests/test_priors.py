@@ -10,8 +10,9 @@ from linear_gaussian import BIAS, NOISE, WEIGHT, LinearGaussian, Several
 from pyro.distributions.testing import gof
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from pyrovae.data.benchmarks import Dataset
 from pyrovae.data.conditions import CONDITIONS
+from pyrovae.data.datasets import Dataset
+from pyrovae.data.protocol import Protocol
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.programs.conditionals import DiagonalGaussian
 from pyrovae.programs.distributions import GaussianMixture
@@ -22,7 +23,7 @@ from pyrovae.recipes import build
 from pyrovae.settings import Recipe
 
 GREY = torch.rand(64, 12, generator=torch.Generator().manual_seed(0))
-DATA = Dataset("grey", GREY, None, GREY.round(), {}, (1, 3, 4), "grey")
+DATA = Dataset("grey", GREY, None, GREY.round(), {}, (1, 3, 4), Protocol(dataset="grey", sizes=(64, 0, 64)))
 SMALL = Recipe(hidden_layers=1, num_components=5, batch_norm=True, batch_size=64)
 
 

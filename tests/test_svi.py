@@ -16,8 +16,9 @@ from torch import nn
 from torch.distributions import constraints
 
 from pyrovae.data.batches import binarized
-from pyrovae.data.benchmarks import Dataset
 from pyrovae.data.conditions import CONDITIONS
+from pyrovae.data.datasets import Dataset
+from pyrovae.data.protocol import Protocol
 from pyrovae.inference import compilation, products, svi
 from pyrovae.inference.capture import CaptureError, preserved_state
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
@@ -447,7 +448,8 @@ def everything(vae, optim):
 def test_conditional_convolutional_programs_are_captured_with_what_they_are_told(network, cache):
     """Images and labels in; bits, context, forward and backward inside the graph."""
     classes = {"train": torch.arange(len(X)) % 3}
-    data = Dataset("grey", X * 0.8, None, X, classes, (1, 3, 4), "grey", True, CONDITIONS["label"]((1, 3, 4), 3))
+    protocol = Protocol(dataset="grey", sizes=(len(X), 0, len(X)))
+    data = Dataset("grey", X * 0.8, None, X, classes, (1, 3, 4), protocol, True, CONDITIONS["label"]((1, 3, 4), 3))
     settings = {"network": network, "condition": "label", "prior": "conditional_gaussian", "batch_norm": True}
     chosen = Recipe(latent_sizes=(3, 2), hidden_sizes=(6, 5), guide="ladder", hidden_layers=1, activation="gate", **settings)
     labels, outcomes = classes["train"], {}

@@ -25,12 +25,14 @@ class Source:
         folders: paths under a data folder where its files are known to lie, the one that we write to first.
         checksums: MD5 of each file as the authors distribute it, by file name.
         address: of the folder with these files.
+        licence: under which the authors give them away.
     """
 
     name: str
     folders: tuple[str, ...]
     checksums: dict[str, str]
     address: str
+    licence: str = "none stated"
 
 
 def locate(source: Source, root: str | Path | None = None) -> dict[str, Path]:

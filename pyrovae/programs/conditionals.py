@@ -1,10 +1,10 @@
 """Conditional distributions: modules whose forward takes features ``(*, in_features)`` and returns a distribution.
 
 Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
-A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``binary`` says whether it is one of bits, else of
-grey values in [0, 1]. Pictures show the mean of the distribution that it returns. Its parameters are linear in the features
-through ``readout``, made by ``readout(in_features, number * size)``, ``nn.Linear`` for one; the first ``size`` of them move
-its mean.
+A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``values`` says of what it is one: ``bits``, ``grey``
+values in [0, 1], ``real`` ones. Pictures show the mean of the distribution that it returns. Its parameters are linear in the
+features through ``readout``, made by ``readout(in_features, number * size)``, ``nn.Linear`` for one; the first ``size`` of
+them move its mean.
 
 Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
 """
@@ -86,7 +86,7 @@ class DiagonalGaussian(nn.Module):
     The two linear maps are one matrix product. Sønderby et al. (2016), equations 11 and 12.
     """
 
-    binary = False
+    values = ("grey", "real")
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Bernoulli(nn.Module):
     .. math:: p(x | h) = \prod_d \operatorname{Bernoulli}(x_d | \operatorname{sigmoid}(w_d^\top h + b_d))
     """
 
-    binary = True
+    values = ("bits",)
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class ContinuousBernoulli(Bernoulli):
     Loaiza-Ganem and Cunningham (2019), equation 4.
     """
 
-    binary = False
+    values = ("grey",)
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
@@ -138,7 +138,7 @@ class FixedScaleGaussian(nn.Module):
     Doersch (2016), section 2.4.3.
     """
 
-    binary = False
+    values = ("grey", "real")
 
     def __init__(self, in_features: int, size: int, *, scale: float = 0.1, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class BoundedGaussian(nn.Module):
     Bettencourt and Craddock, section 2.1.
     """
 
-    binary = False
+    values = ("grey",)
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class DiscretizedLogisticLevels(nn.Module):
     Tomczak and Welling (2018), section 4, for grey images.
     """
 
-    binary = False
+    values = ("grey",)
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()

@@ -1,0 +1,194 @@
+"""A dataset: split examples, what is drawn of them, and the protocol that says so.
+
+Loaders return examples as stored; ``served`` and ``conditioned`` make of them what training and measuring see. Importing this
+does not import torch: the command line lists datasets without waiting for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyrovae.data.conditions import CONDITIONS, Condition
+from pyrovae.data.protocol import BINARIZATION_SEED, CONTEXT_SEED, Protocol
+from pyrovae.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from pyrovae.data.batches import Batches
+
+# How grey values become bits: drawn anew in training and once elsewhere, rounded, or not at all; as the likelihood wants it.
+BINARIZATIONS = ("auto", "dynamic", "threshold", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Where the files of a dataset are, and how it is split.
+
+    Args:
+        root: where to look first.
+        mirror: an address to download from in place of the authors'.
+        validation: hold images out of training where the authors did not.
+        split_seed: of the split of data that come without one.
+    """
+
+    root: str | Path | None = None
+    mirror: str | None = None
+    validation: bool = False
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Examples in rows, split: bits, drawn anew for training and once for the others; or grey, or real, throughout.
+
+    Args:
+        name: its key in ``DATASETS``, or the path that it was read from.
+        train: training examples ``(N, D)``: grey in [0, 1], bits where the dataset was binarized once and for all, or real.
+        valid: examples ``(M, D)`` held out of training, where the protocol holds any out; bits where ``binarize``.
+        test: examples ``(T, D)``; bits where ``binarize``.
+        labels: the classes of each split, by the split's name.
+        shape: channels, height and width; their product is D. A table has one channel and one row.
+        protocol: what a figure measured on it must be read with.
+        binarize: whether training draws a bit for each grey value.
+        condition: one of ``CONDITIONS`` made for these images, or None.
+        contexts: what it tells of each image held out ``(T, C)``, drawn once, by the split's name.
+        values: what is stored: ``bits``, ``grey`` in [0, 1], or ``real``.
+        likelihood: the density in ``LIKELIHOODS`` that suits it where nobody says another.
+        log_jacobian: in nats, added to a log-density of these examples to make it one of the values in the file, which were
+            standardised.
+    """
+
+    name: str
+    train: Tensor
+    valid: Tensor | None
+    test: Tensor
+    labels: dict[str, Tensor]
+    shape: tuple[int, int, int]
+    protocol: Protocol
+    binarize: bool = True
+    condition: Condition | None = None
+    contexts: dict[str, Tensor] = field(default_factory=dict)
+    values: str = "grey"
+    likelihood: str = "bernoulli"
+    log_jacobian: float = 0.0
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label; none without labels."""
+        return 1 + max((int(labels.max()) for labels in self.labels.values()), default=-1)
+
+    @property
+    def served_values(self) -> str:
+        """What the programs are given: ``bits``, ``grey`` or ``real``."""
+        return "bits" if self.binarize else self.values
+
+    def draw(
+        self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """What the programs take of stored images, drawn anew: bits where ``binarize``, their contexts behind them."""
+        from pyrovae.data.batches import binarized
+
+        x = binarized(images, generator=generator) if self.binarize else images
+        return x if self.condition is None else (x, self.condition(images, x, labels, generator))
+
+    def draw_train(self, rows: Tensor | slice, *, generator: torch.Generator | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """``draw`` of some rows of the training images, and their labels where there are any."""
+        labels = self.labels.get("train")
+        return self.draw(self.train[rows], None if labels is None else labels[rows], generator=generator)
+
+    def train_batches(self, batch_size: int, *, seed: int = 0, drawn: bool = True) -> Batches:
+        """Shuffled batches of training images, bits and contexts drawn afresh each time that an image is served.
+
+        With ``drawn=False`` they are as stored, for ``CompiledSVI(transform=dataset.draw)``, which draws in its graph.
+        """
+        from pyrovae.data.batches import Batches
+
+        labels = None if self.condition is None else self.labels.get("train")
+        return Batches(self.train, batch_size, seed=seed, labels=labels, draw=self.draw if drawn else None)
+
+    def to(self, device: str | torch.device) -> Dataset:
+        """The same dataset with its tensors on a device."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            valid=None if self.valid is None else self.valid.to(device),
+            test=self.test.to(device),
+            labels={split: labels.to(device) for split, labels in self.labels.items()},
+            contexts={split: context.to(device) for split, context in self.contexts.items()},
+        )
+
+
+def served(stored: Dataset, binarization: str) -> Dataset:
+    """With its grey values as bits, or as they are, and validation and test as they are measured.
+
+    Raises:
+        InputError: for values that are to become what they cannot.
+    """
+    if binarization not in BINARIZATIONS:
+        raise InputError(f"expected a binarization out of {', '.join(BINARIZATIONS)}; got {binarization!r}")
+    if stored.values != "grey":
+        if binarization in ("auto", "none" if stored.values == "real" else "dynamic"):
+            return replace(stored, binarize=False)
+        raise InputError(
+            f"expected grey values for the binarization {binarization!r}; {stored.name!r} holds {stored.values}: leave it out"
+        )
+    if binarization == "auto":
+        binarization = "dynamic" if stored.likelihood == "bernoulli" else "none"
+    return {"dynamic": _drawn, "threshold": _rounded, "none": _grey}[binarization](stored)
+
+
+def conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
+    """With a condition, and with the contexts of what is held out.
+
+    Raises:
+        InputError: for a condition that these data cannot meet.
+    """
+    import torch
+
+    if name not in CONDITIONS:
+        raise InputError(f"expected a condition out of {', '.join(CONDITIONS)}; got {name!r}")
+    condition = CONDITIONS[name](dataset.shape, dataset.num_classes)
+    if condition is None:
+        return dataset
+    generator = torch.Generator().manual_seed(CONTEXT_SEED)
+    contexts = {
+        split: condition(images, x, dataset.labels.get(split), generator)
+        for split, images, x in (("valid", stored.valid, dataset.valid), ("test", stored.test, dataset.test))
+        if images is not None and x is not None
+    }
+    protocol = replace(dataset.protocol, condition=f"given {name} (seed {CONTEXT_SEED})")
+    return replace(dataset, condition=condition, contexts=contexts, protocol=protocol)
+
+
+def _drawn(stored: Dataset) -> Dataset:
+    held_out = "test" if stored.valid is None else "validation and test"
+    values = f"training binarized dynamically, {held_out} once (seed {BINARIZATION_SEED})"
+    valid = None if stored.valid is None else _bits(stored.valid)
+    return replace(
+        stored, valid=valid, test=_bits(stored.test), binarize=True, protocol=replace(stored.protocol, values=values)
+    )
+
+
+def _rounded(stored: Dataset) -> Dataset:
+    train, valid, test = (
+        None if split is None else (split > 0.5).to(split.dtype) for split in (stored.train, stored.valid, stored.test)
+    )
+    assert train is not None
+    assert test is not None
+    protocol = replace(stored.protocol, values="binarized above one half")
+    return replace(stored, train=train, valid=valid, test=test, binarize=False, values="bits", protocol=protocol)
+
+
+def _grey(stored: Dataset) -> Dataset:
+    return replace(stored, binarize=False, protocol=replace(stored.protocol, values="grey"))
+
+
+def _bits(grey: Tensor) -> Tensor:
+    """Grey values to bits, drawn once and for all: everybody's test set is the same one."""
+    import torch
+
+    return torch.bernoulli(grey, generator=torch.Generator().manual_seed(BINARIZATION_SEED))
