@@ -16,7 +16,7 @@ import torch
 from pyrovae import ELBO, CompiledSVI, Recipe
 from pyrovae.recipes import assemble
 
-RECIPE = Recipe(prior="vamp", latent_sizes=(40,), hidden_sizes=(300,), activation="relu")
+RECIPE = Recipe(likelihood="bernoulli", prior="vamp", latent_sizes=(40,), hidden_sizes=(300,), activation="relu")
 COMPONENTS = (500, 1000, 1500)
 STEPS = 20
 

@@ -12,6 +12,7 @@ import json
 import platform
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import handwritten
@@ -66,7 +67,7 @@ def ours(vae, x, particles, engine, precision):
 def contenders(name):
     model = MODELS[name]
     x = torch.bernoulli(torch.full((model["batch"], 784), 0.13))
-    vae = lambda: assemble(RECIPES[model["recipe"]], 784)  # noqa: E731
+    vae = lambda: assemble(replace(RECIPES[model["recipe"]], likelihood="bernoulli"), (1, 28, 28))  # noqa: E731
     particles = model["particles"]
     made = {
         BASELINE: lambda: by_hand(model["hand"](), x, compiled=False),

@@ -33,7 +33,7 @@ def evaluate(run: str, samples: int, seed: int, root: str | None, device: str | 
 
     trained = Run.load(run)
     if not trained.is_whole:
-        epochs = f"{len(trained.history)} of {trained.recipe.epochs} epochs"
+        epochs = f"{len(trained.history)} of {trained.recipe.total_epochs} epochs"
         console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
     dataset = load_data(trained.recipe, root).to(options.torch_device(device))
     trained.vae.to(dataset.test.device)
@@ -51,6 +51,7 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
     """Evaluate a run's programs on the test images: plain values, in nats per image."""
     from pyrovae.evaluation.latents import kl_by_layer
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
+    from pyrovae.programs.conditionals import LIKELIHOODS
 
     start = time.perf_counter()
     model, guide, context = run.vae.model, run.vae.guide, dataset.contexts.get("test")
@@ -66,15 +67,18 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
             context=context,
             track=lambda parts: console.tracked(parts, meter.advance),
         )
+    normalized = LIKELIHOODS[run.recipe.likelihood].normalized
     return {
-        "log_likelihood": result.mean,
-        "standard_error": result.standard_error,
+        # A loss that is no density of the data has a bound of its own, and no likelihood.
+        "log_likelihood": result.mean if normalized else None,
+        "standard_error": result.standard_error if normalized else None,
         "elbo": result.elbo,
         "num_samples": num_samples,
         "dataset": dataset.name,
         "condition": run.recipe.condition,
         "model": _model(run.recipe),
         "epochs": len(run.history),
+        "kl_weight": run.history[-1]["kl_weight"],
         "protocol": str(dataset.protocol),
         "protocol_hash": dataset.protocol.hash,
         "num_images": len(dataset.test),
@@ -92,17 +96,23 @@ def _model(recipe: Recipe) -> str:
 
 def summary(results: dict[str, Any]) -> dict[str, str]:
     """The rows of the table that people read."""
-    density = "log p(x)" if results["condition"] == "none" else f"log p(x | {results['condition']})"
-    samples = f"{results['num_samples']:,} importance samples each" if results["kl_by_layer"] else "exact: there is no latent"
-    rows = {
-        f"{density}, nats per image": f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f} "
-        f"(standard error over images; {samples})"
-    }
+    rows = _density(results)
     if results["kl_by_layer"]:
         rows["ELBO, nats per image"] = f"{results['elbo']:.2f} (one-sample bound, averaged over the same samples)"
         rows["KL by layer, nats"] = ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items())
+    if results["kl_weight"] < 1:
+        rows["trained for"] = f"latent terms that weigh {results['kl_weight']:.2f}, not the true bound"
     return rows | {
         "model": results["model"],
         "images": f"{results['num_images']:,} test images; {results['protocol']} [{results['protocol_hash']}]",
         "measured in": console.duration(results["seconds"]),
     }
+
+
+def _density(results: dict[str, Any]) -> dict[str, str]:
+    density = "log p(x)" if results["condition"] == "none" else f"log p(x | {results['condition']})"
+    if results["log_likelihood"] is None:
+        return {density: "none: the cross-entropy of grey values is no density of them; the ELBO below is that of the loss"}
+    samples = f"{results['num_samples']:,} importance samples each" if results["kl_by_layer"] else "exact: there is no latent"
+    value = f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f}"
+    return {f"{density}, nats per image": f"{value} (standard error over images; {samples})"}

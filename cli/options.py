@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 from collections.abc import Callable
-from dataclasses import Field, fields, replace
+from dataclasses import Field, fields
 from typing import Any
 
 import click
@@ -65,19 +65,37 @@ class CommaSeparated(click.ParamType):
             return self.fail(f"expected numbers separated by commas, as in 64,32,16; got {value!r}", param, ctx)
 
 
+class KeywordArguments(click.ParamType):
+    """Arguments of a call as Python writes them, to a dictionary."""
+
+    name = "NAME=VALUE,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: D102
+        if isinstance(value, dict):
+            return value
+        try:
+            call: Any = ast.parse(f"f({value})", mode="eval").body
+            if call.args or not all(each.arg for each in call.keywords):
+                raise ValueError(value)
+            return {each.arg: ast.literal_eval(each.value) for each in call.keywords}
+        except (ValueError, SyntaxError, AttributeError):
+            return self.fail(f"expected arguments as Python writes them, as in 'momentum=0.9'; got {value!r}", param, ctx)
+
+
 _TYPES: dict[str, Any] = {
     "str": str,
     "int": int,
     "float": float,
     "tuple[int, ...]": CommaSeparated(int),
-    "tuple[float, ...]": CommaSeparated(float),
+    "Mapping[str, Any]": KeywordArguments(),
 }
 
 
 def recipe_flags(command: Command) -> Command:
-    """One flag for each field of ``Recipe``; a flag that was not given arrives as None."""
+    """One flag for each field of ``Recipe`` that has one; a flag that was not given arrives as None."""
     for each in reversed(fields(Recipe)):
-        command = _flag(each)(command)
+        if each.metadata.get("flag", True):
+            command = _flag(each)(command)
     return command
 
 
@@ -92,8 +110,8 @@ def _flag(each: Field[Any]) -> Callable[[Command], Command]:
 
 
 def overridden(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """The recipe with the flags that were given in place of its own settings."""
-    return replace(recipe, **{name: value for name, value in values.items() if value is not None})
+    """The recipe with the flags that were given in place of its own settings, in every stage."""
+    return recipe.overridden({name: value for name, value in values.items() if value is not None})
 
 
 def torch_device(name: str | None) -> Any:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import GUIDES as GUIDES
     from pyrovae.programs.guides import VAE as VAE
     from pyrovae.programs.models import GenerativeModel as GenerativeModel
-    from pyrovae.recipes import RECIPES as RECIPES
+    from pyrovae.published import RECIPES as RECIPES
     from pyrovae.recipes import build as build
     from pyrovae.runs import Run as Run
     from pyrovae.settings import Recipe as Recipe
@@ -52,7 +52,8 @@ _MODULES = {
     "programs.architecture": ("Architecture",),
     "programs.guides": ("GUIDES", "VAE"),
     "programs.models": ("GenerativeModel",),
-    "recipes": ("RECIPES", "build"),
+    "published": ("RECIPES",),
+    "recipes": ("build",),
     "runs": ("Run",),
     "settings": ("Recipe",),
 }

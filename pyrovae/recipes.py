@@ -1,6 +1,6 @@
-"""The recipe of each published experiment, and what a recipe is turned into.
+"""What a recipe is turned into: data, programs, an objective, an optimizer.
 
-This is the only place that translates a recipe into programs; library classes take ordinary arguments and never see one.
+This is the only place that translates a recipe; library classes take ordinary arguments and never see one.
 Importing it does not import torch.
 """
 
@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
+from pyrovae.published import RECIPES
 from pyrovae.settings import Recipe
 
 if TYPE_CHECKING:
@@ -20,81 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pyrovae.data.datasets import Dataset
+    from pyrovae.inference.clipping import Clipping
     from pyrovae.inference.objectives import Objective
     from pyrovae.programs.architecture import Architecture
     from pyrovae.programs.guides import VAE
-
-
-_LADDER = Recipe(
-    dataset="mnist",
-    guide="ladder",
-    latent_sizes=(64, 32, 16, 8, 4),
-    hidden_sizes=(512, 256, 128, 64, 32),
-    activation="leaky_relu",
-    batch_norm=True,
-    # The paper does not say. After 20 epochs torch's own is ahead of Glorot's by 0.6 nats.
-    initialization="torch",
-    epochs=2000,
-    warmup_epochs=200,
-    batch_size=256,
-)
-_ACTIVITY = Recipe(dataset="mnist", adam_betas=(0.9, 0.9), adam_epsilon=1e-4)
-
-# Keras' Adam, whose defaults the paper kept; it does not name the nonlinearity.
-_PROJECT = Recipe(
-    dataset="static-mnist", latent_sizes=(40,), hidden_sizes=(300,), activation="relu", adam_epsilon=1e-7, epochs=1000
-)
-_VAMPPRIOR = replace(
-    _PROJECT,
-    activation="gate",
-    initialization="he",
-    learning_rate=5e-4,
-    adam_epsilon=1e-8,
-    epochs=2000,
-    warmup_epochs=100,
-    patience=50,
-    prior="vamp",
-)
-# The tutorial gives no sizes.
-_COMPLETION = Recipe(
-    dataset="mnist", condition="middle-column", latent_sizes=(30,), hidden_sizes=(500,), activation="relu", epochs=30
-)
-
-# The first recipe of a guide is the one whose architecture ``--guide`` alone takes.
-RECIPES: dict[str, Recipe] = {
-    "ladder": _LADDER,
-    "ladder-bottom-up": replace(_LADDER, guide="bottom_up"),
-    "activity-vae": _ACTIVITY,
-    "activity-iwae": replace(_ACTIVITY, objective="iwelbo", num_particles=5),
-    "activity-warmup": replace(_ACTIVITY, warmup_epochs=100),
-    "activity-batch-norm": replace(_ACTIVITY, batch_norm=True),
-    "vampprior-project": replace(_PROJECT, prior="vamp"),
-    "vampprior-project-data": replace(_PROJECT, prior="vamp_data"),
-    "vampprior-project-standard": _PROJECT,
-    "vampprior": _VAMPPRIOR,
-    "vampprior-hvae": replace(
-        _VAMPPRIOR, guide="top_down", latent_sizes=(40, 40), hidden_sizes=(300, 300), skip_connections=True
-    ),
-    "tutorial-cvae": _COMPLETION,
-    "tutorial-regressor": replace(_COMPLETION, latent_sizes=()),
-}
-
-# Where each recipe comes from, and what it reached there (nats per image).
-PUBLISHED: dict[str, tuple[str, str]] = {
-    "ladder": ("Sønderby et al. 2016, section 3: LVAE+BN+WU, 5 layers", "MNIST L_1 -85.23, L_5000 -82.12"),
-    "ladder-bottom-up": ("Sønderby et al. 2016, section 3: VAE+BN+WU, 5 layers", "MNIST L_5000, best depth, -82.74"),
-    "activity-vae": ("Bettencourt and Craddock, section 2: vanilla VAE", "no number; about 10 active units"),
-    "activity-iwae": ("Bettencourt and Craddock, section 2.4: K = 5", "no number; a better bound than the VAE's"),
-    "activity-warmup": ("Bettencourt and Craddock, section 2: warm-up", "no number; the VAE's bound"),
-    "activity-batch-norm": ("Bettencourt and Craddock, section 2: batch norm", "no number; a worse bound than the VAE's"),
-    "vampprior-project": ("VAE with a VampPrior, project: VP", "static MNIST log p -88.72"),
-    "vampprior-project-data": ("VAE with a VampPrior, project: VP data", "static MNIST log p -90.85"),
-    "vampprior-project-standard": ("VAE with a VampPrior, project: SG", "static MNIST log p -93.08"),
-    "vampprior": ("Tomczak and Welling 2018, table 1: VAE, VampPrior", "static MNIST log p -85.57 (quoted)"),
-    "vampprior-hvae": ("Tomczak and Welling 2018, table 1: HVAE, VampPrior", "static MNIST log p -83.19 (quoted)"),
-    "tutorial-cvae": ("Doersch 2016, section 5 and figure 8", "no number"),
-    "tutorial-regressor": ("Doersch 2016, section 5 and figure 8", "no number"),
-}
 
 SHORT_SCHEDULE_STEPS = 2000
 
@@ -290,13 +220,34 @@ def build_objective(recipe: Recipe) -> Objective:
 
 
 def build_optimizer(recipe: Recipe, vae: nn.Module) -> torch.optim.Optimizer:
-    """Adam with the recipe's settings, one fused kernel."""
+    """The optimizer of a recipe, for gradients of the mean loss per image; Adam as one fused kernel.
+
+    Raises:
+        InputError: for a name that is not torch's, one that cannot take plain steps, and for arguments that it does not have.
+    """
     import torch
 
-    # Objectives sum over the batch where the papers average, which Adam sees only beside its epsilon.
-    epsilon = recipe.adam_epsilon * recipe.batch_size
-    beta1, beta2 = recipe.adam_betas
-    return torch.optim.Adam(vae.parameters(), lr=recipe.learning_rate, betas=(beta1, beta2), eps=epsilon, fused=True)
+    # One of those left out evaluates the loss itself, and one takes sparse gradients alone.
+    known = {
+        name: each
+        for name, each in sorted(vars(torch.optim).items())
+        if isinstance(each, type) and name not in ("Optimizer", "LBFGS", "SparseAdam")
+    }
+    fused = {"fused": True} if recipe.optimizer in ("Adam", "AdamW") else {}
+    arguments = {"lr": recipe.learning_rate, **fused, **recipe.optimizer_arguments}
+    try:
+        return _look_up(known, "torch optimizer", recipe.optimizer)(vae.parameters(), **arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"expected arguments of torch.optim.{recipe.optimizer}; got {dict(recipe.optimizer_arguments)} ({error})"
+        ) from error
+
+
+def build_clipping(recipe: Recipe) -> Clipping:
+    """What becomes of gradients: those of the mean loss per image, cut and left out as the recipe says."""
+    from pyrovae.inference.clipping import Clipping
+
+    return Clipping(recipe.clip_norm or math.inf, recipe.skip_norm or math.inf, 1 / recipe.batch_size)
 
 
 def _look_up(table: Mapping[str, Any], family: str, name: str) -> Any:

@@ -105,8 +105,9 @@ class Run:
     @property
     def is_whole(self) -> bool:
         """Whether the training ran to the end of its recipe, or ended itself."""
-        history = self.history
-        return len(history) == self.recipe.epochs or bool(history and history[-1].get("stopped_early"))
+        stages = self.recipe.schedule
+        last = [row for row in self.history if row.get("stage", 1) == len(stages)]
+        return len(last) == stages[-1].epochs or bool(last and last[-1].get("stopped_early"))
 
     def record(self, epoch: Mapping[str, Any]) -> None:
         """Append a record to the history."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pyrovae.errors import InputError
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"help": help, **metadata})
     return field(default=default, metadata={"help": help, **metadata})
 
 
@@ -79,11 +81,27 @@ class Recipe:
     )
     kl_weight: float = _setting(1.0, "Weight of the latent terms that warm-up ends at: beta. One is the true bound.")
     batch_size: int = _setting(100, "Images in a step.")
-    learning_rate: float = _setting(1e-3, "Step size of Adam.")
-    adam_betas: tuple[float, ...] = _setting((0.9, 0.999), "Decay rates of Adam's two moments.")
-    adam_epsilon: float = _setting(1e-8, "Added to Adam's denominator, on the scale of the mean loss per image.")
+    optimizer: str = _setting("Adam", "Any of torch.optim, of the mean loss per image.")
+    optimizer_arguments: Mapping[str, Any] = _setting(
+        {}, "Its other arguments, as Python writes them: 'betas=(0.9, 0.9), eps=1e-4'."
+    )
+    learning_rate: float = _setting(1e-3, "Its step size.")
+    clip_norm: float = _setting(
+        0.0, "Norm that a longer gradient of the mean loss per image is cut to; 0 for never.", limits={"minimum": 0}
+    )
+    skip_norm: float = _setting(
+        0.0, "Norm of that gradient above which a step is left out; 0 for never.", limits={"minimum": 0}
+    )
+    average_decay: float = _setting(
+        0.0,
+        "Decay at each step of the moving average of the weights, which is then measured in their place; 0 for none.",
+        limits={"minimum": 0, "maximum": 1},
+    )
     precision: str = _setting(
         "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.inference.precision:PRECISIONS"
+    )
+    stages: tuple[Mapping[str, Any], ...] = _setting(
+        (), "Trainings one after the other, each by what it changes.", limits={"empty": True}, flag=False
     )
     seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", limits={"minimum": 0, "maximum": 2**63})
 
@@ -98,8 +116,6 @@ class Recipe:
                 f"expected one hidden size for each latent layer, and one for a regressor; got latent sizes "
                 f"{_listed(self.latent_sizes)} and hidden sizes {_listed(self.hidden_sizes)}: give as many of both"
             )
-        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
-            raise InputError(f"expected two of adam betas from 0 to below 1; got {_listed(self.adam_betas)}")
         for name in ("analytic_kl", "free_bits"):
             if getattr(self, name) and self.objective != "elbo":
                 raise InputError(
@@ -113,6 +129,7 @@ class Recipe:
         if self.alpha and self.objective != "renyi":
             raise InputError(f"expected the objective 'renyi' with alpha; got {self.objective!r}: leave one of the two out")
         self._check_condition()
+        self._check_stages()
 
     def _check_condition(self) -> None:
         if not self.latent_sizes and self.condition == "none":
@@ -134,17 +151,68 @@ class Recipe:
                 "expected a condition for the prior 'conditional_gaussian'; got none: give --condition, or another prior"
             )
 
+    def _check_stages(self) -> None:
+        for stage in self.stages:
+            if unknown := sorted(set(stage) - set(STAGE_SETTINGS)):
+                raise InputError(f"expected stages that change {', '.join(STAGE_SETTINGS)}; got {', '.join(unknown)}")
+            replace(self, stages=(), **stage)
+
+    @property
+    def schedule(self) -> tuple[Recipe, ...]:
+        """A recipe without stages for each stage, in turn.
+
+        >>> recipe = Recipe(epochs=10, stages=({}, {"epochs": 5, "learning_rate": 1e-4}))
+        >>> [(stage.epochs, stage.learning_rate) for stage in recipe.schedule]
+        [(10, 0.001), (5, 0.0001)]
+        """
+        return tuple(replace(self, stages=(), **stage) for stage in self.stages) or (self,)
+
+    @property
+    def total_epochs(self) -> int:
+        """Of all stages together."""
+        return sum(stage.epochs for stage in self.schedule)
+
+    def overridden(self, values: Mapping[str, Any]) -> Recipe:
+        """With other settings, in every stage."""
+        stages = tuple({name: value for name, value in stage.items() if name not in values} for stage in self.stages)
+        return replace(self, **{"stages": stages, **values})
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """The recipe of ``asdict``, as JSON gives it back; unknown keys are refused."""
         known = {each.name for each in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise InputError(f"expected a recipe with keys out of {', '.join(sorted(known))}; got {', '.join(unknown)}")
-        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**plain)
+        return cls(**{key: _immutable(value) for key, value in values.items()})
 
 
-_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}
+# What steps are made of; programs, data and the optimizer's kind and state stay what they are from stage to stage.
+STAGE_SETTINGS = (
+    "objective",
+    "num_particles",
+    "num_averages",
+    "alpha",
+    "gradient",
+    "free_bits",
+    "analytic_kl",
+    "epochs",
+    "patience",
+    "warmup_epochs",
+    "warmup",
+    "kl_weight",
+    "batch_size",
+    "learning_rate",
+    "clip_norm",
+    "skip_norm",
+)
+_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float), "Mapping[str, Any]": dict}
+
+
+def _immutable(value: Any) -> Any:
+    """Lists, which JSON makes of tuples, as tuples again, at any depth."""
+    if isinstance(value, dict):
+        return {key: _immutable(each) for key, each in value.items()}
+    return tuple(map(_immutable, value)) if isinstance(value, list) else value
 
 
 def _check_type(name: str, value: Any, annotation: str) -> None:
@@ -160,7 +228,7 @@ def _check_range(
 ) -> None:
     """Numbers are positive, or at least ``minimum`` where one is given, and below ``maximum``; some, unless ``empty``."""
     values = value if isinstance(value, tuple) else (value,)
-    if name == "adam_betas" or any(isinstance(each, str | bool) for each in values):
+    if any(isinstance(each, str | bool | dict) for each in values):
         return
     bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not each < maximum]
     if bad or not (values or empty):

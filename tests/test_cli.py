@@ -15,7 +15,7 @@ from pyrovae.cli.options import table_names
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
-from pyrovae.recipes import PUBLISHED, RECIPES
+from pyrovae.published import RECIPES
 from pyrovae.runs import Run, new_folder
 from pyrovae.settings import Recipe
 
@@ -124,11 +124,52 @@ def test_evaluate_prints_one_json_object_alone(fitted):
     assert json.loads(again.stdout)["log_likelihood"] == pytest.approx(values["log_likelihood"], rel=1e-6)
 
 
+def test_stages_follow_each_other_with_another_optimizer_and_the_average_of_the_weights(tmp_path, monkeypatch):
+    stages = ({}, {"epochs": 1, "learning_rate": 5e-3, "warmup_epochs": 0.0}, {"objective": "iwelbo", "num_particles": 3})
+    monkeypatch.setitem(RECIPES, "ladder", replace(RECIPES["ladder"], dataset="mnist-5k", stages=stages))
+    flags = ("--optimizer", "SGD", "--optimizer-arguments", "momentum=0.9, nesterov=True", "--learning-rate", "0.01")
+    more = ("--average-decay", "0.9", "--clip-norm", "5", "--skip-norm", "1e3", "--warmup-epochs", "1", "--output", "r")
+    arguments = ("fit", "--recipe", "ladder", *TINY_LAYERS, "--epochs", "2", "--samples", "5", *flags, *more)
+    result = invoked(*arguments, cwd=tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "6 epochs in 3 stages, 90 steps" in result.stderr
+    run = Run.load(tmp_path / "r")
+    assert [stage.learning_rate for stage in run.recipe.schedule] == [0.01] * 3, "a flag holds in every stage"
+    assert [row["stage"] for row in run.history] == [1, 1, 2, 2, 3, 3]
+    assert [row["kl_weight"] for row in run.history] == [1.0] * 6
+    assert run.history[-1]["steps_skipped"] == 0
+    assert run.is_whole
+    assert run.recipe.optimizer_arguments == {"momentum": 0.9, "nesterov": True}
+    assert result.stdout.count("interrupted") == 0
+
+
+def test_averaged_weights_are_what_is_measured(tmp_path):
+    """With a decay of almost one the average stays what it was after the first step, hardly trained."""
+    flags = ("fit", "--epochs", "2", "--samples", "5", *("--latent-sizes", "4", "--hidden-sizes", "8"), "--json")
+    raw = json.loads(invoked(*flags, "--output", "raw", cwd=tmp_path).stdout)
+    averaged = json.loads(invoked(*flags, "--average-decay", "0.999999", "--output", "averaged", cwd=tmp_path).stdout)
+    assert averaged["elbo"] < raw["elbo"] - 50
+    assert Run.load(tmp_path / "averaged").history[-1]["valid_elbo_nats"] == pytest.approx(averaged["elbo"], abs=15)
+
+
+def test_a_loss_that_is_no_density_has_no_likelihood(tmp_path):
+    flags = ("fit", "--likelihood", "cross_entropy", "--epochs", "1", "--latent-sizes", "4", "--hidden-sizes", "8")
+    result = invoked(*flags, "--samples", "5", "--output", "r", cwd=tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "none: the cross-entropy of grey values is no density of them" in result.stdout
+    evaluation = json.loads((tmp_path / "r/evaluation.json").read_text())
+    assert evaluation["log_likelihood"] is None
+    assert "grey" in evaluation["protocol"]
+
+
 def test_a_schedule_that_ends_below_one_says_so(tmp_path):
     result = invoked(*TINY, *TINY_LAYERS, "--epochs", "1", "--warmup-epochs", "4", "--json", "--output", "here", cwd=tmp_path)
     assert result.exit_code == 0, result.stderr
     assert "warning: the weight of the latent terms ends at 0.25" in result.stderr
     assert json.loads(result.stdout)["run"] == "here"
+    assert json.loads((tmp_path / "here/evaluation.json").read_text())["kl_weight"] == 0.25
+    again = invoked("evaluate", "here", "--samples", "5", cwd=tmp_path)
+    assert "latent terms that weigh 0.25, not the true bound" in again.stdout
 
 
 def test_help_and_refusals_do_not_import_torch():
@@ -169,7 +210,17 @@ REFUSED = {
     "unknown condition": (["fit", "--condition", "right-half"], "'right-half' is not one of"),
     "no scale": (["fit", "--likelihood-scale", "0"], "expected likelihood scale above zero; got 0.0"),
     "no sizes": (["fit", "--latent-sizes", "8;4"], "expected numbers separated by commas"),
-    "bad betas": (["fit", "--adam-betas", "0.9,1"], "expected two of adam betas from 0 to below 1"),
+    "no optimizer": (["fit", "--optimizer", "Adamm"], "expected a torch optimizer out of ASGD"),
+    "optimizer of closures": (["fit", "--optimizer", "LBFGS"], "expected a torch optimizer out of ASGD"),
+    "no arguments": (["fit", "--optimizer-arguments", "0.9"], "expected arguments as Python writes them"),
+    "call as argument": (["fit", "--optimizer-arguments", "eps=print(1)"], "expected arguments as Python writes them"),
+    "argument of another": (
+        ["fit", "--optimizer-arguments", "momentum=0.9"],
+        "expected arguments of torch.optim.Adam; got {'momentum': 0.9}",
+    ),
+    "bad betas": (["fit", "--optimizer-arguments", "betas=(0.9, 1)"], "Invalid beta parameter at index 1"),
+    "average of nothing": (["fit", "--average-decay", "1"], "expected average decay of at least 0 and below 1; got 1.0"),
+    "negative norm": (["fit", "--clip-norm", "-1"], "expected clip norm of at least 0; got -1.0"),
     "biased gradient": (
         ["fit", "--objective", "iwelbo", "--gradient", "sticking_the_landing"],
         "leaving the score out of a logarithm of an average is biased: use doubly_reparameterized",
@@ -317,13 +368,3 @@ def test_choices_are_the_names_of_the_tables(table):
 def test_lists():
     assert all(name in CliRunner().invoke(main, ["recipes"]).output for name in RECIPES)
     assert "mnist-5k" in CliRunner().invoke(main, ["datasets"]).output
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_shows_where_it_differs_from_the_defaults(name):
-    output = CliRunner().invoke(main, ["recipes", name]).output
-    assert PUBLISHED[name][1].split(" (")[0] in output
-    for setting, value in vars(RECIPES[name]).items():
-        shown = setting.replace("_", " ") in [line.split("│")[1].strip() for line in output.splitlines() if "│" in line]
-        assert shown == (value != getattr(Recipe(), setting)), setting
-    assert set(PUBLISHED) == set(RECIPES)

@@ -203,6 +203,10 @@ def test_free_bits_cost_nothing_up_to_their_number():
     torch.manual_seed(0)
     bound = ELBO(analytic_kl=True, free_bits=free).bound(chain.model, guide, x)
     assert bound.item() == pytest.approx((log_likelihood - max(divergences.values()) - 8 * free).item())
+    torch.manual_seed(0)
+    with scale_latents(0.25):
+        bound = ELBO(analytic_kl=True, free_bits=free).bound(chain.model, guide, x)
+    assert bound.item() == pytest.approx((log_likelihood - 0.25 * (max(divergences.values()) + 8 * free)).item())
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ ORDER = [
         "inference.objectives",
         "inference.warmup",
         "inference.capture",
+        "inference.clipping",
         "inference.products",
         "inference.recording",
         "inference.compilation",
@@ -52,7 +53,7 @@ ORDER = [
     ],
     ["evaluation.likelihood", "evaluation.latents"],
     ["plots"],
-    ["settings", "recipes"],
+    ["settings", "published", "recipes"],
     ["runs"],
 ]
 FLOORS = {module: (group, place) for group, row in enumerate(ORDER) for place, module in enumerate(row)}

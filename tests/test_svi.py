@@ -197,13 +197,13 @@ OPTIMIZERS = {
 }
 
 
-def trained_with(optimizer, engine, objective=None, count=4):
+def trained_with(optimizer, engine, objective=None, count=4, **options):
     """Losses, and whatever training moves, after steps under a schedule of the learning rate."""
     torch.manual_seed(3)
     vae = make_vae(hidden_layers=1)
     optim = OPTIMIZERS[optimizer](list(vae.parameters()))
     schedule = torch.optim.lr_scheduler.ExponentialLR(optim, 0.5)
-    trained = CompiledSVI(vae.model, vae.guide, optim, objective or ELBO(), engine=engine)
+    trained = CompiledSVI(vae.model, vae.guide, optim, objective or ELBO(), engine=engine, **options)
     torch.manual_seed(7)
     losses = []
     for _ in range(count):

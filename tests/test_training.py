@@ -12,7 +12,7 @@ from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
-from pyrovae.inference.training import EarlyStopping, Epoch, fit
+from pyrovae.inference.training import EarlyStopping, Epoch, MovingAverage, fit
 from pyrovae.inference.warmup import WARMUPS, linear_warmup, scale_latents, scaled
 from pyrovae.inference.weights import log_weights
 
@@ -187,6 +187,67 @@ def test_training_stops_where_the_bound_no_longer_grows_and_the_best_weights_com
     assert module.weight.item() == 4
     with pytest.raises(ValueError, match="expected a patience of at least one epoch; got 0"):
         EarlyStopping(module, lambda: 0.0, patience=0)
+
+
+def test_the_moving_average_is_that_of_its_equation():
+    module = torch.nn.Linear(2, 1, bias=False)
+    average = MovingAverage(module, 0.9)
+    values = torch.randn(5, 1, 2)
+    expected = values[0]
+    for number, value in enumerate(values):
+        torch.nn.init.zeros_(module.weight).data.add_(value)
+        average()
+        expected = expected if number == 0 else 0.9 * expected + 0.1 * value
+    with average.swapped():
+        torch.testing.assert_close(module.weight.data, expected)
+    torch.testing.assert_close(module.weight.data, values[-1])
+    average.adopt()
+    torch.testing.assert_close(module.weight.data, expected)
+
+
+@pytest.mark.parametrize("engine", ["eager", "graph", "compiled"])
+def test_every_engine_trains_on_beside_the_moving_average(engine):
+    """Averaging is seen by no step, also where a compiled one holds the parameters."""
+
+    def outcome(averaged):
+        torch.manual_seed(0)
+        chain = Chain(1)
+        guide = chain.wrong_guide("mean_field")
+        average = MovingAverage(guide, 0.5)
+        swaps = []
+
+        def measure(epoch):
+            with average.swapped():
+                swaps.append([parameter.detach().clone() for parameter in guide.parameters()])
+
+        svi = CompiledSVI(chain.model, guide, torch.optim.Adam(guide.parameters(), lr=0.02), ELBO(), engine=engine)
+        extra = {"on_step": [average], "on_epoch": [measure]} if averaged else {}
+        fit(svi, Batches(torch.randn(64, 3), 16, draw=None), epochs=2, **extra)
+        return [parameter.detach().clone() for parameter in guide.parameters()], swaps
+
+    (plain, _), (beside, swaps) = outcome(False), outcome(True)
+    assert all(map(torch.equal, plain, beside))
+    assert not all(map(torch.equal, swaps[-1], beside))
+
+
+def test_stages_count_their_epochs_on():
+    """One training of four epochs sees what two of two see, the second of which starts at two; schedules begin anew."""
+
+    class Watching:
+        def __init__(self):
+            self.seen = []
+
+        def step(self, batch):
+            self.seen.append(batch)
+            return 0.0
+
+    batches, whole, staged = Batches(rows(8), 2, draw=None), Watching(), Watching()
+    fit(whole, batches, epochs=4)
+    first = fit(staged, batches, epochs=2)
+    second = fit(staged, batches, epochs=2, start=2, kl_weight=linear_warmup(2))
+    assert [epoch.number for epoch in (*first, *second)] == [1, 2, 3, 4]
+    assert [epoch.kl_weight for epoch in second] == [0.5, 1.0]
+    assert all(map(torch.equal, whole.seen, staged.seen))
 
 
 @pytest.mark.parametrize("name", WARMUPS)

@@ -111,9 +111,14 @@ class ELBO(Objective):
 
     def terms(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The expected log-likelihood, and the divergence from the prior by latent site; nats, summed over the batch."""
+        return self._terms(*self._get_trace(model, guide, args, kwargs))
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
         if self.analytic_kl:
             _check_analytic_kl(guide)
-        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
+        return super()._get_trace(model, guide, args, kwargs)
+
+    def _terms(self, model_trace: Trace, guide_trace: Trace) -> tuple[Tensor, dict[str, Tensor]]:
         divergence = _analytic_divergence if self.analytic_kl else _sampled_divergence
         observed = sum(site["log_prob"].sum() for site in sample_sites(model_trace) if site["is_observed"])
         latent = {
@@ -123,10 +128,13 @@ class ELBO(Objective):
         return torch.as_tensor(observed) / self.num_particles, latent
 
     def bound(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:  # noqa: D102
-        log_likelihood, divergences = self.terms(model, guide, *args, **kwargs)
+        model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
+        log_likelihood, divergences = self._terms(model_trace, guide_trace)
         if self.free_bits:
+            # Of the scaled divergence, which warm-up and subsampling weigh, that many nats times the scale.
             free = self.free_bits * len(args[0])
-            divergences = {site: each.clamp(min=free) for site, each in divergences.items()}
+            nodes = guide_trace.nodes
+            divergences = {site: each.clamp(min=free * nodes[site]["scale"]) for site, each in divergences.items()}
         return log_likelihood - sum(divergences.values())
 
 

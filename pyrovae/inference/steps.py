@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
+import pyro.poutine as poutine
 import torch
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyrovae.inference.capture import CaptureError
+from pyrovae.inference.capture import CaptureError, preserved_state
+from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.modules import Program, modules_that_run
 from pyrovae.inference.precision import products_in
 
@@ -64,17 +66,24 @@ def moving_buffers(run: Callable[[], Any]) -> list[Tensor]:
 
 
 def loss_and_gradients(
-    programs: Programs, parameters: list[Tensor], buffers: list[Tensor], healthy: Tensor, arguments: Any, precision: str
+    programs: Programs,
+    parameters: list[Tensor],
+    buffers: list[Tensor],
+    healthy: Tensor,
+    arguments: Any,
+    precision: str,
+    clipping: Clipping,
 ) -> Function:
-    """From scales and tensor arguments to the loss, whether it and all losses before were finite, and the gradients.
+    """From scales and tensor arguments to the loss, whether all so far were finite, whether to take the step, and gradients.
 
     Args:
         programs: what is trained.
         parameters: by which the loss is differentiated.
-        buffers: stay as they are where the loss is not finite.
+        buffers: stay as they are where the step is not taken.
         healthy: a boolean kept between steps, whether all losses were finite.
         arguments: ``(args, kwargs)``, whose tensors are replaced by those that the function is given.
         precision: of the matrix products.
+        clipping: what becomes of the gradients.
     """
     leaves, structure = pytree.tree_flatten(arguments)
 
@@ -89,18 +98,46 @@ def loss_and_gradients(
                 scale.scale = weight
             with products_in(precision), pyro.validation_enabled(False):
                 loss = programs.differentiable_loss(args, kwargs)
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                gradients = torch.autograd.grad(clipping.scaled(loss), parameters, allow_unused=True)
         finally:
             for scale, old in zip(scales, weights, strict=True):
                 scale.scale = old
         loss = loss.detach().to(parameters[0].dtype)
         with torch.no_grad():
             healthy.logical_and_(loss.isfinite())
+            clipped, taken = clipping(gradients, healthy)
             for buffer, old in zip(buffers, before, strict=True):
-                buffer.copy_(torch.where(healthy, buffer, old))
-        return [loss, healthy.clone(), *map(_laid_out_alike, gradients, parameters)]
+                buffer.copy_(torch.where(taken, buffer, old))
+        return [loss, healthy.clone(), taken, *map(_laid_out_alike, clipped, parameters)]
 
     return function
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step whose loss was not read yet, and what replays it."""
+
+    args: Any
+    kwargs: Any
+    loss: Tensor
+    noise: Tensor
+
+
+def blame(programs: Programs, step: Taken, number: int) -> str:
+    """Replay a step with the same noise, and name the first site that is not finite."""
+    start = f"step {number}: the loss is {step.loss.item()}"
+    with preserved_state(), torch.no_grad(), pyro.validation_enabled(False):
+        torch.set_rng_state(step.noise)
+        args, kwargs = programs.served(step.args, step.kwargs)
+        guide_trace = poutine.trace(programs.guide).get_trace(*args, **kwargs)
+        model_trace = poutine.trace(poutine.replay(programs.model, trace=guide_trace)).get_trace(*args, **kwargs)
+        for program, trace in (("guide", guide_trace), ("model", model_trace)):
+            trace.compute_log_prob()
+            for name, site in trace.nodes.items():
+                if site["type"] == "sample" and not torch.as_tensor(site["log_prob"]).isfinite().all():
+                    where = f"the first site whose log-density is not finite is {name!r} of the {program}"
+                    return f"{start}; {where}; the step was not applied"
+    return f"{start}; every site's log-density is finite when the step is replayed; the step was not applied"
 
 
 def _laid_out_alike(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:

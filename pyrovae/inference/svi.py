@@ -7,20 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
-import pyro.poutine as poutine
 import torch
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from pyrovae.inference.capture import Graph, capture, preserved_state, sites_of
+from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.compilation import compile_graph, has_compiler, is_compiled
 from pyrovae.inference.modules import Program, preserved_buffers
 from pyrovae.inference.precision import PRECISIONS
 from pyrovae.inference.steps import (
     Outputs,
     Programs,
+    Taken,
     Transform,
+    blame,
     loss_and_gradients,
     moving_buffers,
     outer_scales,
@@ -61,6 +63,7 @@ class CompiledSVI:
         engine: one of ``ENGINES``.
         precision: ``bfloat16`` multiplies matrices in it; parameters, samples and log-densities stay in float32.
         transform: from the arguments of a step to those of model and guide (one, or a tuple), inside the graph: ``binarized``.
+        clipping: of the gradients, and which steps to leave out; none by default, of the loss summed over the batch.
 
     Raises:
         ValueError: for an unknown engine or precision, or a loss without ``differentiable_loss``.
@@ -79,6 +82,7 @@ class CompiledSVI:
         engine: str = "auto",
         precision: str = "float32",
         transform: Transform | None = None,
+        clipping: Clipping | None = None,
     ) -> None:
         for name, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
             if value not in known:
@@ -92,11 +96,13 @@ class CompiledSVI:
         self.engine, self.precision = engine, precision
         self.decision = f"engine {engine}: as asked"
         self.steps_taken = 0
+        self.clipping = clipping or Clipping()
+        self._skipped: Tensor | int = 0
         self._programs = Programs(model, guide, loss, transform)
         self._steps_ahead: int | None = None
         self._plans: dict[Any, _Plan] = {}
         self._healthy: dict[torch.device, Tensor] = {}
-        self._unread: list[_Taken] = []
+        self._unread: list[Taken] = []
         if isinstance(optim, torch.optim.Optimizer):
             # A compiled step holds the moments that it was compiled with.
             optim.register_load_state_dict_post_hook(lambda _: self._plans.clear())
@@ -113,17 +119,20 @@ class CompiledSVI:
         if plan.settings is not None and plan.settings != fixed_settings(self.optim):
             self._compile(plan, inputs, "without the optimizer, whose settings change while it trains", update=False)
         rates = [] if plan.settings is None else learning_rates(self.optim)
-        loss, healthy, *gradients = plan.run([*inputs, *rates])
+        loss, healthy, taken, *gradients = plan.run([*inputs, *rates])
         assert loss is not None
         assert healthy is not None
+        assert taken is not None
         self.steps_taken += 1
-        self._unread.append(_Taken(args, kwargs, loss, noise))
+        self._unread.append(Taken(args, kwargs, loss, noise))
         if plan.settings is None or self._reads_now(loss):
             self._check(healthy)
-        if plan.settings is None:
+        if self.clipping.skips:
+            self._skipped = taken.logical_not() + self._skipped
+        if plan.settings is None and (not self.clipping.skips or taken):
             self._update(plan.parameters, gradients)
-        if not plan.settled:
-            self._reconsider(plan, inputs, time.perf_counter() - start)
+            if not plan.settled:
+                self._reconsider(plan, inputs, time.perf_counter() - start)
         return loss
 
     def check(self) -> None:
@@ -134,6 +143,11 @@ class CompiledSVI:
         """
         for healthy in self._healthy.values():
             self._check(healthy)
+
+    @property
+    def steps_skipped(self) -> int:
+        """How many steps so far ``clipping`` left out."""
+        return int(self._skipped)
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
         """The loss in nats, summed over the batch, without a step: neither parameters nor buffers move."""
@@ -165,7 +179,9 @@ class CompiledSVI:
         healthy = self._healthy.setdefault(device, torch.ones((), dtype=torch.bool, device=device))
         with preserved_state(), torch.no_grad(), pyro.validation_enabled(True):
             buffers = moving_buffers(lambda: self._programs.loss_value(args, kwargs))
-        function = loss_and_gradients(self._programs, parameters, buffers, healthy, (args, kwargs), self.precision)
+        function = loss_and_gradients(
+            self._programs, parameters, buffers, healthy, (args, kwargs), self.precision, self.clipping
+        )
         if self.engine == "eager":
             return _Plan(parameters, lambda inputs: function(*inputs), settled=True)
         graph = capture(function, inputs)
@@ -250,23 +266,7 @@ class CompiledSVI:
             state.fill_(True)
         first = next(number for number, each in enumerate(taken) if not each.loss.isfinite())
         self.steps_taken -= len(taken) - first
-        raise FloatingPointError(self._explain(taken[first]))
-
-    def _explain(self, taken: "_Taken") -> str:
-        """Replay the step with the same noise, and find the first site that is not finite."""
-        start = f"step {self.steps_taken + 1}: the loss is {taken.loss.item()}"
-        with preserved_state(), torch.no_grad(), pyro.validation_enabled(False):
-            torch.set_rng_state(taken.noise)
-            args, kwargs = self._programs.served(taken.args, taken.kwargs)
-            guide_trace = poutine.trace(self.guide).get_trace(*args, **kwargs)
-            model_trace = poutine.trace(poutine.replay(self.model, trace=guide_trace)).get_trace(*args, **kwargs)
-            for program, trace in (("guide", guide_trace), ("model", model_trace)):
-                trace.compute_log_prob()
-                for name, site in trace.nodes.items():
-                    if site["type"] == "sample" and not torch.as_tensor(site["log_prob"]).isfinite().all():
-                        where = f"the first site whose log-density is not finite is {name!r} of the {program}"
-                        return f"{start}; {where}; the step was not applied"
-        return f"{start}; every site's log-density is finite when the step is replayed; the step was not applied"
+        raise FloatingPointError(blame(self._programs, taken[first], self.steps_taken + 1))
 
 
 @dataclass
@@ -281,16 +281,6 @@ class _Plan:
     seconds: list[float] = field(default_factory=list)
     cost: float | None = None
     what: str = ""
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """A step whose loss was not read yet, and what replays it."""
-
-    args: Any
-    kwargs: Any
-    loss: Tensor
-    noise: Tensor
 
 
 def _modules(*programs: Program) -> list[nn.Module]:

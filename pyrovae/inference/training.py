@@ -4,11 +4,13 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import Schedule, constant, scale_latents
@@ -76,6 +78,45 @@ class _Spread(nn.Module):
         return self.module(*args)
 
 
+class MovingAverage:
+    r"""A callback for the steps of ``fit`` that keeps the exponential moving average of a module's parameters.
+
+    .. math:: \bar\theta_t = d \, \bar\theta_{t-1} + (1 - d) \, \theta_t, \quad \bar\theta_1 = \theta_1
+
+    Args:
+        module: whose parameters are averaged.
+        decay: d, from 0 to below 1.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._module = module
+        self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def __call__(self) -> None:
+        """Take in the parameters as they are."""
+        self._average.update_parameters(self._module)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Within, the module has the averaged parameters; afterwards those that it trains again."""
+        trained = [parameter.detach().clone() for parameter in self._module.parameters()]
+        self.adopt()
+        try:
+            yield
+        finally:
+            _assign(self._module, trained)
+
+    def adopt(self) -> None:
+        """Give the module the averaged parameters."""
+        _assign(self._module, list(self._average.module.parameters()))
+
+
+def _assign(module: nn.Module, values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, value in zip(module.parameters(), values, strict=True):
+            parameter.copy_(value)
+
+
 class EarlyStopping:
     """A callback for ``fit`` that says stop where a bound has not grown for some epochs, and keeps the best weights.
 
@@ -120,16 +161,23 @@ def fit(
     batches: Epochs,
     *,
     epochs: int,
+    start: int = 0,
     kl_weight: Schedule | None = None,
+    on_step: Sequence[Callable[[], Any]] = (),
     on_epoch: Sequence[Callable[[Epoch], Any]] = (),
 ) -> list[Epoch]:
     """Train for a number of epochs; stop after one where any of ``on_epoch`` returns True.
+
+    A training in stages is one call after the other, each with the ``start`` that the one before ended at.
 
     Args:
         svi: takes the steps.
         batches: serves the data.
         epochs: how many times all data are seen.
-        kl_weight: schedule of the weight of the latent terms, from epochs trained (with fractions) to a weight; one by default.
+        start: epochs trained before, which the numbers of these go on from.
+        kl_weight: schedule of the weight of the latent terms, from epochs trained here (with fractions) to a weight; one by
+            default.
+        on_step: called after each step: a ``MovingAverage``.
         on_epoch: called in turn with each ended ``Epoch``: saving, evaluating, showing progress, stopping early.
 
     Warns:
@@ -143,21 +191,23 @@ def fit(
             stacklevel=2,
         )
     history = []
-    for number in range(1, epochs + 1):
-        start = time.perf_counter()
+    for number in range(start + 1, start + epochs + 1):
+        began = time.perf_counter()
         losses: Tensor | float = 0.0
         weight = 1.0
         for step, batch in enumerate(batches.epoch(number), start=1):
-            weight = kl_weight(number - 1 + step / len(batches))
+            weight = kl_weight(number - start - 1 + step / len(batches))
             with scale_latents(weight):
                 losses = losses + svi.step(*arguments(batch))
+            for callback in on_step:
+                callback()
         # Read once per epoch: on an accelerator every reading waits for the device.
         if isinstance(svi, CompiledSVI):
             svi.check()
         loss = float(losses) / (len(batches) * batches.batch_size)
-        history.append(Epoch(number, loss, weight, time.perf_counter() - start))
+        history.append(Epoch(number, loss, weight, time.perf_counter() - began))
         # A list first: every callback is called, also after one that says stop.
-        answers = [callback(history[-1]) for callback in on_epoch]
+        answers = [on_end(history[-1]) for on_end in on_epoch]
         if any(answer is True for answer in answers):
             break
     return history

@@ -1,7 +1,7 @@
 """The optimizer's step as the last operation of a captured graph.
 
 Adam and AdamW are one operation of torch's already; here it is part of the graph, so that nothing of Python is left between
-two steps. A step whose loss is not finite moves neither parameters nor moments. Other optimizers follow the graph as they are.
+two steps. A step that is not taken moves neither parameters nor moments. Other optimizers follow the graph as they are.
 """
 
 import copy
@@ -19,7 +19,7 @@ ADAMS = (torch.optim.Adam, torch.optim.AdamW)
 _library = torch.library.Library("pyrovae", "FRAGMENT")
 _library.define(
     "adam_(Tensor(a!)[] parameters, Tensor[] gradients, Tensor(b!)[] first_moments, Tensor(c!)[] second_moments, "
-    "Tensor(d!)[] steps, Tensor learning_rate, Tensor finite, float beta1, float beta2, float weight_decay, float epsilon, "
+    "Tensor(d!)[] steps, Tensor learning_rate, Tensor taken, float beta1, float beta2, float weight_decay, float epsilon, "
     "bool decoupled) -> ()"
 )
 
@@ -32,14 +32,14 @@ def _adam(
     second_moments: list[Tensor],
     steps: list[Tensor],
     learning_rate: Tensor,
-    finite: Tensor,
+    taken: Tensor,
     beta1: float,
     beta2: float,
     weight_decay: float,
     epsilon: float,
     decoupled: bool,
 ) -> None:
-    torch._foreach_add_(steps, finite.to(steps[0].dtype))
+    torch._foreach_add_(steps, taken.to(steps[0].dtype))
     update = torch._fused_adamw_ if decoupled else torch._fused_adam_
     update(
         parameters,
@@ -56,7 +56,7 @@ def _adam(
         amsgrad=False,
         maximize=False,
         grad_scale=None,
-        found_inf=finite.logical_not().float(),
+        found_inf=taken.logical_not().float(),
     )
 
 
@@ -111,7 +111,7 @@ def fixed_settings(optimizer: Any) -> list[dict[str, Any]]:
 
 
 def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> Graph:
-    """The graph of loss, finiteness and gradients, with the optimizer's step in place of the gradients.
+    """The graph of loss, health, whether the step is taken, and gradients, with the optimizer's step in place of the gradients.
 
     It takes the ``learning_rates`` after its other inputs.
     """
@@ -119,7 +119,7 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     bound = {place(tensor): node for tensor, node in zip(constants, inputs, strict=False)}
     first, output = inputs[len(constants)], next(reversed(module.graph.nodes))
-    loss, finite, *gradients = output.args[0]
+    loss, healthy, taken, *gradients = output.args[0]
     gradient_of = dict(zip(map(id, parameters), gradients, strict=True))
 
     def bind(tensor: Tensor) -> fx.Node:
@@ -138,8 +138,8 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
         lists = [[bind(each) for each in trained], [gradient_of[id(each)] for each in trained]]
         lists += [[bind(state[name]) for state in states] for name in ("exp_avg", "exp_avg_sq", "step")]
         with module.graph.inserting_before(output):
-            module.graph.call_function(torch.ops.pyrovae.adam_.default, (*lists, rate, finite), settings)
-    output.args = ([loss, finite],)
+            module.graph.call_function(torch.ops.pyrovae.adam_.default, (*lists, rate, taken), settings)
+    output.args = ([loss, healthy, taken],)
     module.recompile()
     return Graph(module, constants)
 

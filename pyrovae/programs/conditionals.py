@@ -2,15 +2,15 @@
 
 Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
 A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``values`` says of what it is one: ``bits``, ``grey``
-values in [0, 1], ``real`` ones. Pictures show the mean of the distribution that it returns. Its parameters are linear in the
-features through ``readout``, made by ``readout(in_features, number * size)``, ``nn.Linear`` for one; the first ``size`` of
-them move its mean.
+values in [0, 1], ``real`` ones; ``normalized`` whether it is a density at all. Pictures show the mean of the distribution
+that it returns. Its parameters are linear in the features through ``readout``, made by ``readout(in_features, number * size)``,
+``nn.Linear`` for one; the first ``size`` of them move its mean.
 
 Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -20,7 +20,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pyrovae.programs.distributions import DiscretizedLogistic
+from pyrovae.programs.distributions import DiscretizedLogistic, GreyBernoulli
 
 # A scale never reaches zero, so that log-densities and their gradients stay finite when softplus underflows.
 MINIMAL_VARIANCE = 1e-8
@@ -78,7 +78,15 @@ class share_constants(Messenger):  # noqa: N801 - used as a context, like a pout
             self._known[id(msg["args"][0])] = (msg["args"][0], msg["value"])
 
 
-class DiagonalGaussian(nn.Module):
+class Likelihood(nn.Module):
+    """What every likelihood says of itself, beside its ``forward``."""
+
+    values: ClassVar[tuple[str, ...]]
+    normalized: ClassVar[bool] = True
+    readout: nn.Module
+
+
+class DiagonalGaussian(Likelihood):
     r"""A Gaussian whose location and variance are read off the features.
 
     .. math:: p(z | h) = N(z | W_1 h + b_1, \operatorname{softplus}(W_2 h + b_2))
@@ -98,7 +106,7 @@ class DiagonalGaussian(nn.Module):
         return dist.Normal(loc, (F.softplus(variance) + MINIMAL_VARIANCE).sqrt()).to_event(1)
 
 
-class Bernoulli(nn.Module):
+class Bernoulli(Likelihood):
     r"""Independent bits whose logits are linear in the features: a likelihood of binary data.
 
     .. math:: p(x | h) = \prod_d \operatorname{Bernoulli}(x_d | \operatorname{sigmoid}(w_d^\top h + b_d))
@@ -113,6 +121,22 @@ class Bernoulli(nn.Module):
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
         return dist.Bernoulli(logits=self.readout(h)).to_event(1)
+
+
+class CrossEntropy(Bernoulli):
+    r"""The cross-entropy of grey values in [0, 1]: a loss, and no density of them.
+
+    .. math:: \sum_d x_d \log y_d + (1 - x_d) \log(1 - y_d), \quad y = \operatorname{sigmoid}(W h + b)
+
+    Doersch (2016), section 4.1. No log-likelihood is reported of what it trains.
+    """
+
+    values = ("grey",)
+    normalized = False
+
+    def forward(self, h: Tensor) -> Independent:
+        """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
+        return GreyBernoulli(logits=self.readout(h)).to_event(1)
 
 
 class ContinuousBernoulli(Bernoulli):
@@ -130,7 +154,7 @@ class ContinuousBernoulli(Bernoulli):
         return dist.ContinuousBernoulli(logits=self.readout(h)).to_event(1)
 
 
-class FixedScaleGaussian(nn.Module):
+class FixedScaleGaussian(Likelihood):
     r"""A Gaussian of a supplied scale, the same for every entry: it weighs the reconstruction against the divergence.
 
     .. math:: p(x | h) = N(x | W h + b, \sigma^2 I)
@@ -151,7 +175,7 @@ class FixedScaleGaussian(nn.Module):
         return dist.Normal(loc, torch.full_like(loc, self.scale)).to_event(1)
 
 
-class BoundedGaussian(nn.Module):
+class BoundedGaussian(Likelihood):
     r"""A Gaussian for values in [0, 1]: a location within the range, a bounded log-variance.
 
     .. math:: p(x | h) = N(x | \operatorname{sigmoid}(W_1 h + b_1), \exp \tanh(W_2 h + b_2))
@@ -171,7 +195,7 @@ class BoundedGaussian(nn.Module):
         return dist.Normal(loc.sigmoid(), (0.5 * log_variance.tanh()).exp()).to_event(1)
 
 
-class DiscretizedLogisticLevels(nn.Module):
+class DiscretizedLogisticLevels(Likelihood):
     r"""Independent grey levels k / 255 under a logistic distribution, with log-scale between -4.5 and 0.
 
     .. math:: m = \operatorname{sigmoid}(W_1 h + b_1), \quad \log s = -4.5 \operatorname{sigmoid}(W_2 h + b_2)
@@ -205,6 +229,7 @@ def start_at_means(likelihood: Any, means: Tensor) -> None:
 
 LIKELIHOODS: dict[str, Any] = {
     "bernoulli": Bernoulli,
+    "cross_entropy": CrossEntropy,
     "continuous_bernoulli": ContinuousBernoulli,
     "gaussian": DiagonalGaussian,
     "fixed_scale_gaussian": FixedScaleGaussian,

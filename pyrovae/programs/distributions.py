@@ -90,6 +90,17 @@ class GaussianMixture(TorchDistribution):
             return torch.normal(self.loc[component], self.scale[component])
 
 
+class GreyBernoulli(dist.Bernoulli):
+    r"""A Bernoulli distribution that also scores grey values in [0, 1], by their negative cross-entropy; it draws bits.
+
+    .. math:: x \log y + (1 - x) \log(1 - y)
+
+    The expected log-probability of a bit drawn with probability x, and no density of x: it does not integrate to one.
+    """
+
+    support = constraints.unit_interval
+
+
 class DiscretizedLogistic(TorchDistribution):
     r"""A logistic distribution collected in the 256 grey levels 0, 1/255, ..., 1, the tails in the outer two.
 
