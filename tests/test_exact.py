@@ -9,10 +9,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 from linear_gaussian import BIAS, NOISE, Chain, LinearGaussian, Several
-from pyro import poutine
 from pyro.infer import TraceMeanField_ELBO
 
-from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, PARTICLES_AT_ONCE, log_likelihood, stream
+from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 from pyrovae.inference.objectives import ELBO, IWELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.architecture import Architecture
@@ -118,32 +117,6 @@ def test_iwelbo_gradient_favours_the_best_particles():
     weights = log_weights(chain.model, guide, x, num_particles=5)
     (expected,) = torch.autograd.grad((weights.softmax(0).detach() * weights).sum(), bias)
     torch.testing.assert_close(gradient, expected)
-
-
-@pytest.mark.parametrize("cuts", [[1000], [300, 300, 300, 100], [1] * 1000, [999, 1]])
-def test_statistics_do_not_depend_on_the_chunks(cuts):
-    weights = 20 * torch.randn(1000, 4) - 500
-    log_mean, mean, sample_size = stream(weights.split(cuts))
-    torch.testing.assert_close(log_mean, weights.logsumexp(0) - math.log(1000))
-    torch.testing.assert_close(mean, weights.mean(0))
-    normalised = weights.softmax(0)
-    torch.testing.assert_close(sample_size, 1 / (normalised**2).sum(0))
-
-
-@pytest.mark.parametrize("num_samples", [1, 7, PARTICLES_AT_ONCE // 3 + 1, PARTICLES_AT_ONCE // 3 * 2 - 1])
-def test_exactly_as_many_samples_as_asked_for(num_samples):
-    chain, x = Chain(1), torch.tensor(DATA)
-    guide = chain.exact_guides()["mean_field"]
-    counts = []
-
-    def counted_guide(x):
-        posterior = poutine.trace(guide).get_trace(x)
-        counts.append(posterior.nodes["z1"]["value"].shape[:-2].numel())
-
-    result = log_likelihood(chain.model, counted_guide, x, num_samples)
-    assert sum(counts) == num_samples
-    torch.testing.assert_close(result.per_image, chain.evidence(x))
-    torch.testing.assert_close(result.effective_sample_size, torch.full((3,), float(num_samples)))
 
 
 @pytest.mark.parametrize("depth", [1, 3])

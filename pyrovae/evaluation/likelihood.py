@@ -8,28 +8,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrovae.inference.modules import Program, evaluation_mode
-from pyrovae.inference.weights import log_weights
-from pyrovae.programs.conditionals import share_constants
+from pyrovae.evaluation.sampling import WeightSampler
+from pyrovae.evaluation.weighing import HEAVY_TAIL, bound, effective_sample_size, pareto_k, sizes_of_curve, standard_error
+from pyrovae.inference.modules import Program
 
 IMAGES_AT_ONCE = 100
-PARTICLES_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogLikelihood:
-    """Importance-sampled log-likelihoods in nats.
+    """Importance-sampled log-likelihoods in nats, and what tells how far to trust them.
 
     Args:
         per_image: the estimate of log p(x) for each image ``(N,)``.
+        standard_error_per_image: of that estimate, from the spread of its weights ``(N,)``.
         elbo_per_image: the mean log-weight of the same samples ``(N,)``: the bound with one sample.
         effective_sample_size: of each image's weights ``(N,)``, between 1 and ``num_samples``.
+        pareto_k: the tail index of each image's weights ``(N,)``: above 0.7 its estimate is not to be trusted.
+        curve: the mean over images of the bound with 1, 10, 100, ... and all samples, from the same weights.
         num_samples: importance samples per image.
     """
 
     per_image: Tensor
+    standard_error_per_image: Tensor
     elbo_per_image: Tensor
     effective_sample_size: Tensor
+    pareto_k: Tensor
+    curve: dict[int, float]
     num_samples: int
 
     @property
@@ -42,14 +47,20 @@ class LogLikelihood:
         """The standard error of ``mean`` over images, as a sample of all images of their kind."""
         return self.per_image.std().item() / math.sqrt(len(self.per_image))
 
-    def __repr__(self) -> str:
-        images = f"{len(self.per_image)} images, {self.num_samples} samples each"
-        return f"LogLikelihood({self.mean:.2f} ± {self.standard_error:.2f} nats, ELBO {self.elbo:.2f}; {images})"
-
     @property
     def elbo(self) -> float:
         """The evidence lower bound: the mean over images and samples of the log-weights."""
         return self.elbo_per_image.mean().item()
+
+    @property
+    def share_of_heavy_tails(self) -> float:
+        """The share of images whose ``pareto_k`` is above 0.7, of those that have one."""
+        known = self.pareto_k[~self.pareto_k.isnan()]
+        return (known > HEAVY_TAIL).double().mean().item() if len(known) else math.nan
+
+    def __repr__(self) -> str:
+        images = f"{len(self.per_image)} images, {self.num_samples} samples each"
+        return f"LogLikelihood({self.mean:.2f} ± {self.standard_error:.2f} nats, ELBO {self.elbo:.2f}; {images})"
 
 
 def log_likelihood(
@@ -59,15 +70,18 @@ def log_likelihood(
     num_samples: int = 5000,
     *,
     context: Tensor | None = None,
+    engine: str = "auto",
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> LogLikelihood:
     r"""Estimate the log-likelihood of each row of x ``(N, D)`` by importance sampling.
 
     .. math:: \log p(x | c) \approx \log \frac 1 K \sum_{k=1}^K \frac{p(x, z_k | c)}{q(z_k | x, c)}, \quad z_k \sim q(z | x, c)
 
-    Exactly K = ``num_samples`` samples per image, streamed: memory depends on neither K nor N. Modules are put into evaluation
-    mode while they run; a prior that depends on no image is evaluated once. Burda et al. (2016), equation 8; a lower bound in
-    expectation, tighter as K grows.
+    Exactly K = ``num_samples`` samples per image. Memory holds the weights of a hundred images, 400 bytes for each of K, and
+    the networks' values for 2,000 samples. Modules are put into evaluation mode while they run; what depends
+    on parameters alone is evaluated once, what depends on the image once per image. The figures depend on torch's generator
+    and nothing else.
+    Burda et al. (2016), equation 8; a lower bound in expectation, tighter as K grows.
 
     Args:
         model: the generative program.
@@ -75,6 +89,7 @@ def log_likelihood(
         x: the images.
         num_samples: K.
         context: c ``(N, C)`` of a conditional model.
+        engine: how samples are drawn: see ``WeightSampler``.
         track: wraps the sequence of image chunks, to show progress.
 
     Raises:
@@ -85,35 +100,23 @@ def log_likelihood(
     if context is not None and len(context) != len(x):
         raise ValueError(f"expected a context for each image; got {len(context)} of them for {len(x)} images")
     columns = [column.split(IMAGES_AT_ONCE) for column in (x, context) if column is not None]
-    with evaluation_mode(), share_constants():
-        chunks = [_weigh(model, guide, rows, num_samples) for rows in track(list(zip(*columns, strict=True)))]
-    log_mean, elbo, sample_size = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-    return LogLikelihood(log_mean, elbo, sample_size, num_samples)
+    chunks = list(zip(*columns, strict=True))
+    sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)
+    measured = [_measured(sampler(rows, num_samples).double()) for rows in track(chunks)]
+    log_mean, error, elbo, sample_size, tail = (torch.cat([each[number] for each in measured]) for number in range(5))
+    curve = torch.cat([each[5] for each in measured], 1).mean(1).tolist()
+    curve_by_size = dict(zip(sizes_of_curve(num_samples), curve, strict=True))
+    return LogLikelihood(log_mean, error, elbo, sample_size, tail, curve_by_size, num_samples)
 
 
-def _weigh(model: Program, guide: Program, args: Sequence[Tensor], num_samples: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The three statistics of ``stream`` for a few images ``(B, D)``, and their contexts where there are any."""
-    at_once = max(1, PARTICLES_AT_ONCE // len(args[0]))
-    sizes = [min(at_once, num_samples - start) for start in range(0, num_samples, at_once)]
-    return stream(log_weights(model, guide, *args, num_particles=size) for size in sizes)
-
-
-def stream(chunks: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Statistics of log-weights that come in chunks ``(k, B)``, in double precision and one chunk's memory.
-
-    Returns:
-        The log-mean weight, the mean log-weight, and the effective sample size
-        :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, each ``(B,)``: the same however the weights were cut into chunks.
-    """
-    count = 0
-    log_sum = log_sum_of_squares = total = torch.tensor(0.0)
-    for weights in (chunk.double() for chunk in chunks):
-        parts = weights.logsumexp(0), (2 * weights).logsumexp(0), weights.sum(0)
-        if count:
-            log_sum = torch.logaddexp(log_sum, parts[0])
-            log_sum_of_squares = torch.logaddexp(log_sum_of_squares, parts[1])
-            total = total + parts[2]
-        else:
-            log_sum, log_sum_of_squares, total = parts
-        count += len(weights)
-    return log_sum - math.log(count), total / count, (2 * log_sum - log_sum_of_squares).exp()
+def _measured(weights: Tensor) -> tuple[Tensor, ...]:
+    """What is kept of log-weights ``(K, B)``: five statistics ``(B,)``, and the bounds of the curve ``(S, B)``."""
+    bounds = torch.stack([bound(weights, size) for size in sizes_of_curve(len(weights))])
+    return (
+        bounds[-1],
+        standard_error(weights),
+        bounds[0],
+        effective_sample_size(weights),
+        pareto_k(weights),
+        bounds,
+    )

@@ -20,7 +20,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-from pyrovae.programs.distributions import DiscretizedLogistic, GreyBernoulli
+from pyrovae.programs.distributions import DiscretizedLogistic, GreyBernoulli, IndependentBits
 
 # A scale never reaches zero, so that log-densities and their gradients stay finite when softplus underflows.
 MINIMAL_VARIANCE = 1e-8
@@ -120,7 +120,7 @@ class Bernoulli(Likelihood):
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
-        return dist.Bernoulli(logits=self.readout(h)).to_event(1)
+        return IndependentBits(self.readout(h))
 
 
 class CrossEntropy(Bernoulli):

@@ -90,6 +90,43 @@ class GaussianMixture(TorchDistribution):
             return torch.normal(self.loc[component], self.scale[component])
 
 
+class IndependentBits(Independent):
+    r"""Independent bits given by their logits ``(*, D)``: event shape ``(D,)``.
+
+    Where no gradient is asked for, the logarithms of the likelihood are taken of products of up to 64 factors, which needs as
+    many fewer of them and stays within single precision, since each factor is between one and two:
+
+    .. math:: \log p(x) = \sum_d (x_d l_d - \max(l_d, 0)) - \sum_g \log \prod_{d \in g} (1 + e^{-|l_d|})
+
+    >>> logits, x = torch.linspace(-9, 9, 12), torch.ones(12)
+    >>> with torch.no_grad():
+    ...     torch.allclose(IndependentBits(logits).log_prob(x), dist.Bernoulli(logits=logits).log_prob(x).sum())
+    True
+    """
+
+    def __init__(self, logits: Tensor, *, validate_args: bool | None = None) -> None:
+        super().__init__(dist.Bernoulli(logits=logits, validate_args=validate_args), 1, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "IndependentBits":
+        """The same distribution, drawn from independently for each entry of the batch."""
+        return IndependentBits(self.base_dist.logits.expand((*batch_shape, *self.event_shape)), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Bits ``(*, D)`` to log-probabilities ``(*,)`` in nats."""
+        if torch.is_grad_enabled():
+            return super().log_prob(value)
+        if self._validate_args:
+            self._validate_sample(value)
+        logits = self.base_dist.logits
+        factors = (1 + (-logits.abs()).exp()).unflatten(-1, (_group_size(logits.shape[-1]), -1))
+        return (value * logits - logits.relu()).sum(-1) - factors.prod(-2).log().sum(-1)
+
+
+def _group_size(count: int) -> int:
+    """Of the products that ``count`` factors are taken in: their number a multiple of a processor's lanes if it can be."""
+    return max((size for size in range(1, 65) if count % size == 0), key=lambda size: (count // size % 16 == 0, size))
+
+
 class GreyBernoulli(dist.Bernoulli):
     r"""A Bernoulli distribution that also scores grey values in [0, 1], by their negative cross-entropy; it draws bits.
 

@@ -1,0 +1,133 @@
+"""Log-weights of many samples for a few examples at a time: the work of importance sampling, and nothing else.
+
+The programs are captured once as one graph and split by what its operations depend on: the components of a prior are evaluated
+once for all examples, the encoder once for all samples of an example, and the rest is compiled where enough of it is ahead.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state
+from pyrovae.inference.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
+from pyrovae.inference.hoisting import CHANCE, DATA, PARAMETERS, outputs_of, split
+from pyrovae.inference.modules import Program, evaluation_mode
+from pyrovae.inference.svi import ENGINES
+from pyrovae.inference.weights import log_weights
+from pyrovae.programs.conditionals import share_constants
+
+# Samples are drawn in rounds of this many, however many are asked for: figures depend on the seed, and on nothing else.
+PARTICLES_AT_ONCE = 20
+# Below so many samples in all, capturing takes longer than it saves.
+FEWEST_SAMPLES = 200
+MEASURED_ROUNDS, SAVED_SHARE = 3, 0.5
+
+Draw = Callable[[], Tensor]
+Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+Weights = Callable[..., list[Tensor]]
+
+
+class WeightSampler:
+    """Draws log-weights of a model under a guide, which must not be trained meanwhile.
+
+    Args:
+        model: the generative program.
+        guide: the proposal.
+        samples_ahead: how many are to come, for all chunks of examples together: whether preparing for them is worth its time.
+        engine: ``eager``: plain Pyro, which also takes programs that cannot be captured; ``graph``: the captured operations one
+            after the other; ``compiled``: these through inductor; ``auto``: whichever is sooner done.
+
+    Raises:
+        ValueError: for an unknown engine.
+        CaptureError: where a program cannot be captured, and the engine is not to be chosen.
+    """
+
+    def __init__(self, model: Program, guide: Program, samples_ahead: int = 0, engine: str = "auto") -> None:
+        if engine not in ENGINES:
+            raise ValueError(f"expected an engine out of {', '.join(ENGINES)}; got {engine!r}")
+        self._model, self._guide, self._engine = model, guide, engine
+        self._samples_ahead = samples_ahead
+        self._captured: dict[Any, _Captured | None] = {}
+
+    def __call__(self, args: Sequence[Tensor], num_samples: int) -> Tensor:
+        """Weights ``(num_samples, B)`` for data ``(B, D)``, and contexts ``(B, C)`` behind them where there are any."""
+        at_once = min(num_samples, PARTICLES_AT_ONCE)
+        with evaluation_mode(), share_constants():
+            draw = self._round(args, at_once)
+            weights = torch.cat([draw() for _ in range(-(-num_samples // at_once))])
+        self._samples_ahead -= num_samples
+        return weights[:num_samples]
+
+    def _round(self, args: Sequence[Tensor], at_once: int) -> Draw:
+        def weights(*args: Tensor) -> list[Tensor]:
+            return [log_weights(self._model, self._guide, *args, num_particles=at_once)]
+
+        key = at_once, *(each.shape for each in args)
+        if key not in self._captured:
+            self._captured[key] = self._capture(weights, args)
+        captured = self._captured[key]
+        if captured is None:
+            return lambda: weights(*args)[0]
+        return captured.draw(args, self._samples_ahead // at_once, self._engine)
+
+    def _capture(self, weights: Weights, args: Sequence[Tensor]) -> "_Captured | None":
+        if self._engine == "eager" or (self._engine == "auto" and self._samples_ahead < FEWEST_SAMPLES):
+            return None
+        with preserved_state():
+            # Pyro looks once at what it is given, with the validation that a graph leaves out.
+            log_weights(self._model, self._guide, *args)
+        try:
+            return _Captured(weights, args)
+        except CaptureError:
+            if self._engine != "auto":
+                raise
+            return None
+
+
+class _Captured:
+    """The captured weights of examples of one shape."""
+
+    def __init__(self, weights: Weights, args: Sequence[Tensor]) -> None:
+        graph = capture(weights, args)
+        self._inputs, self._parts = split(graph)
+        (self._output,) = outputs_of(graph)
+        self._fixed: dict[str, Tensor] = {}
+        self._parts[PARAMETERS].add_to(self._fixed)
+        self._run: Run = self._parts[CHANCE].graph
+        self._settled = False
+
+    def draw(self, args: Sequence[Tensor], rounds_ahead: int, engine: str) -> Draw:
+        """What draws a round of weights for these examples; compiled where asked, or worth it for the rounds ahead."""
+        values = self._fixed | dict(zip(self._inputs, args, strict=True))
+        self._parts[DATA].add_to(values)
+        taken = [values[name] for name in self._parts[CHANCE].takes]
+        if not self._settled:
+            self._settle(taken, rounds_ahead, engine)
+
+        def round_of_weights() -> Tensor:
+            outputs: dict[str, Any] = dict(zip(self._parts[CHANCE].gives, self._run(taken), strict=True))
+            # Weights that no chance is in, under no latents, were computed before.
+            return (values | outputs)[self._output]
+
+        return round_of_weights
+
+    def _settle(self, taken: list[Tensor], rounds_ahead: int, engine: str) -> None:
+        self._settled = True
+        if engine == "graph" or not (has_compiler() or cuda_device(taken)):
+            return
+        graph = self._parts[CHANCE].graph
+        if engine == "compiled" or SAVED_SHARE * _seconds(graph, taken) * rounds_ahead > time_to_compile(graph, taken)[0]:
+            self._run = compile_graph(graph, taken)
+
+
+def _seconds(graph: Graph, inputs: list[Tensor]) -> float:
+    times = []
+    with preserved_state():
+        for _ in range(MEASURED_ROUNDS):
+            start = time.perf_counter()
+            graph(inputs)
+            times.append(time.perf_counter() - start)
+    return min(times)

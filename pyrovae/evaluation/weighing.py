@@ -1,0 +1,76 @@
+"""What the log-weights of an example say: an estimate of its log-likelihood, and how far to trust it."""
+
+import math
+
+import torch
+from pyro.ops.stats import fit_generalized_pareto
+from torch import Tensor
+
+# Below ten exceedances a tail cannot be told from chance.
+FEWEST_IN_TAIL = 10
+HEAVY_TAIL = 0.7
+# Largest weights within a thousandth of each other cannot mislead by more.
+ALIKE = 1e-3
+
+
+def effective_sample_size(weights: Tensor) -> Tensor:
+    r"""Of log-weights ``(K, B)``: :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, between 1 and K. Kong (1992)."""
+    return (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp()
+
+
+def standard_error(weights: Tensor) -> Tensor:
+    r"""Of the log-mean weight, from log-weights ``(K, B)``, in nats.
+
+    .. math:: \operatorname{sd}(w) / (\sqrt K \, \bar w) = \sqrt{\frac{K / \operatorname{ESS} - 1}{K - 1}}
+
+    To first order, as for any smooth function of a mean; infinite for one sample, which says nothing about it.
+    """
+    count = len(weights)
+    if count == 1:
+        return torch.full_like(weights[0], math.inf)
+    return ((count / effective_sample_size(weights) - 1).clamp(min=0) / (count - 1)).sqrt()
+
+
+def pareto_k(weights: Tensor) -> Tensor:
+    r"""The tail index of the weights, from log-weights ``(K, B)``: the estimate has a finite variance below one half.
+
+    Of the generalized Pareto distribution fitted to the largest :math:`\min(K / 5, 3 \sqrt K)` weights, less the next one.
+    Above 0.7 the estimate and its standard error are not to be trusted. Vehtari et al. (2024), section 3. Minus infinity where
+    all the weights are the same; not a number where fewer than ten are in the tail.
+    """
+    count = math.ceil(min(0.2 * len(weights), 3 * math.sqrt(len(weights))))
+    if count < FEWEST_IN_TAIL:
+        return torch.full_like(weights[0], math.nan)
+    largest = weights.topk(count + 1, dim=0).values
+    exceedances = (largest[:-1] - largest[0]).exp() - (largest[-1] - largest[0]).exp()
+    return torch.tensor([_tail_index(each) for each in exceedances.T.cpu()], dtype=weights.dtype, device=weights.device)
+
+
+def _tail_index(exceedances: Tensor) -> float:
+    # What is left of weights that are the same is rounding, whose tail says nothing.
+    if exceedances.max() < ALIKE:
+        return -math.inf
+    # The fit divides by the first quartile.
+    positive = exceedances[exceedances > 0]
+    return float(fit_generalized_pareto(positive)[0]) if len(positive) >= FEWEST_IN_TAIL else math.inf
+
+
+def sizes_of_curve(num_samples: int) -> list[int]:
+    """1, 10, 100, ... and the number of samples itself.
+
+    >>> sizes_of_curve(5000)
+    [1, 10, 100, 1000, 5000]
+    """
+    return [*(10**power for power in range(math.ceil(math.log10(num_samples)))), num_samples]
+
+
+def bound(weights: Tensor, num_particles: int) -> Tensor:
+    r"""The importance-weighted bound with fewer particles than there are log-weights ``(K, B)``: ``(B,)``, in nats.
+
+    .. math:: \frac 1 G \sum_{g=1}^G \log \frac 1 k \sum_{i=1}^k w_{(g - 1) k + i}, \quad G = \lfloor K / k \rfloor
+
+    Each weight is used once; those that fill no group are left out.
+    """
+    groups = len(weights) // num_particles
+    grouped = weights[: groups * num_particles].reshape(groups, num_particles, -1)
+    return (grouped.logsumexp(1) - math.log(num_particles)).mean(0)
