@@ -10,4 +10,4 @@ from .console import show_list
 @click.command()
 def datasets() -> None:
     """List the datasets that --dataset knows."""
-    show_list(("dataset", "what"), [(name, (load.__doc__ or "").splitlines()[0]) for name, load in DATASETS.items()])
+    show_list(("dataset", "what"), [(name, (each.load.__doc__ or "").splitlines()[0]) for name, each in DATASETS.items()])

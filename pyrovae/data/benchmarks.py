@@ -1,12 +1,14 @@
 """Each dataset split as its paper split it.
 
 A dataset is a function ``Options -> Dataset`` that returns examples as stored, with their checksums in the protocol. It is
-entered in ``DATASETS`` at the end of this file. Importing it touches neither disk nor network, and not torch.
+entered in ``DATASETS`` at the end of this file, beside what can be said of it before its files are there. Importing it touches
+neither disk nor network, and not torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyrovae.data.datasets import Dataset, Options
@@ -19,6 +21,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 HELD_OUT_DIGITS = 10_000
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A dataset, and what is known of it before its files are read.
+
+    Args:
+        load: reads its files; the first line of its docstring says what it is.
+        source: of its files; None for data that come with a package.
+        shape: channels, height and width.
+        sizes: examples for training, validation and test, where no validation is asked for.
+    """
+
+    load: Callable[[Options], Dataset]
+    source: Source | None
+    shape: tuple[int, int, int]
+    sizes: tuple[int, int, int]
+
+    def __call__(self, options: Options) -> Dataset:
+        """The examples as stored."""
+        return self.load(options)
 
 
 def mnist(options: Options) -> Dataset:
@@ -98,9 +121,9 @@ def _dataset(
     return Dataset(name, images["train"], images.get("valid"), images["test"], labels, shape, protocol, values=values)
 
 
-DATASETS: dict[str, Callable[[Options], Dataset]] = {
-    "mnist": mnist,
-    "static-mnist": static_mnist,
-    "fashion-mnist": fashion_mnist,
-    "mnist-5k": mnist_5k,
+DATASETS: dict[str, Benchmark] = {
+    "mnist": Benchmark(mnist, MNIST, (1, 28, 28), (60_000, 0, 10_000)),
+    "static-mnist": Benchmark(static_mnist, STATIC_MNIST, (1, 28, 28), (50_000, 10_000, 10_000)),
+    "fashion-mnist": Benchmark(fashion_mnist, FASHION_MNIST, (1, 28, 28), (60_000, 0, 10_000)),
+    "mnist-5k": Benchmark(mnist_5k, None, (1, 28, 28), (4_000, 500, 500)),
 }
