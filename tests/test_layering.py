@@ -13,6 +13,7 @@ ORDER = [
     ["errors"],
     [
         "data.readers",
+        "data.downloads",
         "data.sources",
         "data.batches",
         "data.conditions",

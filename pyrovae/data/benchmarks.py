@@ -58,7 +58,7 @@ def static_mnist(options: Options) -> Dataset:
     """MNIST digits binarized once and for all by Larochelle: 50,000 for training, 10,000 each for validation and test."""
     from pyrovae.data.readers import read_amat
 
-    files = locate(STATIC_MNIST, options.root)
+    files = locate(STATIC_MNIST, options.root, options.mirror)
     sizes = {"train": 50_000, "valid": 10_000, "test": 10_000}
     bits = {split: read_amat(files[f"binarized_mnist_{split}.amat"], (size, 784)) for split, size in sizes.items()}
     return _dataset("static-mnist", bits, {}, (1, 28, 28), stored="binarized once by Larochelle", values="bits")
@@ -89,7 +89,7 @@ def mnist_5k(options: Options) -> Dataset:
 def _idx_dataset(source: Source, options: Options) -> Dataset:
     from pyrovae.data.readers import read_idx
 
-    files = locate(source, options.root)
+    files = locate(source, options.root, options.mirror)
     levels, labels = {}, {}
     for split, prefix, size in (("train", "train", 60_000), ("test", "t10k", 10_000)):
         levels[split] = read_idx(files[f"{prefix}-images-idx3-ubyte.gz"], (size, 28, 28)).flatten(1)
