@@ -26,6 +26,7 @@ from pyrovae.recipes import (
 from pyrovae.settings import Recipe
 
 from . import console, options
+from .datasets import fetched
 from .evaluate import measure, summary
 from .pictures import draw
 
@@ -48,6 +49,7 @@ TRACKED_IMAGES = 1000
 @click.option("--samples", type=click.IntRange(min=1), default=500, show_default=True, help="Samples per test image.")
 @options.engine
 @options.root
+@options.mirror
 @options.device
 @click.option("--output", metavar="FOLDER", help="A new folder for the run.  [default: runs/DATASET-GUIDE-N]")
 @options.as_json
@@ -56,6 +58,7 @@ def fit(
     samples: int,
     engine: str,
     root: str | None,
+    mirror: str | None,
     device: str | None,
     output: str | None,
     as_json: bool,
@@ -70,7 +73,8 @@ def fit(
 
     chosen = _chosen(recipe, flags)
     place = options.torch_device(device)
-    dataset = load_data(chosen, root).to(place)
+    fetched(chosen.dataset, root, mirror, quiet=as_json)
+    dataset = load_data(chosen, root, mirror).to(place)
     chosen = resolved(chosen, dataset)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)

@@ -16,6 +16,7 @@ ORDER = [
         "data.archives",
         "data.matlab",
         "data.resizing",
+        "data.downloads",
         "data.sources",
         "data.batches",
         "data.conditions",

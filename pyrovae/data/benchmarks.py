@@ -77,7 +77,7 @@ def static_mnist(options: Options) -> Dataset:
     if path := next(filter(Path.is_file, packed), None):
         bits = _unpacked(path)
     else:
-        files = locate(STATIC_MNIST, options.root)
+        files = locate(STATIC_MNIST, options.root, options.mirror)
         bits = {part: read_amat(files[f"binarized_mnist_{part}.amat"], (size, 784)) for part, size in STATIC_SIZES.items()}
     return stored_dataset("static-mnist", bits, {}, (1, 28, 28), stored="binarized once by Larochelle", values="bits")
 
@@ -118,7 +118,7 @@ def _unpacked(path: Path) -> dict[str, Tensor]:
 def _idx_dataset(source: Source, options: Options) -> Dataset:
     from pyrovae.data.readers import check_range, read_idx
 
-    files = locate(source, options.root)
+    files = locate(source, options.root, options.mirror)
     levels, labels = {}, {}
     for split, prefix, size in (("train", "train", 60_000), ("test", "t10k", 10_000)):
         levels[split] = read_idx(files[f"{prefix}-images-idx3-ubyte.gz"], (size, 28, 28)).flatten(1)

@@ -27,7 +27,7 @@ def omniglot(options: Options) -> Dataset:
     from pyrovae.data.matlab import read_mat
     from pyrovae.data.readers import check_range
 
-    path = locate(OMNIGLOT, options.root)["chardata.mat"]
+    path = locate(OMNIGLOT, options.root, options.mirror)["chardata.mat"]
     parts = {"train": ("", 24_345), "test": ("test", 8_070)}
     shapes = {f"{prefix}data": (784, size) for prefix, size in parts.values()}
     shapes |= {f"{prefix}target": (ALPHABETS, size) for prefix, size in parts.values()}
@@ -41,7 +41,7 @@ def omniglot(options: Options) -> Dataset:
 
 def omniglot_28(options: Options) -> Dataset:
     """OMNIGLOT, Lake's images reduced to 28 x 28 by area means: 19,280 (background set) for training, 13,180 for test."""
-    files = locate(OMNIGLOT_ORIGINAL, options.root)
+    files = locate(OMNIGLOT_ORIGINAL, options.root, options.mirror)
     parts = {"train": ("background", 964, 0), "test": ("evaluation", 659, 964)}
     levels, labels = {}, {}
     for split, (part, characters, first) in parts.items():

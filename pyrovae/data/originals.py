@@ -12,7 +12,13 @@ MNIST = Source(
         "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
     },
     address="https://ossci-datasets.s3.amazonaws.com/mnist",
-    licence="none stated",
+    mirrors=("https://storage.googleapis.com/cvdf-datasets/mnist",),
+    decompressed={
+        "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte.gz": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte.gz": "27ae3e4e09519cfbb04c329615203637",
+    },
 )
 STATIC_MNIST = Source(
     name="static-mnist",
@@ -35,6 +41,13 @@ FASHION_MNIST = Source(
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
     address="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    mirrors=("https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",),
+    decompressed={
+        "train-images-idx3-ubyte.gz": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte.gz": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
     licence="MIT",
 )
 OMNIGLOT = Source(
