@@ -27,6 +27,7 @@ ORDER = [
         "data.omniglot",
         "data.objects",
         "data.benchmarks",
+        "data.torchvision_datasets",
         "data.loading",
     ],
     [

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-HELD_OUT_BY_BURDA = 1_345
+BURDA_SIZES = {"train": 24_345, "test": 8_070}
+BURDA_PREFIXES = {"train": "", "test": "test"}
+HELD_OUT = 1_345
 ALPHABETS = 50
 DRAWERS, SIDE = 20, 105
 
@@ -28,14 +30,16 @@ def omniglot(options: Options) -> Dataset:
     from pyrovae.data.readers import check_range
 
     path = locate(OMNIGLOT, options.root, options.mirror)["chardata.mat"]
-    parts = {"train": ("", 24_345), "test": ("test", 8_070)}
-    shapes = {f"{prefix}data": (784, size) for prefix, size in parts.values()}
-    shapes |= {f"{prefix}target": (ALPHABETS, size) for prefix, size in parts.values()}
+    shapes = {
+        f"{BURDA_PREFIXES[split]}{name}": (rows, size)
+        for name, rows in (("data", 784), ("target", ALPHABETS))
+        for split, size in BURDA_SIZES.items()
+    }
     columns = {name: check_range(path, f"{name!r}", each, 0, 1) for name, each in read_mat(path, shapes).items()}
-    levels = {split: transposed(columns[f"{prefix}data"].T.float(), 28, 28) for split, (prefix, _) in parts.items()}
+    levels = {split: transposed(columns[f"{prefix}data"].T.float(), 28, 28) for split, prefix in BURDA_PREFIXES.items()}
     # One row for each alphabet; the file's number of a character within its alphabet is no class by itself.
-    labels = {split: columns[f"{prefix}target"].float().argmax(0) for split, (prefix, _) in parts.items()}
-    split = hold_out(HELD_OUT_BY_BURDA, options.split_seed, levels, labels) if options.validation else ""
+    labels = {split: columns[f"{prefix}target"].float().argmax(0) for split, prefix in BURDA_PREFIXES.items()}
+    split = hold_out(HELD_OUT, options.split_seed, levels, labels) if options.validation else ""
     return stored_dataset("omniglot", levels, labels, (1, 28, 28), split=split)
 
 

@@ -4,13 +4,10 @@ Every reader is told the shape that the file must have, reads no more than that,
 """
 
 import gzip
-import importlib
 import struct
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import IO, cast
 
 import torch
@@ -21,26 +18,6 @@ from pyrovae.errors import InputError
 CHUNK_BYTES = 2**24
 IDX_TYPES = {8: "bytes", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 NORB_TYPES = {0x1E3D4C55: torch.uint8, 0x1E3D4C54: torch.int32, 0x1E3D4C51: torch.float32, 0x1E3D4C53: torch.float64}
-
-
-def import_torchvision() -> ModuleType:
-    """torchvision, also beside a torch build that it was not compiled for.
-
-    A torchvision built for CUDA fails on import beside a CPU build of torch, because two of its compiled operators are not
-    registered there. Its datasets and readers need neither: declaring their schemas is enough. Only after a failure, though:
-    a torchvision that fits registers them itself, and a second registration would abort the process.
-    """
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return importlib.import_module("torchvision")
 
 
 @contextmanager
