@@ -5,6 +5,7 @@ Every reader is told the shape that the file must have, reads no more than that,
 
 import gzip
 import struct
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from pyrovae.errors import InputError
 
 CHUNK_BYTES = 2**24
+LONGEST_REASON = 400
 IDX_TYPES = {8: "bytes", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 NORB_TYPES = {0x1E3D4C55: torch.uint8, 0x1E3D4C54: torch.int32, 0x1E3D4C51: torch.float32, 0x1E3D4C53: torch.float64}
 
@@ -34,10 +36,15 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(
-            f"{path}: expected a whole {kind} file; reading it failed ({reason}): delete it or replace it by a whole copy"
+            f"{path}: expected a whole {kind} file; reading it failed ({in_one_line(error)}): "
+            "delete it or replace it by a whole copy"
         ) from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, in one line that is not too long, or else its name."""
+    return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...") or type(error).__name__
 
 
 def opened(path: Path) -> IO[bytes]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.data.datasets import Dataset, Options
+from pyrovae.data.readers import in_one_line
 from pyrovae.data.sources import DATA_VARIABLE, Source, candidate_folders
 from pyrovae.data.stored import hold_out, stored_dataset
 from pyrovae.errors import InputError
@@ -137,10 +138,9 @@ def _constructed(name: str, arguments: dict[str, Any], options: Options) -> Any:
         with _socket_timeout(STALLED_AFTER_SECONDS):
             return construct(places[-1], **arguments, download=True)
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise InputError(
             f"dataset {name!r}: expected its whole files in torchvision's layout; looked in {', '.join(map(str, places))}, and "
-            f"the download failed ({reason}): put them into one of these folders, or name theirs with --root or "
+            f"the download failed ({in_one_line(error)}): put them into one of these folders, or name theirs with --root or "
             f"${DATA_VARIABLE}"
         ) from error
 
@@ -156,8 +156,8 @@ def _read(construct: Callable[..., Any], place: Path, arguments: dict[str, Any])
             return None
         # Of damaged files its readers make whatever happens to them.
         raise InputError(
-            f"{place}: expected torchvision's {construct.__name__} files; reading them failed "
-            f"({next(iter(str(error).splitlines()), '') or type(error).__name__}): delete them or replace them by whole copies"
+            f"{place}: expected torchvision's {construct.__name__} files; reading them failed ({in_one_line(error)}): "
+            "delete them or replace them by whole copies"
         ) from error
 
 
