@@ -39,7 +39,7 @@ def _read(path: Path, archive: zipfile.ZipFile, name: str, dtype: torch.dtype, s
         entries = filled(file, shape[::-1] if fortran_order else shape, stored_dtype)
         if fortran_order:
             entries = entries.permute(*reversed(range(len(shape)))).contiguous()
-        return entries if stored_dtype == dtype else entries != 0
+        return entries if stored_dtype == dtype else entries.ne_(0).view(dtype)
 
 
 def _header(file: IO[bytes]) -> tuple[str, tuple[int, ...], bool]:

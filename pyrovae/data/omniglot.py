@@ -65,6 +65,6 @@ def _reduced(path: Path, characters: int, first: int) -> tuple[Tensor, Tensor]:
 
     shapes = {"images": (torch.bool, (characters, DRAWERS, SIDE, SIDE)), "labels": (torch.int64, (characters, DRAWERS))}
     arrays = read_npz(path, shapes)
-    ink = ~arrays["images"].flatten(0, 1)
+    ink = (~arrays["images"]).view(torch.uint8).flatten(0, 1)
     labels = check_range(path, "labels", arrays["labels"].flatten(), 0, characters - 1)
-    return area_mean(255 * ink.byte(), 28).flatten(1), labels + first
+    return area_mean(255 * ink, 28).flatten(1), labels + first

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-CHUNK = 1000
+CHUNK = 100
 
 
 def area_mean(levels: Tensor, side: int) -> Tensor:
@@ -17,7 +17,7 @@ def area_mean(levels: Tensor, side: int) -> Tensor:
              [70, 90]]], dtype=torch.uint8)
     """
     weights = _overlaps(levels.shape[-1], side)
-    # In pieces: as floats the original images take four times their room.
+    # In pieces that fit the processor's cache.
     means = [(weights @ piece.float() @ weights.T / levels.shape[-1] ** 2).round().byte() for piece in levels.split(CHUNK)]
     return torch.cat(means)
 
