@@ -29,8 +29,9 @@ def stored_dataset(
     likelihood: str = "bernoulli",
 ) -> Dataset:
     """From examples by split ``(N, D)`` to a dataset: levels 0 to 255 to [0, 1], bits and real numbers as they are."""
-    highest = 1 if values == "bits" or levels["train"].is_floating_point() else 255
-    images = {part: each.float() / highest for part, each in levels.items()}
+    whole = values == "bits" or levels["train"].is_floating_point()
+    # In place: another copy of MNIST as floats would take a fifth of the time of loading it.
+    images = {part: each.float() if whole else each.float().div_(255) for part, each in levels.items()}
     protocol = Protocol(
         dataset=name,
         sizes=(len(levels["train"]), len(levels.get("valid", ())), len(levels["test"])),
