@@ -46,6 +46,7 @@ def test_a_download_goes_into_the_cache_and_says_nothing_by_itself(places, serve
 
 def test_progress_is_told_as_it_arrives(places, server):
     told = []
+    server.answers = [truncated, ranged]
     locate(source(server.url), progress=lambda *each: told.append(each))
     for name, content in CONTENT.items():
         arrived = [done for file, done, total in told if file == name and total == len(content)]

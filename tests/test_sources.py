@@ -6,6 +6,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,6 +170,15 @@ def test_the_list_says_which_files_cannot_be_verified(tiny, monkeypatch):
     assert "'pyrovae datasets fetch tiny' (no published checksum of a.gz)" in invoked().stdout
 
 
+def test_the_list_waits_for_neither_torch_nor_pooch():
+    code = "import atexit, sys; from pyrovae.cli import main; atexit.register(lambda: print(*sys.modules)); main(['datasets'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "mnist-5k" in result.stdout
+    modules = result.stdout.splitlines()[-1].split()
+    assert "pyrovae.data.sources" in modules
+    assert not {"torch", "pooch", "requests", "numpy"} & set(modules)
+
+
 def test_fetch_downloads_and_prints_paths_alone(tiny):
     result = invoked("fetch", "mnist")
     assert result.stdout.split() == [str(tiny / "cache/tiny" / name) for name in CONTENT]
@@ -202,6 +213,10 @@ def test_verify_judges_every_file_that_is_found(tiny):
         f"tiny: {tiny}/cache/tiny/b.gz: verified",
     ]
     put(tiny / "cache/tiny", "a.gz")
+    assert "Tiny/raw" not in invoked("verify").stdout
+    put(tiny / "root/Tiny/raw", "a.gz")
+    for arguments in (("verify", "--root", str(tiny / "root")), ("--root", str(tiny / "root"), "verify")):
+        assert f"{tiny}/root/Tiny/raw/a.gz: damaged" in invoked(*arguments).stdout
     result = invoked("verify")
     assert result.exit_code == 1
     assert f"tiny: {tiny}/cache/tiny/a.gz: damaged: delete it, then 'pyrovae datasets fetch tiny'" in result.stdout.splitlines()
