@@ -1,5 +1,7 @@
 """Download files: from the first of some addresses, continued where they broke off, verified before they get their names."""
 
+from __future__ import annotations
+
 import logging
 import os
 import shutil
@@ -7,10 +9,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from pyrovae.errors import InputError
+
+if TYPE_CHECKING:
+    import requests
 
 STALLED_AFTER_SECONDS = 20.0
 # Before each further try of a server that was busy or broke off.
@@ -31,6 +37,11 @@ def check_address(address: str) -> None:
 
     Raises:
         InputError: for an address that is not one of http, https or file.
+
+    >>> check_address("file:///media/disk/data")
+    >>> check_address("disk/data")
+    Traceback (most recent call last):
+    pyrovae.errors.InputError: expected a mirror as http://..., https://... or file:///FOLDER; got 'disk/data'
     """
     parts = urlsplit(address)
     # file://FOLDER, with two slashes, would name a machine.
@@ -112,7 +123,7 @@ def _from_server(url: str, partial: Path, progress: Progress) -> None:
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=STALLED_AFTER_SECONDS) as response:
-            continued = _continued(response.status_code, response.reason, response.headers.get("Content-Range", ""), partial)
+            continued = _continues(response, done, partial)
             done = done if continued else 0
             length = response.headers.get("Content-Length", "")
             total = done + int(length) if length.isdigit() else None
@@ -130,20 +141,21 @@ def _from_server(url: str, partial: Path, progress: Progress) -> None:
         raise OSError(str(getattr(error.args[0], "reason", error))) from error
 
 
-def _continued(status: int, reason: str, content_range: str, partial: Path) -> bool:
-    """Whether a server's answer is the rest of a file, rather than all of it.
+def _continues(response: requests.Response, done: int, partial: Path) -> bool:
+    """Whether an answer is the rest of a file, behind so many bytes of it, rather than all of it.
 
     Raises:
         OSError: where it is neither.
     """
-    if status == 206 and content_range.startswith(f"bytes {partial.stat().st_size}-"):
+    status = response.status_code
+    if status == 200:
+        return False
+    if status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
         return True
     if status in (206, 416):
-        partial.unlink()
+        partial.unlink(missing_ok=True)
         raise TransientError("the file there does not continue what had arrived")
-    if status != 200:
-        raise (TransientError if status in BUSY else OSError)(f"{status} {reason}")
-    return False
+    raise (TransientError if status in BUSY else OSError)(f"{status} {response.reason}")
 
 
 @contextmanager
