@@ -124,10 +124,11 @@ def _idx_dataset(source: Source, options: Options) -> Dataset:
         levels[split] = read_idx(files[f"{prefix}-images-idx3-ubyte.gz"], (size, 28, 28)).flatten(1)
         path = files[f"{prefix}-labels-idx1-ubyte.gz"]
         labels[split] = check_range(path, "labels", read_idx(path, (size,)), 0, 9).long()
+    split = f"last {HELD_OUT_DIGITS:,} of training held out" if options.validation else ""
     if options.validation:
         for column in (levels, labels):
             column["train"], column["valid"] = column["train"][:-HELD_OUT_DIGITS], column["train"][-HELD_OUT_DIGITS:]
-    return stored_dataset(source.name, levels, labels, (1, 28, 28))
+    return stored_dataset(source.name, levels, labels, (1, 28, 28), split=split)
 
 
 DATASETS: dict[str, Benchmark] = {
