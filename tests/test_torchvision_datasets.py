@@ -159,6 +159,21 @@ def test_damaged_files_are_refused(places, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "array"),
+    [
+        ("train-labels-idx1-ubyte", np.zeros(9)),
+        ("t10k-images-idx3-ubyte", np.zeros((10, 14, 28))),
+        ("t10k-images-idx3-ubyte", np.zeros((11, 28, 28))),
+    ],
+)
+def test_files_that_do_not_fit_one_another_are_refused(places, file, array):
+    write_idx(places / "root/KMNIST/raw", "train", "t10k")
+    (places / "root/KMNIST/raw" / file).write_bytes(idx(array))
+    with pytest.raises(InputError, match=r"expected images of one size, each with a label; got .* replace its files"):
+        load_dataset("torchvision:KMNIST", places / "root")
+
+
 @pytest.mark.parametrize("name", ["torchvision:CocoDetection", "torchvision:EMNIST", "torchvision:__name__", "torchvision:"])
 def test_what_does_not_fit_is_refused_with_what_does(name):
     with pytest.raises(InputError, match=f"out of MNIST, FashionMNIST, KMNIST.*EMNIST-letters.*got '{name}'"):

@@ -2,7 +2,8 @@
 
 Their files are read, and downloaded, by torchvision, in its own layout under each place where data files are looked for.
 CIFAR-10 and CIFAR-100 are distributed as pickles, which torchvision loads only after it has found the MD5 of each file to be
-the one it knows: nothing else is unpickled, and what torchvision unpickles unverified must not be entered in ``KNOWN``.
+the one it knows; the ``.pt`` files that its old versions left it loads as weights only. Nothing else is unpickled, and what
+torchvision unpickles unverified must not be entered in ``KNOWN``.
 """
 
 import importlib
@@ -108,6 +109,11 @@ def torchvision_dataset(name: str, options: Options) -> Dataset:
         read = _constructed(name, arguments, options)
         images = _channels_first(torch.as_tensor(read.data), construction.axes)
         levels[split], labels[split] = images.flatten(1), _classes(getattr(read, construction.labels))
+        if not 0 < len(images) == len(labels[split]) or levels[split].shape[1] != levels["train"].shape[1]:
+            raise InputError(
+                f"dataset {name!r}: expected images of one size, each with a label; got {len(images)} of {split} of "
+                f"{tuple(images.shape[1:])} with {len(labels[split])} labels: replace its files by whole copies"
+            )
     split = hold_out(len(levels["train"]) // 10, options.split_seed, levels, labels) if options.validation else ""
     channels, height, width = images.shape[1:]
     likelihood = "bernoulli" if channels == 1 else "discretized_logistic"
