@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -144,6 +155,49 @@ def meter(label: str, total: int, unit: str, *, quiet: bool) -> Iterator[Meter]:
         columns += [TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
         with Progress(*columns, console=console) as progress:
             yield Bar(label, total, unit, progress)
+
+
+class Downloads:
+    """A plain line for each file that is downloaded, for logs."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Any] = {}
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """So much of a file has arrived."""
+        if name not in self.files:
+            self.files[name] = total
+            say(f"downloading {name}{f', {decimal(total)}' if total else ''}")
+
+
+class DownloadBars(Downloads):
+    """A progress bar for each, for terminals; nothing appears before the first."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """So much of a file has arrived."""
+        self.progress.start()
+        if name not in self.files:
+            self.files[name] = self.progress.add_task(name, total=total)
+        self.progress.update(TaskID(self.files[name]), completed=done, total=total)
+
+
+@contextmanager
+def downloads(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None] | None]:
+    """What is to be told of each download: bars on a terminal, lines elsewhere; None where quiet."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None if quiet else Downloads()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=console)
+    try:
+        yield DownloadBars(progress)
+    finally:
+        progress.stop()
 
 
 class Watched:

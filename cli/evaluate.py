@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import console, options
+from .datasets import fetched
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the importance samples."
 )
 @options.root
+@options.mirror
 @options.device
 @options.as_json
-def evaluate(run: str, samples: int, seed: int, root: str | None, device: str | None, as_json: bool) -> None:
+def evaluate(
+    run: str, samples: int, seed: int, root: str | None, mirror: str | None, device: str | None, as_json: bool
+) -> None:
     """Estimate the test log-likelihood of a run folder by importance sampling."""
     import torch
 
@@ -35,7 +39,8 @@ def evaluate(run: str, samples: int, seed: int, root: str | None, device: str | 
     if not trained.is_whole:
         epochs = f"{len(trained.history)} of {trained.recipe.total_epochs} epochs"
         console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
-    dataset = load_data(trained.recipe, root).to(options.torch_device(device))
+    fetched(trained.recipe.dataset, root, mirror, quiet=as_json)
+    dataset = load_data(trained.recipe, root, mirror).to(options.torch_device(device))
     trained.vae.to(dataset.test.device)
     torch.manual_seed(seed)
     results = measure(trained, dataset, samples, quiet=as_json)

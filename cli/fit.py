@@ -13,6 +13,7 @@ from pyrovae.recipes import build, build_objective, build_optimizer, load_data, 
 from pyrovae.settings import Recipe
 
 from . import console, options, training
+from .datasets import fetched
 from .evaluate import measure, summary
 from .pictures import draw
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--samples", type=click.IntRange(min=1), default=500, show_default=True, help="Samples per test image.")
 @options.engine
 @options.root
+@options.mirror
 @options.device
 @click.option("--output", metavar="FOLDER", help="A new folder for the run.  [default: runs/DATASET-GUIDE-N]")
 @options.as_json
@@ -35,6 +37,7 @@ def fit(
     samples: int,
     engine: str,
     root: str | None,
+    mirror: str | None,
     device: str | None,
     output: str | None,
     as_json: bool,
@@ -49,7 +52,8 @@ def fit(
 
     chosen = _chosen(recipe, flags)
     place = options.torch_device(device)
-    dataset = load_data(chosen, root).to(place)
+    fetched(chosen.dataset, root, mirror, quiet=as_json)
+    dataset = load_data(chosen, root, mirror).to(place)
     chosen = resolved(chosen, dataset)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)

@@ -18,6 +18,11 @@ root = click.option(
     metavar="FOLDER",
     help="Where the data files are, in a folder of the dataset's name; else $PYROVAE_DATA, else the cache.",
 )
+mirror = click.option(
+    "--mirror",
+    metavar="URL",
+    help="Download missing files from this address, which may be file:///FOLDER.",
+)
 device = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one by default.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object alone on standard output.")
 

@@ -107,7 +107,7 @@ def _likelihood(recipe: Recipe) -> Callable[..., nn.Module]:
     return partial(likelihood, scale=recipe.likelihood_scale) if likelihood is FixedScaleGaussian else likelihood
 
 
-def load_data(recipe: Recipe, root: str | None = None) -> Dataset:
+def load_data(recipe: Recipe, root: str | None = None, mirror: str | None = None) -> Dataset:
     """The dataset of a recipe, as bits or in grey, whichever its likelihood is a density of, under its condition.
 
     Raises:
@@ -126,6 +126,7 @@ def load_data(recipe: Recipe, root: str | None = None) -> Dataset:
         condition=recipe.condition,
         validation=recipe.validation,
         split_seed=recipe.split_seed,
+        mirror=mirror,
     )
 
 

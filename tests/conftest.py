@@ -1,6 +1,10 @@
 import pyro
 import pytest
 import torch
+from file_server import FileServer
+
+from pyrovae.data import downloads, sources
+from pyrovae.data.sources import DATA_VARIABLE
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +20,20 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A root, a folder for the variable and a cache, all empty; impatient downloads."""
+    monkeypatch.setenv(DATA_VARIABLE, str(tmp_path / "variable"))
+    monkeypatch.setattr(sources, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(downloads, "PAUSES_SECONDS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(downloads, "STALLED_AFTER_SECONDS", 0.2)
+    return tmp_path
+
+
+@pytest.fixture
+def server():
+    """A server of two small files."""
+    with FileServer() as serving:
+        yield serving

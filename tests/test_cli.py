@@ -308,7 +308,7 @@ def test_a_training_without_patience_left_stops_early_and_is_whole(tmp_path):
 
 def test_patience_asks_for_validation_images(tmp_path, monkeypatch):
     stored = DATASETS["mnist-5k"](None)
-    monkeypatch.setitem(DATASETS, "mnist-5k", lambda root: replace(stored, valid=None))
+    monkeypatch.setitem(DATASETS, "mnist-5k", replace(DATASETS["mnist-5k"], load=lambda _: replace(stored, valid=None)))
     result = invoked("fit", "--patience", "3", cwd=tmp_path)
     assert result.exit_code == 2
     assert "expected validation images for patience; 'mnist-5k' has none" in result.stderr

@@ -137,19 +137,19 @@ def test_a_figure_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize(("family", "depth"), [("mean_field", 1), ("ladder", 5), ("bottom_up", 5), ("top_down", 2)])
 def test_estimates_are_within_their_own_error_of_the_truth(family, depth, float64):
-    """Three of its own standard errors in 99 of a hundred trials, each on an image of its own; two in 95% of a thousand.
+    """Three of its own standard errors in 99% of a thousand trials, each on an image of its own; two in 95%.
 
-    False alarms: 3% and, with two hundredths allowed, less than 1%, for a seed that is fixed.
+    False alarms: one in 10,000 and, with two hundredths allowed, one in 200, for a seed that is fixed.
     """
     chain = Chain(depth)
     guide = chain.exact_guides()[family]
     with torch.no_grad():
         for name, parameter in guide.named_parameters():
-            parameter.add_(0.1 if name.endswith("log_scale") else 0.02)
+            parameter.add_(0.2 if name.endswith("log_scale") else 0.02)
         x = chain.model(batch_size=1000)
     result = log_likelihood(chain.model, guide, x, 2000)
     errors = ((result.per_image - chain.evidence(x)) / result.standard_error_per_image).abs()
-    assert (errors[:100] < 3).sum() >= 99
+    assert (errors < 3).double().mean() >= 0.99
     assert 0.935 < (errors < 2).double().mean() < 0.975
     assert result.share_of_heavy_tails < 0.1
 

@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 from pyrovae.cli import main
 
+from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.published import PUBLISHED, RECIPES
 from pyrovae.recipes import build_clipping, build_optimizer
@@ -80,3 +81,8 @@ def test_any_optimizer_of_torch_moves_the_weights(name):
 def test_no_norm_is_no_clipping():
     clipping = build_clipping(Recipe(batch_size=20))
     assert (clipping.max_norm, clipping.skip_norm, clipping.scale) == (float("inf"), float("inf"), 0.05)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_of_a_dataset_that_exists(name):
+    assert RECIPES[name].dataset in DATASETS

@@ -20,7 +20,7 @@ def load_dataset(
     """A dataset by name, its files found under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded there.
 
     Args:
-        name: its key in ``DATASETS``.
+        name: its key in ``DATASETS``, or ``torchvision:NAME`` for one of torchvision's.
         root: where to look first.
         binarization: ``dynamic``: bits, drawn anew for training and once for validation and test; ``threshold``; ``none``:
             every image stays grey; ``auto``: as suits the dataset.
@@ -33,7 +33,13 @@ def load_dataset(
         InputError: for an unknown name, where files are missing or damaged, for a binarization of what is not grey, and for a
             condition that these data cannot meet.
     """
-    if name not in DATASETS:
+    options = Options(root=root, mirror=mirror, validation=validation, split_seed=split_seed)
+    if name.startswith("torchvision:"):
+        from pyrovae.data.torchvision_datasets import torchvision_dataset
+
+        stored = torchvision_dataset(name, options)
+    elif name in DATASETS:
+        stored = DATASETS[name](options)
+    else:
         raise InputError(f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets'")
-    stored = DATASETS[name](Options(root=root, mirror=mirror, validation=validation, split_seed=split_seed))
     return conditioned(served(stored, binarization), stored, condition)

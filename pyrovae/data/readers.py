@@ -1,38 +1,111 @@
-"""Read the original file formats into tensors."""
+"""Read the original file formats into tensors.
+
+Every reader is told the shape that the file must have, reads no more than that, and never unpickles.
+"""
 
 import gzip
-import importlib
-import shutil
-import sys
-import tempfile
-import zlib
+import struct
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from typing import IO, cast
 
 import torch
 from torch import Tensor
 
 from pyrovae.errors import InputError
 
+CHUNK_BYTES = 2**24
+LONGEST_REASON = 400
+IDX_TYPES = {8: "bytes", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
+NORB_TYPES = {0x1E3D4C55: torch.uint8, 0x1E3D4C54: torch.int32, 0x1E3D4C51: torch.float32, 0x1E3D4C53: torch.float64}
 
-def import_torchvision() -> ModuleType:
-    """torchvision, also beside a torch build that it was not compiled for.
 
-    A torchvision built for CUDA fails on import beside a CPU build of torch, because two of its compiled operators are not
-    registered there. Its datasets and readers need neither: declaring their schemas is enough. Only after a failure, though:
-    a torchvision that fits registers them itself, and a second registration would abort the process.
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Whatever goes wrong with a damaged file, in one line that names it.
+
+    Decompressors and libraries raise nearly anything over a header that was tampered with, MemoryError included.
+
+    Raises:
+        InputError: in place of any other exception.
     """
     try:
-        return importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return importlib.import_module("torchvision")
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{path}: expected a whole {kind} file; reading it failed ({in_one_line(error)}): "
+            "delete it or replace it by a whole copy"
+        ) from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, in one line that is not too long, or else its name."""
+    return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...") or type(error).__name__
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The content of a file, decompressed on the way where its name ends in .gz."""
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def check_shape(path: Path, expected: str, found: str) -> None:
+    """Refuse a whole file that holds something else.
+
+    Raises:
+        InputError: where the two descriptions differ.
+    """
+    if expected != found:
+        raise InputError(f"{path}: expected {expected}; got {found}: it is not this dataset's original file")
+
+
+def check_range(path: Path, what: str, values: Tensor, low: float, high: float) -> Tensor:
+    """The values, all of them from ``low`` to ``high``.
+
+    Raises:
+        InputError: where one is outside, or no number.
+    """
+    if not ((values >= low) & (values <= high)).all():
+        raise InputError(
+            f"{path}: expected {what} from {low} to {high}; got values from {values.min()} to {values.max()}: "
+            "delete it or replace it by a whole copy"
+        )
+    return values
+
+
+def filled(file: IO[bytes], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor of the bytes that a file still has; not one fewer and not one more.
+
+    Raises:
+        ValueError: where there are.
+    """
+    tensor = torch.empty(shape, dtype=dtype)
+    rest = tensor.numpy().data.cast("B")
+    while rest:
+        # In pieces: a decompressor returns a copy of what it is asked for.
+        piece = file.read(min(len(rest), CHUNK_BYTES))
+        if not piece:
+            raise ValueError(f"it ends {len(rest):,} bytes early")
+        rest[: len(piece)] = piece
+        rest = rest[len(piece) :]
+    if file.read(1):
+        raise ValueError(f"it goes on after {tensor.nbytes:,} bytes of data")
+    return tensor
+
+
+def header(file: IO[bytes], layout: str) -> tuple[int, ...]:
+    """The numbers at the head of a file, in the layout of ``struct``.
+
+    Raises:
+        ValueError: where the file ends before them.
+    """
+    content = file.read(struct.calcsize(layout))
+    if len(content) < struct.calcsize(layout):
+        raise ValueError("it ends within its header" if content else "it ends where its header should begin")
+    return struct.unpack(layout, content)
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
@@ -41,21 +114,31 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     Raises:
         InputError: where the file is truncated, of another format, or of another shape.
     """
-    torchvision = import_torchvision()
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            array = torchvision.datasets.mnist.read_sn3_pascalvincent_tensor(str(_decompressed(path, Path(folder))))
-    except (EOFError, OSError, zlib.error, AssertionError, KeyError, ValueError, RuntimeError) as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(
-            f"{path}: expected a whole idx file; reading it failed ({reason}): delete it or replace it by a whole copy"
-        ) from error
-    if tuple(array.shape) != shape or array.dtype != torch.uint8:
-        raise InputError(
-            f"{path}: expected bytes of shape {shape}; got {array.dtype} of shape {tuple(array.shape)}: "
-            "it is not this dataset's original file"
-        )
-    return array
+    with reading(path, "idx"), opened(path) as file:
+        zero, kind, dimensions = header(file, ">HBB")
+        if zero or kind not in IDX_TYPES:
+            raise ValueError("its magic number is another one")
+        found = header(file, f">{dimensions}I")
+        check_shape(path, f"bytes of shape {shape}", f"{IDX_TYPES[kind]} of shape {found}")
+        return filled(file, shape, torch.uint8)
+
+
+def read_norb(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A file in the binary matrix format of small NORB, plain or gzipped, as a tensor of exactly this type and shape.
+
+    It is little-endian: a magic number for the type, the number of dimensions, the dimensions, of which at least three are
+    stored, and the entries in C order. MATLAB's it is not, for all its name.
+
+    Raises:
+        InputError: where the file is truncated, of another format, of another type or shape.
+    """
+    with reading(path, "NORB matrix"), opened(path) as file:
+        magic, dimensions = header(file, "<II")
+        if magic not in NORB_TYPES or not 0 < dimensions <= 8:
+            raise ValueError("its magic number is another one")
+        found = header(file, f"<{max(dimensions, 3)}I")[:dimensions]
+        check_shape(path, f"{dtype} of shape {shape}", f"{NORB_TYPES[magic]} of shape {found}")
+        return filled(file, shape, dtype)
 
 
 def read_amat(path: Path, shape: tuple[int, int]) -> Tensor:
@@ -66,13 +149,8 @@ def read_amat(path: Path, shape: tuple[int, int]) -> Tensor:
     """
     rows, columns = shape
     limit = 2 * rows * (columns + 1)
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            text = file.read(limit + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(
-            f"{path}: expected a whole amat file; reading it failed ({error}): delete it or replace it by a whole copy"
-        ) from error
+    with reading(path, "amat"), opened(path) as file:
+        text = file.read(limit + 1)
     characters = torch.frombuffer(bytearray(text or b" "), dtype=torch.uint8)
     digits = characters[characters > ord(" ")] - ord("0")
     if len(text) > limit or len(digits) != rows * columns or text.count(b"\n") != rows or digits.max() > 1:
@@ -81,13 +159,3 @@ def read_amat(path: Path, shape: tuple[int, int]) -> Tensor:
             "it is not this dataset's original file"
         )
     return digits.reshape(shape)
-
-
-def _decompressed(path: Path, folder: Path) -> Path:
-    """The file itself, or its decompressed copy in ``folder``: nothing is ever written beside a user's files."""
-    if path.suffix != ".gz":
-        return path
-    plain = folder / path.stem
-    with gzip.open(path) as compressed, plain.open("wb") as output:
-        shutil.copyfileobj(compressed, output)
-    return plain

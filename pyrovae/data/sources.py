@@ -1,19 +1,19 @@
 """Find the original files of a dataset on disk, or download them into the user's cache and verify them there."""
 
+import gzip
+import hashlib
 import os
-import socket
-import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from pyrovae.data.downloads import CHUNK_BYTES, Progress, check_address, download
 from pyrovae.errors import InputError
 
 DATA_VARIABLE = "PYROVAE_DATA"
-STALLED_AFTER_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -23,35 +23,56 @@ class Source:
     Args:
         name: the dataset's name.
         folders: paths under a data folder where its files are known to lie, the one that we write to first.
-        checksums: MD5 of each file as the authors distribute it, by file name.
+        checksums: of each file as the authors distribute it, by file name: ``sha256:...``, or MD5 with or without ``md5:``;
+            None where none is published: such a file is taken as it comes.
         address: of the folder with these files.
         licence: under which the authors give them away.
+        mirrors: addresses that are tried after it.
+        decompressed: checksums of what is in a ``.gz``, by its name, where they are known.
     """
 
     name: str
     folders: tuple[str, ...]
-    checksums: dict[str, str]
+    checksums: dict[str, str | None]
     address: str
     licence: str = "none stated"
+    mirrors: tuple[str, ...] = ()
+    decompressed: dict[str, str] = field(default_factory=dict)
 
 
-def locate(source: Source, root: str | Path | None = None) -> dict[str, Path]:
+def locate(
+    source: Source, root: str | Path | None = None, mirror: str | None = None, progress: Progress | None = None
+) -> dict[str, Path]:
     """The files of a source by name: found under ``root``, ``$PYROVAE_DATA`` or the cache; else downloaded into the cache.
 
     A file may have been decompressed or compressed: ``NAME.gz`` is also found as ``NAME``, and ``NAME`` as ``NAME.gz``.
 
+    Args:
+        source: of the files.
+        root: where to look first.
+        mirror: an address to download from in place of the authors': a folder that holds the files, or the source's folder.
+        progress: told of what has arrived of each file.
+
     Raises:
         InputError: if they are in none of these places and cannot be downloaded; it names the places and the files.
     """
-    folders = list(candidate_folders(source, root))
-    for folder in folders:
-        found = {name: path for name in source.checksums if (path := _stored(folder / name))}
+    if mirror is not None:
+        check_address(mirror)
+    if found := find(source, root):
+        return found
+    try:
+        return _download(source, mirror, progress)
+    except (OSError, RuntimeError) as error:
+        raise InputError(_not_found(source, root, error)) from error
+
+
+def find(source: Source, root: str | Path | None = None) -> dict[str, Path]:
+    """The files of a source by name, from the first place that holds them all; none where no place does."""
+    for folder in candidate_folders(source, root):
+        found = files_in(source, folder)
         if len(found) == len(source.checksums):
             return found
-    try:
-        return _download(source)
-    except (OSError, RuntimeError) as error:
-        raise InputError(_not_found(source, folders, error)) from error
+    return {}
 
 
 def candidate_folders(source: Source, root: str | Path | None = None) -> Iterator[Path]:
@@ -64,6 +85,31 @@ def candidate_folders(source: Source, root: str | Path | None = None) -> Iterato
             if place.resolve().parts[-len(Path(folder).parts) :] == Path(folder).parts:
                 yield place
             yield place / folder
+
+
+def files_in(source: Source, folder: Path) -> dict[str, Path]:
+    """Those files of a source that lie in a folder, by name."""
+    return {name: path for name in source.checksums if (path := _stored(folder / name))}
+
+
+def verified(source: Source, name: str, path: Path) -> bool | None:
+    """Whether a file that was found is what the authors distribute; None where it has no checksum as it lies there.
+
+    What was compressed since can be checked; of what was decompressed a checksum is seldom published.
+
+    Raises:
+        InputError: where it cannot be read.
+    """
+    known = source.decompressed.get(name) if f"{path.name}.gz" == name else source.checksums[name]
+    if not known:
+        return None
+    algorithm, _, expected = _prefixed(known).partition(":")
+    try:
+        return _digest(path, algorithm, unpack=path.name != name and path.suffix == ".gz") == expected.lower()
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return False
+    except OSError as error:
+        raise InputError(f"{path}: expected a file that can be read; got {error.strerror}: mend its permissions") from error
 
 
 def _places(root: str | Path | None) -> Iterator[Path]:
@@ -86,35 +132,35 @@ def _stored(path: Path) -> Path | None:
         raise InputError(f"{path.parent}: expected a folder that can be read; got {error.strerror}") from error
 
 
-def _download(source: Source) -> dict[str, Path]:
-    """Into a folder of its own beside the destination, then moved file by file: no half-written file bears a final name."""
-    from pyrovae.data.readers import import_torchvision
+def _prefixed(checksum: str) -> str:
+    return checksum if ":" in checksum else f"md5:{checksum}"
 
-    torchvision = import_torchvision()
-    destination = _cache() / source.folders[0]
-    destination.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=destination) as unverified, _socket_timeout(STALLED_AFTER_SECONDS):
+
+def _digest(path: Path, algorithm: str, *, unpack: bool) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with gzip.open(path) if unpack else path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _download(source: Source, mirror: str | None, progress: Progress | None) -> dict[str, Path]:
+    """One process at a time: the others wait, and find what it left."""
+    from filelock import FileLock
+
+    folder = _cache() / source.folders[0]
+    addresses = (source.address, *source.mirrors) if mirror is None else (f"{mirror.rstrip('/')}/{source.folders[0]}", mirror)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
         for name, checksum in source.checksums.items():
-            torchvision.datasets.utils.download_url(f"{source.address}/{name}", unverified, name, checksum)
-        for name in source.checksums:
-            os.replace(Path(unverified) / name, destination / name)
-    return {name: destination / name for name in source.checksums}
+            download(folder / name, _prefixed(checksum) if checksum else None, addresses, progress)
+    return {name: folder / name for name in source.checksums}
 
 
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Torchvision opens its connections without one, and would wait for ever on a network that swallows packets."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
-
-
-def _not_found(source: Source, folders: list[Path], error: Exception) -> str:
+def _not_found(source: Source, root: str | Path | None, error: Exception) -> str:
+    folders = dict.fromkeys(map(str, candidate_folders(source, root)))
     return (
-        f"dataset {source.name!r}: expected the files {', '.join(source.checksums)}; looked in "
-        f"{', '.join(map(str, dict.fromkeys(folders)))}, and the download failed ({error}). Put the files into one of these "
-        f"folders, name theirs with --root or ${DATA_VARIABLE}, or use --dataset mnist-5k, which needs no network"
+        f"dataset {source.name!r}: expected the files {', '.join(source.checksums)}; looked in {', '.join(folders)}, and the "
+        f"download failed ({error}). Put the files into one of these folders, name theirs with --root or ${DATA_VARIABLE}, "
+        "download them from elsewhere with --mirror, or use --dataset mnist-5k, which needs no network"
     )
