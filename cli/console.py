@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -29,7 +30,8 @@ def show(rows: Mapping[str, str], title: str) -> None:
     """A table of two columns on standard output."""
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
-        table.add_row(name, value)
+        # What stands in brackets is a hash or part of a path, and no style.
+        table.add_row(name, escape(value))
     # Wide enough off a terminal that no path is ever broken.
     console = Console()
     Console(width=console.width if console.is_terminal else 160).print(table)

@@ -36,6 +36,7 @@ def evaluate(run: str, samples: int, seed: int, root: str | None, device: str | 
         epochs = f"{len(trained.history)} of {trained.recipe.epochs} epochs"
         console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
     dataset = load_data(trained.recipe, root).to(options.torch_device(device))
+    trained.check_data(dataset)
     trained.vae.to(dataset.test.device)
     torch.manual_seed(seed)
     results = measure(trained, dataset, samples, quiet=as_json)
@@ -67,9 +68,9 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
             track=lambda parts: console.tracked(parts, meter.advance),
         )
     return {
-        "log_likelihood": result.mean,
+        "log_likelihood": result.mean + dataset.log_jacobian,
         "standard_error": result.standard_error,
-        "elbo": result.elbo,
+        "elbo": result.elbo + dataset.log_jacobian,
         "num_samples": num_samples,
         "dataset": dataset.name,
         "condition": run.recipe.condition,

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -74,6 +75,8 @@ def fit(
     chosen = resolved(chosen, dataset)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
+    # A path is kept whole, so that the run finds its data from elsewhere.
+    chosen = replace(chosen, dataset=dataset.name)
     batches = dataset.train_batches(chosen.batch_size, seed=chosen.seed, drawn=False)
     # What is refused is refused before anything is written.
     build_objective(chosen)
@@ -82,7 +85,7 @@ def fit(
             f"expected validation images for patience; {chosen.dataset!r} has none: use another dataset, or none of it"
         )
     vae = build(chosen, dataset)
-    run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{_kind(chosen)}"), chosen, dataset, vae)
+    run = Run.create(output or new_folder("runs", f"{Path(chosen.dataset).stem}-{_kind(chosen)}"), chosen, dataset, vae)
     try:
         if not as_json:
             _announce(run, dataset, batches, short=recipe is None)
@@ -126,6 +129,8 @@ def _announce(run: Run, dataset: Dataset, batches: Batches, *, short: bool) -> N
     published = "the schedule of minutes" if short else "the schedule of the paper"
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
+    if dataset.found:
+        console.say(f"{dataset.found}; likelihood {recipe.likelihood}")
     console.say(f"{what}, on {run.protocol}: {published}")
     console.say(
         f"{recipe.epochs} epochs of {len(batches)} steps on {batches.images.device}, warm-up {recipe.warmup_epochs:g}; "
@@ -194,6 +199,7 @@ class _Recorder:
 
         self.run, self.note = run, note
         self.key, self.images, self.context = _tracked(dataset)
+        self.log_jacobian = dataset.log_jacobian
         self.elbo = 0.0
         patience = run.recipe.patience
         self.stopping = EarlyStopping(run.vae, lambda: self.elbo, patience, run.recipe.kl_weight) if patience else None
@@ -202,7 +208,7 @@ class _Recorder:
         from pyrovae.evaluation.likelihood import log_likelihood
 
         model, guide = self.run.vae.model, self.run.vae.guide
-        self.elbo = log_likelihood(model, guide, self.images, num_samples=1, context=self.context).elbo
+        self.elbo = log_likelihood(model, guide, self.images, num_samples=1, context=self.context).elbo + self.log_jacobian
         stop = self.stopping is not None and self.stopping(epoch)
         self.run.save_weights()
         record = {"epoch": epoch.number, "loss_nats": epoch.loss, "kl_weight": epoch.kl_weight, "seconds": epoch.seconds}

@@ -14,12 +14,18 @@ ORDER = [
     [
         "data.readers",
         "data.sources",
+        "data.rows",
         "data.batches",
         "data.conditions",
         "data.protocol",
         "data.datasets",
         "data.originals",
         "data.benchmarks",
+        "data.arrays",
+        "data.tables",
+        "data.images",
+        "data.ranges",
+        "data.own",
         "data.loading",
     ],
     [

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyrovae.data.rows import Rows
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
@@ -55,7 +56,7 @@ class LogLikelihood:
 def log_likelihood(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Rows,
     num_samples: int = 5000,
     *,
     context: Tensor | None = None,
@@ -72,7 +73,7 @@ def log_likelihood(
     Args:
         model: the generative program.
         guide: the proposal.
-        x: the images.
+        x: the images, in memory or not.
         num_samples: K.
         context: c ``(N, C)`` of a conditional model.
         track: wraps the sequence of image chunks, to show progress.
@@ -84,9 +85,13 @@ def log_likelihood(
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
     if context is not None and len(context) != len(x):
         raise ValueError(f"expected a context for each image; got {len(context)} of them for {len(x)} images")
-    columns = [column.split(IMAGES_AT_ONCE) for column in (x, context) if column is not None]
+    columns = [column for column in (x, context) if column is not None]
+    starts = range(0, len(x), IMAGES_AT_ONCE)
     with evaluation_mode(), share_constants():
-        chunks = [_weigh(model, guide, rows, num_samples) for rows in track(list(zip(*columns, strict=True)))]
+        chunks = [
+            _weigh(model, guide, [column[start : start + IMAGES_AT_ONCE] for column in columns], num_samples)
+            for start in track(starts)
+        ]
     log_mean, elbo, sample_size = (torch.cat(parts) for parts in zip(*chunks, strict=True))
     return LogLikelihood(log_mean, elbo, sample_size, num_samples)
 
