@@ -69,7 +69,8 @@ class Batches:
         order = torch.randperm(len(self.images), generator=generator, device=self.images.device)
         stored: list[Any] = [self.images] if self.labels is None else [self.images, self.labels]
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            batch = tuple(column[order[start : start + self.batch_size]] for column in stored)
+            # Twice as fast as indexing by a tensor.
+            batch = tuple(column.index_select(0, order[start : start + self.batch_size]) for column in stored)
             if self.draw is not None:
                 yield self.draw(*batch, generator=generator)
             else:

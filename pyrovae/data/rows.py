@@ -50,6 +50,12 @@ class Rows:
         chosen = rows if isinstance(rows, slice) else rows.cpu().numpy()
         return torch.from_numpy(self.values(chosen).astype(np.float32, copy=False)).to(self.device)
 
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Rows by their numbers, as ``tensor.index_select(0, index)``."""
+        if dim != 0:
+            raise ValueError(f"expected dimension 0, the rows; got {dim}")
+        return self[index]
+
     def values(self, rows: slice | np.ndarray) -> np.ndarray:
         """The same in the precision of the computation."""
         chosen = self.chosen[rows]
