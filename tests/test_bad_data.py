@@ -65,7 +65,7 @@ def damaged(folder):
         "complex.npy": (npy(np.ones((20, 2), complex)), "expected numbers; got complex128"),
         "flat.npy": (npy(np.ones(20)), r"expected examples \(N, D\), .*; got \(20,\): reshape them"),
         "none.npy": (npy(np.ones((20, 0, 3))), r"got \(20, 0, 3\): reshape them"),
-        "few.npy": (npy(np.ones((9, 3))), "expected at least 10 examples to split; got 9"),
+        "few.npy": (npy(np.ones((19, 3))), "expected at least 20 examples; got 19: use more"),
         "ambiguous.npy": (npy(np.ones((20, 3, 8, 3))), r"\(3, 8, 3\), where both could be: reshape them"),
         "channels.npy": (npy(np.ones((20, 5, 8, 6))), r"\(5, 8, 6\), where neither could be: reshape them"),
         "gap.npy": (npy(gap), "expected finite numbers; got nan in row 8, column 2: leave such rows out"),
@@ -160,6 +160,9 @@ def test_what_would_not_fit_is_refused_before_it_is_unpacked(tmp_path, monkeypat
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 100)))
     np.savetxt(tmp_path / "a.csv", np.zeros((300, 2)), delimiter=",", fmt="%d")
     parquet.write_table(arrow.table({"a": np.zeros(1000)}), tmp_path / "a.parquet")
+    np.save(tmp_path / "a.npy", np.zeros((40, 50)).T)
+    with pytest.raises(InputError, match=r"a.npy: expected an array in C order, .* save numpy.ascontiguousarray\(array\)"):
+        load_dataset(tmp_path / "a.npy")
     for number in range(12):
         png(tmp_path / f"pictures/{number}.png", size=(100, 100))
     for name in ("a.npz", "a.csv", "a.parquet", "pictures"):
@@ -180,7 +183,7 @@ def originals():
         folder = Path(name)
         np.save(folder / "a.npy", table(20).astype(np.float32))
         np.savez_compressed(folder / "a.npz", x=np.arange(60, dtype=np.uint8).reshape(20, 3), y=np.arange(20))
-        np.savetxt(folder / "a.csv", table(12), delimiter=",", header="a,b,c", comments="", fmt="%.3g")
+        np.savetxt(folder / "a.csv", table(20), delimiter=",", header="a,b,c", comments="", fmt="%.3g")
         png(folder / "a.png")
         return {path.suffix: path.read_bytes() for path in folder.iterdir()}
 
@@ -199,7 +202,7 @@ def test_mutated_files_give_a_dataset_or_an_error_that_names_the_file(data, suff
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "own"
         folder.mkdir()
-        for number in range(10 if suffix == ".png" else 1):
+        for number in range(20 if suffix == ".png" else 1):
             (folder / f"{number}{suffix}").write_bytes(content)
         path = folder if suffix == ".png" else folder / f"0{suffix}"
         try:

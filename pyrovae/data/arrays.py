@@ -64,10 +64,16 @@ def read_npy(path: Path) -> Contents:
     """The array of an ``.npy`` file, memory-mapped.
 
     Raises:
-        InputError: for a file that is damaged or holds Python objects.
+        InputError: for a file that is damaged or holds Python objects, and a large one in Fortran order.
     """
     with reading(path, "a whole .npy file of numbers"):
-        return Contents({"all": np.lib.format.open_memmap(path, mode="r")})
+        array = np.lib.format.open_memmap(path, mode="r")
+    if array.nbytes > READ_BYTES and not array.flags.c_contiguous:
+        raise InputError(
+            f"{path}: expected an array in C order, whose rows are read one by one; got {array.nbytes / 2**30:.3g} GiB in "
+            "Fortran order: save numpy.ascontiguousarray(array)"
+        )
+    return Contents({"all": array})
 
 
 def read_npz(path: Path) -> Contents:

@@ -30,7 +30,8 @@ READERS: dict[str, Callable[[Path], Contents]] = {
     ".parquet": read_parquet,
 }
 CHANNELS = (1, 3, 4)
-FEWEST = 10
+# A tenth is two: a standard error takes as many.
+FEWEST = 20
 # As float32. Larger data stay where they are, and each batch is read when it is asked for.
 LOADED_BYTES = 2**30
 
@@ -69,7 +70,7 @@ def own_dataset(name: str, options: Options) -> Dataset:
         **parts,
         labels={} if labels is None else {split: torch.from_numpy(labels[each.chosen]) for split, each in rows.items()},
         shape=shape,
-        protocol=_protocol(path, rows, ranges, options),
+        protocol=_protocol(path, rows, ranges, options, found.kind),
         binarize=False,
         values=found.kind.values,
         likelihood=found.kind.likelihood,
@@ -108,8 +109,8 @@ def _common_shape(path: Path, contents: Contents) -> Shape:
             raise InputError(
                 f"{path}: expected examples (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W); got {shape}: reshape them"
             )
-        if len(array) < (FEWEST if key == "all" else 1):
-            raise InputError(f"{path}: expected at least {FEWEST} examples to split; got {len(array)}: use more of them")
+        if len(array) < (fewest := FEWEST if key == "all" else 2):
+            raise InputError(f"{path}: expected at least {fewest} examples; got {len(array)}: use more of them")
     each = {array.shape[1:] for array in contents.arrays.values()}
     if len(each) > 1:
         raise InputError(f"{path}: expected examples of one shape in all parts; got {', '.join(map(str, each))}: reshape them")
@@ -150,18 +151,17 @@ def _split(arrays: dict[str, np.ndarray], options: Options, kind: Kind) -> dict[
     return {split: Rows(*each, shift=precision(0), scale=precision(kind.unit)) for split, each in chosen.items()}
 
 
-def _protocol(path: Path, rows: dict[str, Rows], ranges: dict[str, Range], options: Options) -> Protocol:
+def _protocol(path: Path, rows: dict[str, Rows], ranges: dict[str, Range], options: Options, kind: Kind) -> Protocol:
     train, valid, test = (len(rows.get(split, ())) for split in SPLITS)
     split = f"split at random (seed {options.split_seed})"
     if "all" not in ranges:
         drawn = "valid" in rows and "valid" not in ranges
         split = "split as in the file" + (f", validation at random (seed {options.split_seed})" if drawn else "")
-    is_real = rows["train"].shift.dtype == np.float64
     return Protocol(
         dataset=path.name,
         sizes=(train, valid, test),
         split=split,
-        values="standardised; density of the original values" if is_real else "",
+        values="standardised; density of the original values" if kind is REAL else "",
         checksums={key: each.checksum for key, each in ranges.items()},
     )
 
