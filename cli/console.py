@@ -41,6 +41,7 @@ def show(rows: Mapping[str, str], title: str) -> None:
     """A table of two columns on standard output."""
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
+        # What stands in brackets is a hash or part of a path, and no style.
         table.add_row(name, escape(value))
     # Wide enough off a terminal that no path is ever broken.
     console = Console()

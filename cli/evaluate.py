@@ -41,6 +41,7 @@ def evaluate(
         console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
     fetched(trained.recipe.dataset, root, mirror, quiet=as_json)
     dataset = load_data(trained.recipe, root, mirror).to(options.torch_device(device))
+    trained.check_data(dataset)
     trained.vae.to(dataset.test.device)
     torch.manual_seed(seed)
     results = measure(trained, dataset, samples, quiet=as_json)
@@ -75,9 +76,9 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
     normalized = LIKELIHOODS[run.recipe.likelihood].normalized
     return {
         # A loss that is no density of the data has a bound of its own, and no likelihood.
-        "log_likelihood": result.mean if normalized else None,
+        "log_likelihood": result.mean + dataset.log_jacobian if normalized else None,
         "standard_error": result.standard_error if normalized else None,
-        "elbo": result.elbo,
+        "elbo": result.elbo + dataset.log_jacobian,
         "num_samples": num_samples,
         "dataset": dataset.name,
         "condition": run.recipe.condition,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,6 +58,8 @@ def fit(
     chosen = resolved(chosen, dataset)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
+    # A path is kept whole, so that the run finds its data from elsewhere.
+    chosen = replace(chosen, dataset=dataset.name)
     # What is refused is refused before anything is written.
     for stage in chosen.schedule:
         build_objective(stage)
@@ -67,7 +70,7 @@ def fit(
             )
     vae = build(chosen, dataset)
     build_optimizer(chosen, vae)
-    run = Run.create(output or new_folder("runs", f"{chosen.dataset}-{_kind(chosen)}"), chosen, dataset, vae)
+    run = Run.create(output or new_folder("runs", f"{Path(chosen.dataset).stem}-{_kind(chosen)}"), chosen, dataset, vae)
     try:
         if not as_json:
             _announce(run, dataset, short=recipe is None)
@@ -112,6 +115,8 @@ def _announce(run: Run, dataset: Dataset, *, short: bool) -> None:
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
     stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
+    if dataset.found:
+        console.say(f"{dataset.found}; likelihood {recipe.likelihood}")
     console.say(f"{what}, on {run.protocol}: {published}")
     console.say(
         f"{recipe.total_epochs} epochs{stages}, {training.num_steps(recipe, dataset)} steps on {dataset.train.device}, "

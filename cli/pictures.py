@@ -15,15 +15,20 @@ PICTURED_IMAGES = 10
 
 
 def draw(run: Run, dataset: Dataset) -> list[str]:
-    """Reconstructions, samples and the course of the bound; what a prior or a condition adds. Returns the files' names."""
+    """Reconstructions, samples and the course of the bound; what a prior or a condition adds. Returns the files' names.
+
+    Of a table, whose rows are no images, the course of the bound alone.
+    """
     from pyrovae import plots
     from pyrovae.inference.modules import evaluation_mode
 
     bound = next(key for key in run.history[-1] if key.endswith("elbo_nats"))
     figures = {"bound": plots.training_curve(run.history, bound)}
-    with evaluation_mode():
-        figures |= _reconstructions(run, dataset) | (_samples(run) if dataset.condition is None else _completions(run, dataset))
-        figures |= _pseudo_inputs(run)
+    is_table = run.shape[1] == 1
+    if not is_table:
+        with evaluation_mode():
+            figures |= _reconstructions(run, dataset) | _pseudo_inputs(run)
+            figures |= _samples(run) if dataset.condition is None else _completions(run, dataset)
     return [run.save_figure(name, figure).name for name, figure in figures.items()]
 
 

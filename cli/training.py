@@ -196,7 +196,7 @@ class _Recorder:
         self.epochs = epoch.number
         with self._measured():
             self._recollect(-(-RECOLLECTED_IMAGES // self.stage.batch_size))
-            self.elbo = self.tracked.elbo(self.run.vae)
+            self.elbo = self.tracked.elbo(self.run.vae) + self.dataset.log_jacobian
             stop = self.stopping is not None and self.stopping(epoch)
             self.run.save_weights()
         self.run.record(self._record(epoch) | ({"stopped_early": True} if stop else {}))

@@ -42,6 +42,7 @@ class Run:
         recipe: the resolved recipe.
         shape: channels, height and width of an image.
         protocol: of the data that it was trained on.
+        protocol_hash: of the same.
         vae: the programs; ``Run.load`` gives those that were saved.
     """
 
@@ -49,6 +50,7 @@ class Run:
     recipe: Recipe
     shape: tuple[int, int, int]
     protocol: str
+    protocol_hash: str
     vae: VAE
 
     @classmethod
@@ -64,11 +66,11 @@ class Run:
             occupied = any(folder.iterdir())
         if occupied:
             raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
-        run = cls(folder, recipe, dataset.shape, str(dataset.protocol), vae)
+        run = cls(folder, recipe, dataset.shape, str(dataset.protocol), dataset.protocol.hash, vae)
         sizes = {"shape": dataset.shape, "num_classes": dataset.num_classes}
         run._write_json(
             RECIPE,
-            {"recipe": asdict(recipe), **sizes, "protocol": str(dataset.protocol), "protocol_hash": dataset.protocol.hash},
+            {"recipe": asdict(recipe), **sizes, "protocol": run.protocol, "protocol_hash": run.protocol_hash},
         )
         return run
 
@@ -88,12 +90,24 @@ class Run:
             recipe, shape = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"])
             vae = assemble(recipe, shape, settings["num_classes"])
             vae.load_state_dict(load_file(folder / WEIGHTS))
-            return cls(folder, recipe, shape, settings["protocol"], vae.eval())
+            return cls(folder, recipe, shape, settings["protocol"], settings["protocol_hash"], vae.eval())
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise InputError(
                 f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' leaves behind; "
                 f"got {_summary(error)}"
             ) from error
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuse other data than those that the run was trained on.
+
+        Raises:
+            InputError: where the protocol is another, in words or in the content of files.
+        """
+        if dataset.protocol.hash != self.protocol_hash:
+            raise InputError(
+                f"{self.folder}: expected the data that it was trained on, '{self.protocol}' [{self.protocol_hash}]; "
+                f"{dataset.name} is now '{dataset.protocol}' [{dataset.protocol.hash}]: bring the old data back, or train anew"
+            )
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -27,7 +27,9 @@ class Recipe:
         InputError: for values that make no sense, by themselves or together.
     """
 
-    dataset: str = _setting("mnist-5k", "Data to train on: one of 'pyrovae datasets'.")
+    dataset: str = _setting(
+        "mnist-5k", "Data to train on: one of 'pyrovae datasets', or a path: .npz, .npy, .csv, .parquet, images in a folder."
+    )
     validation: bool = _setting(False, "Hold images out of training for validation where the authors held out none.")
     binarization: str = _setting("auto", "How grey values become bits.", table="pyrovae.data.datasets:BINARIZATIONS")
     split_seed: int = _setting(0, "Of the split of data that come without one.", limits={"minimum": 0, "maximum": 2**63})

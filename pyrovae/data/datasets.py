@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pyrovae.data.conditions import CONDITIONS, Condition
 from pyrovae.data.protocol import BINARIZATION_SEED, CONTEXT_SEED, Protocol
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pyrovae.data.batches import Batches
+    from pyrovae.data.rows import Rows
 
 # How grey values become bits: drawn anew in training and once elsewhere, rounded, or not at all; as the likelihood wants it.
 BINARIZATIONS = ("auto", "dynamic", "threshold", "none")
@@ -45,6 +46,8 @@ class Options:
 class Dataset:
     """Examples in rows, split: bits, drawn anew for training and once for the others; or grey, or real, throughout.
 
+    Those that are too many for the memory are ``Rows`` in place of tensors: read where they lie when they are indexed.
+
     Args:
         name: its key in ``DATASETS``, or the path that it was read from.
         train: training examples ``(N, D)``: grey in [0, 1], bits where the dataset was binarized once and for all, or real.
@@ -60,12 +63,13 @@ class Dataset:
         likelihood: the density in ``LIKELIHOODS`` that suits it where nobody says another.
         log_jacobian: in nats, added to a log-density of these examples to make it one of the values in the file, which were
             standardised.
+        found: in a file of somebody's own: sizes and ranges, for people.
     """
 
     name: str
-    train: Tensor
-    valid: Tensor | None
-    test: Tensor
+    train: Tensor | Rows
+    valid: Tensor | Rows | None
+    test: Tensor | Rows
     labels: dict[str, Tensor]
     shape: tuple[int, int, int]
     protocol: Protocol
@@ -75,6 +79,7 @@ class Dataset:
     values: str = "grey"
     likelihood: str = "bernoulli"
     log_jacobian: float = 0.0
+    found: str = ""
 
     @property
     def num_classes(self) -> int:
@@ -155,9 +160,12 @@ def conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
     if condition is None:
         return dataset
     generator = torch.Generator().manual_seed(CONTEXT_SEED)
+    purpose = f"the condition {name!r}"
+    _, *images_held_out = _in_memory(stored, purpose)
+    _, *held_out = _in_memory(dataset, purpose)
     contexts = {
         split: condition(images, x, dataset.labels.get(split), generator)
-        for split, images, x in (("valid", stored.valid, dataset.valid), ("test", stored.test, dataset.test))
+        for split, images, x in zip(("valid", "test"), images_held_out, held_out, strict=True)
         if images is not None and x is not None
     }
     protocol = replace(dataset.protocol, condition=f"given {name} (seed {CONTEXT_SEED})")
@@ -165,26 +173,56 @@ def conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
 
 
 def _drawn(stored: Dataset) -> Dataset:
+    _, valid, test = _in_memory(stored, "the binarization 'dynamic'")
     held_out = "test" if stored.valid is None else "validation and test"
     values = f"training binarized dynamically, {held_out} once (seed {BINARIZATION_SEED})"
-    valid = None if stored.valid is None else _bits(stored.valid)
     return replace(
-        stored, valid=valid, test=_bits(stored.test), binarize=True, protocol=replace(stored.protocol, values=values)
+        stored,
+        valid=None if valid is None else _bits(valid),
+        test=_bits(test),
+        binarize=True,
+        likelihood="bernoulli",
+        protocol=replace(stored.protocol, values=values),
     )
 
 
 def _rounded(stored: Dataset) -> Dataset:
-    train, valid, test = (
-        None if split is None else (split > 0.5).to(split.dtype) for split in (stored.train, stored.valid, stored.test)
+    train, valid, test = _in_memory(stored, "the binarization 'threshold'")
+    return replace(
+        stored,
+        train=_above_half(train),
+        valid=None if valid is None else _above_half(valid),
+        test=_above_half(test),
+        binarize=False,
+        values="bits",
+        likelihood="bernoulli",
+        protocol=replace(stored.protocol, values="binarized above one half"),
     )
-    assert train is not None
-    assert test is not None
-    protocol = replace(stored.protocol, values="binarized above one half")
-    return replace(stored, train=train, valid=valid, test=test, binarize=False, values="bits", protocol=protocol)
+
+
+def _above_half(grey: Tensor) -> Tensor:
+    return (grey > 0.5).to(grey.dtype)
 
 
 def _grey(stored: Dataset) -> Dataset:
     return replace(stored, binarize=False, protocol=replace(stored.protocol, values="grey"))
+
+
+def _in_memory(dataset: Dataset, purpose: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    """The three parts as tensors.
+
+    Raises:
+        InputError: where they are read from where they lie.
+    """
+    import torch
+
+    parts = dataset.train, dataset.valid, dataset.test
+    if not all(part is None or isinstance(part, torch.Tensor) for part in parts):
+        raise InputError(
+            f"{dataset.name}: expected examples that fit into memory for {purpose}; got {len(dataset.train):,} of "
+            f"{dataset.train.shape[1]:,} numbers, which are read from where they lie: use fewer, or leave it out"
+        )
+    return cast("tuple[Tensor, Tensor | None, Tensor]", parts)
 
 
 def _bits(grey: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """From a name to a dataset as it is trained on and measured."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pyrovae.data.benchmarks import DATASETS
@@ -8,7 +10,7 @@ from pyrovae.errors import InputError
 
 
 def load_dataset(
-    name: str,
+    name: str | Path,
     root: str | Path | None = None,
     *,
     binarization: str = "auto",
@@ -20,7 +22,8 @@ def load_dataset(
     """A dataset by name, its files found under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded there.
 
     Args:
-        name: its key in ``DATASETS``, or ``torchvision:NAME`` for one of torchvision's.
+        name: its key in ``DATASETS``; ``torchvision:NAME`` for one of torchvision's; or the path of a file or folder of your
+            own: see ``own_dataset``.
         root: where to look first.
         binarization: ``dynamic``: bits, drawn anew for training and once for validation and test; ``threshold``; ``none``:
             every image stays grey; ``auto``: as suits the dataset.
@@ -34,12 +37,22 @@ def load_dataset(
             condition that these data cannot meet.
     """
     options = Options(root=root, mirror=mirror, validation=validation, split_seed=split_seed)
+    stored = _loader(str(name))(options)
+    return conditioned(served(stored, binarization), stored, condition)
+
+
+def _loader(name: str) -> Callable[[Options], Dataset]:
+    if name in DATASETS:
+        return DATASETS[name]
     if name.startswith("torchvision:"):
         from pyrovae.data.torchvision_datasets import torchvision_dataset
 
-        stored = torchvision_dataset(name, options)
-    elif name in DATASETS:
-        stored = DATASETS[name](options)
-    else:
-        raise InputError(f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets'")
-    return conditioned(served(stored, binarization), stored, condition)
+        return partial(torchvision_dataset, name)
+    if Path(name).suffix or len(Path(name).parts) > 1 or Path(name).exists():
+        from pyrovae.data.own import own_dataset
+
+        return partial(own_dataset, name)
+    raise InputError(
+        f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets', or name one of "
+        "torchvision's as torchvision:NAME, or a file or folder of your own"
+    )

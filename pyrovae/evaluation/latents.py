@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from pyrovae.data.rows import Rows
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.objectives import ELBO
 from pyrovae.programs.conditionals import share_constants
@@ -9,7 +10,7 @@ from pyrovae.programs.conditionals import share_constants
 IMAGES_AT_ONCE = 1000
 
 
-def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | None = None) -> dict[str, float]:
+def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None = None) -> dict[str, float]:
     r"""The divergence of each latent layer from its prior, in nats per image, one sample of the layers above per image.
 
     .. math:: E_q[\operatorname{KL}(q(z_l | \cdot) \| p(z_l | z_{l+1}))]
@@ -19,13 +20,14 @@ def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor |
     Args:
         model: the generative program.
         guide: one of ``GUIDES``.
-        x: images ``(N, D)``.
+        x: images ``(N, D)``, in memory or not.
         context: of each image ``(N, C)``, for a conditional model.
     """
-    columns = [column.split(IMAGES_AT_ONCE) for column in (x, context) if column is not None]
+    columns = [column for column in (x, context) if column is not None]
     total: dict[str, Tensor] = {}
     with evaluation_mode(), share_constants():
-        for rows in zip(*columns, strict=True):
+        for start in range(0, len(x), IMAGES_AT_ONCE):
+            rows = [column[start : start + IMAGES_AT_ONCE] for column in columns]
             _, divergences = ELBO(analytic_kl=bool(guide.analytic_kl)).terms(model, guide, *rows)
             total = {site: total.get(site, 0) + each for site, each in divergences.items()}
     return {site: (total[site] / len(x)).item() for site in sorted(total)}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyrovae.data.rows import Rows
 from pyrovae.evaluation.sampling import WeightSampler
 from pyrovae.evaluation.weighing import HEAVY_TAIL, bound, effective_sample_size, pareto_k, sizes_of_curve, standard_error
 from pyrovae.inference.modules import Program
@@ -66,7 +67,7 @@ class LogLikelihood:
 def log_likelihood(
     model: Program,
     guide: Program,
-    x: Tensor,
+    x: Tensor | Rows,
     num_samples: int = 5000,
     *,
     context: Tensor | None = None,
@@ -86,7 +87,7 @@ def log_likelihood(
     Args:
         model: the generative program.
         guide: the proposal.
-        x: the images.
+        x: the images, in memory or not.
         num_samples: K.
         context: c ``(N, C)`` of a conditional model.
         engine: how samples are drawn: see ``WeightSampler``.
@@ -99,10 +100,10 @@ def log_likelihood(
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
     if context is not None and len(context) != len(x):
         raise ValueError(f"expected a context for each image; got {len(context)} of them for {len(x)} images")
-    columns = [column.split(IMAGES_AT_ONCE) for column in (x, context) if column is not None]
-    chunks = list(zip(*columns, strict=True))
+    columns = [column for column in (x, context) if column is not None]
+    chunks = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(x), IMAGES_AT_ONCE)]
     sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)
-    measured = [_measured(sampler(rows, num_samples).double()) for rows in track(chunks)]
+    measured = [_measured(sampler([column[rows] for column in columns], num_samples).double()) for rows in track(chunks)]
     log_mean, error, elbo, sample_size, tail = (torch.cat([each[number] for each in measured]) for number in range(5))
     curve = torch.cat([each[5] for each in measured], 1).mean(1).tolist()
     curve_by_size = dict(zip(sizes_of_curve(num_samples), curve, strict=True))

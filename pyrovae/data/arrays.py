@@ -1,0 +1,140 @@
+"""Read ``.npy`` and ``.npz`` files of somebody's own: never unpickled, never larger in memory than they said beforehand."""
+
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pyrovae.errors import InputError
+
+# Of what has to be read as a whole. Larger data belong into an .npy file, which is read where it lies.
+READ_BYTES = 2**32
+SPLITS = ("train", "valid", "test")
+LABELS = ("labels", "y", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What a file holds.
+
+    Args:
+        arrays: examples ``(N, ...)`` by split; all of them under ``all`` where the file splits them not.
+        labels: the classes of all ``(N,)``.
+        columns: their names, of a table that names them.
+    """
+
+    arrays: dict[str, np.ndarray]
+    labels: np.ndarray | None = None
+    columns: tuple[str, ...] = ()
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Whatever a parser makes of damaged or hostile bytes, as one line that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+        raise InputError(
+            f"{path}: expected {what}; reading it failed ({reason}): mend it or replace it by a whole copy"
+        ) from error
+
+
+def limit(path: Path, num_bytes: int) -> None:
+    """Refuse what would not fit.
+
+    Raises:
+        InputError: above ``READ_BYTES``.
+    """
+    if num_bytes > READ_BYTES:
+        raise InputError(
+            f"{path}: expected at most {READ_BYTES / 2**30:.3g} GiB once it is unpacked; got {num_bytes / 2**30:.3g} GiB: "
+            "save the examples as one .npy file, which is read where it lies"
+        )
+
+
+def read_npy(path: Path) -> Contents:
+    """The array of an ``.npy`` file, memory-mapped.
+
+    Raises:
+        InputError: for a file that is damaged or holds Python objects, and a large one in Fortran order.
+    """
+    with reading(path, "a whole .npy file of numbers"):
+        array = np.lib.format.open_memmap(path, mode="r")
+    if array.nbytes > READ_BYTES and not array.flags.c_contiguous:
+        raise InputError(
+            f"{path}: expected an array in C order, whose rows are read one by one; got {array.nbytes / 2**30:.3g} GiB in "
+            "Fortran order: save numpy.ascontiguousarray(array)"
+        )
+    return Contents({"all": array})
+
+
+def read_npz(path: Path) -> Contents:
+    """The arrays ``train``, ``test`` and perhaps ``valid`` of an ``.npz`` file; or its one array, and its classes.
+
+    Classes are an array of integers named ``labels``, ``y`` or ``target`` beside it, as long as it is.
+
+    Raises:
+        InputError: for a file that is damaged, too large once unpacked, holds Python objects, or other arrays.
+    """
+    with reading(path, "a whole .npz file of numbers"), zipfile.ZipFile(path) as archive:
+        members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
+        if {"train", "test"} <= set(members):
+            names = [name for name in SPLITS if name in members]
+            limit(path, sum(members[name].file_size for name in names))
+            return Contents({name: _member(path, archive, members[name]) for name in names})
+        classes = [name for name in members if name in LABELS]
+        examples = [name for name in members if name not in LABELS]
+        if len(examples) != 1 or len(classes) > 1:
+            raise InputError(
+                f"{path}: expected one array of examples, with labels, y or target beside it or not; or train, test and "
+                f"perhaps valid; got {', '.join(members) or 'none'}: save it with these names"
+            )
+        limit(path, sum(each.file_size for each in members.values()))
+        array = _member(path, archive, members[examples[0]])
+        labels = _member(path, archive, members[classes[0]]) if classes else None
+    return Contents({"all": array}, None if labels is None else _checked_labels(path, labels, array.shape[:1]))
+
+
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array whose header tells the truth about its size: what a header says is reserved before anything is read."""
+    with archive.open(member) as stream:
+        size = _described_bytes(stream) + stream.tell()
+    if size != member.file_size:
+        raise InputError(
+            f"{path}: expected {member.filename} to hold the {size} bytes that it says; got {member.file_size}: "
+            "replace it by a whole copy"
+        )
+    with archive.open(member) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _described_bytes(stream: IO[bytes]) -> int:
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(stream)
+    if version not in readers:
+        raise ValueError(f"a format of version {version}")
+    shape, _, dtype = readers[version](stream)
+    if dtype.hasobject:
+        raise ValueError("Python objects, which are never loaded")
+    return math.prod(shape) * dtype.itemsize
+
+
+def _checked_labels(path: Path, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if (
+        labels.dtype.kind not in "ui"
+        or labels.shape != shape
+        or (labels.size and not 0 <= labels.min() <= labels.max() < 2**16)
+    ):
+        raise InputError(
+            f"{path}: expected as classes integers from 0 to 65,535, one for each of {shape} examples; got {labels.dtype} of "
+            f"shape {labels.shape}: number the classes from 0, or leave the array out"
+        )
+    return labels.astype(np.int64)

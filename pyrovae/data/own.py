@@ -1,0 +1,190 @@
+"""Data of somebody's own, by the path of a file or folder: what kind they are is found out, and said."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import stat
+from collections.abc import Callable
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyrovae.data.arrays import SPLITS, Contents, read_npy, read_npz
+from pyrovae.data.datasets import Dataset, Options
+from pyrovae.data.images import read_folder
+from pyrovae.data.protocol import Protocol
+from pyrovae.data.ranges import REAL, Kind, Range, standardization, survey
+from pyrovae.data.rows import Rows
+from pyrovae.data.tables import read_csv, read_parquet
+from pyrovae.errors import InputError
+
+READERS: dict[str, Callable[[Path], Contents]] = {
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+CHANNELS = (1, 3, 4)
+# A tenth is two: a standard error takes as many.
+FEWEST = 20
+# As float32. Larger data stay where they are, and each batch is read when it is asked for.
+LOADED_BYTES = 2**30
+
+Shape = tuple[int, int, int]
+
+
+def own_dataset(name: str, options: Options) -> Dataset:
+    """The examples of an ``.npz``, ``.npy``, CSV or parquet file, or of a folder of images.
+
+    Arrays are ``(N, D)``, a table; ``(N, H, W)``; ``(N, H, W, C)`` or ``(N, C, H, W)`` with C of 1, 3 or 4. Zeros and ones are
+    bits. Bytes, and whole numbers up to exactly 255, are grey levels; others in [0, 1] are grey as well. The rest is real and
+    standardised by the training part: each column of a table, and images by one mean and deviation. Four fifths are for
+    training and a tenth each for validation and test, unless the file says.
+
+    Raises:
+        InputError: for a path that cannot be read, and for anything but numbers of one of these shapes.
+    """
+    path = Path(name).expanduser().absolute()
+    contents = _read(path)
+    shape = _common_shape(path, contents)
+    arrays = {key: _channels_first(array, shape) for key, array in contents.arrays.items()}
+    ranges = {key: survey(path, array, contents.columns) for key, array in arrays.items()}
+    found = reduce(or_, ranges.values())
+    rows = _split(arrays, options, found.kind)
+    log_jacobian = 0.0
+    if found.kind is REAL:
+        shift, scale = standardization(path, rows["train"], found, contents.columns, alike=shape[1] > 1)
+        rows = {split: Rows(each.stored, each.chosen, shift, scale) for split, each in rows.items()}
+        log_jacobian = -float(np.log(scale).mean()) * rows["train"].shape[1]
+    labels = contents.labels
+    parts = _in_memory_or_not(rows)
+    where = "" if isinstance(parts["train"], torch.Tensor) else ", read batch by batch"
+    num_rows = sum(len(each) for each in rows.values())
+    return Dataset(
+        str(path),
+        **parts,
+        labels={} if labels is None else {split: torch.from_numpy(labels[each.chosen]) for split, each in rows.items()},
+        shape=shape,
+        protocol=_protocol(path, rows, ranges, options, found.kind),
+        binarize=False,
+        values=found.kind.values,
+        likelihood=found.kind.likelihood,
+        log_jacobian=log_jacobian,
+        found=f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {found}{where}",
+    )
+
+
+def _read(path: Path) -> Contents:
+    """By the path's suffix; a folder is one of images."""
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except OSError as error:
+        raise InputError(f"{path}: expected a file or folder that can be read; got {error.strerror}: name another") from error
+    if is_folder:
+        return read_folder(path)
+    if path.suffix.lower() not in READERS:
+        known = ", ".join(READERS)
+        raise InputError(
+            f"{path}: expected a file of {known} or a folder of images; got {path.suffix or 'no suffix'}: convert it"
+        )
+    return READERS[path.suffix.lower()](path)
+
+
+def _common_shape(path: Path, contents: Contents) -> Shape:
+    """Channels, height and width of all examples.
+
+    Raises:
+        InputError: where there is no such shape, or where they are no numbers, or too few.
+    """
+    for array in contents.arrays.values():
+        if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
+            raise InputError(f"{path}: expected numbers; got {array.dtype}: convert them to bytes, integers or floats")
+    for key, array in contents.arrays.items():
+        if len(shape := array.shape) not in (2, 3, 4) or 0 in shape:
+            raise InputError(
+                f"{path}: expected examples (N, D), (N, H, W), (N, H, W, C) or (N, C, H, W); got {shape}: reshape them"
+            )
+        if len(array) < (fewest := FEWEST if key == "all" else 2):
+            raise InputError(f"{path}: expected at least {fewest} examples; got {len(array)}: use more of them")
+    each = {array.shape[1:] for array in contents.arrays.values()}
+    if len(each) > 1:
+        raise InputError(f"{path}: expected examples of one shape in all parts; got {', '.join(map(str, each))}: reshape them")
+    return _image_shape(path, each.pop())
+
+
+def _image_shape(path: Path, example: tuple[int, ...]) -> Shape:
+    if len(example) < 3:
+        height, width = (1, *example)[-2:]
+        return 1, height, width
+    first, last = example[0] in CHANNELS, example[-1] in CHANNELS
+    if first == last:
+        raise InputError(
+            f"{path}: expected 1, 3 or 4 channels either first or last; got examples of shape {example}, where "
+            f"{'both' if first else 'neither'} could be: reshape them to (N, C, H, W) with one such C"
+        )
+    channels, height, width = example if first else (example[2], example[0], example[1])
+    return channels, height, width
+
+
+def _channels_first(array: np.ndarray, shape: Shape) -> np.ndarray:
+    return np.moveaxis(array, -1, 1) if array.ndim == 4 and array.shape[1:] != shape else array
+
+
+def _split(arrays: dict[str, np.ndarray], options: Options, kind: Kind) -> dict[str, Rows]:
+    """The parts that the file has, or four fifths, a tenth and a tenth of one permutation."""
+    chosen = {split: (array, np.arange(len(array))) for split, array in arrays.items()}
+    if "all" in arrays:
+        array, order = arrays["all"], _permutation(len(arrays["all"]), options.split_seed)
+        tenth = len(order) // 10
+        parts = {"train": order[2 * tenth :], "valid": order[:tenth], "test": order[tenth : 2 * tenth]}
+        chosen = {split: (array, part) for split, part in parts.items()}
+    elif options.validation and "valid" not in arrays:
+        array, order = arrays["train"], _permutation(len(arrays["train"]), options.split_seed)
+        tenth = len(order) // 10
+        chosen |= {"train": (array, order[tenth:]), "valid": (array, order[:tenth])}
+    precision = np.float64 if kind is REAL else np.float32
+    return {split: Rows(*each, shift=precision(0), scale=precision(kind.unit)) for split, each in chosen.items()}
+
+
+def _protocol(path: Path, rows: dict[str, Rows], ranges: dict[str, Range], options: Options, kind: Kind) -> Protocol:
+    train, valid, test = (len(rows.get(split, ())) for split in SPLITS)
+    split = f"split at random (seed {options.split_seed})"
+    if "all" not in ranges:
+        drawn = "valid" in rows and "valid" not in ranges
+        split = "split as in the file" + (f", validation at random (seed {options.split_seed})" if drawn else "")
+    return Protocol(
+        dataset=path.name,
+        sizes=(train, valid, test),
+        split=split,
+        values="standardised; density of the original values" if kind is REAL else "",
+        checksums={key: each.checksum for key, each in ranges.items()},
+    )
+
+
+def _permutation(length: int, seed: int) -> np.ndarray:
+    return torch.randperm(length, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def _in_memory_or_not(rows: dict[str, Rows]) -> dict[str, Any]:
+    """In memory where they fit, else from where they lie."""
+    if 4 * sum(math.prod(each.shape) for each in rows.values()) <= LOADED_BYTES:
+        return {split: rows[split].loaded() if split in rows else None for split in SPLITS}
+    for each in rows.values():
+        # Rows are read here and there: what lies around them on disk is not wanted.
+        if isinstance(each.stored, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
+            each.stored._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+    return {split: rows.get(split) for split in SPLITS}
+
+
+def _sizes(shape: Shape) -> str:
+    """For people.
+
+    >>> _sizes((1, 28, 28)), _sizes((1, 1, 5))
+    ('1 x 28 x 28', '5 columns')
+    """
+    return " x ".join(map(str, shape)) if shape[1] > 1 else f"{shape[2]:,} columns"

@@ -1,0 +1,137 @@
+"""What kind of numbers an array holds: found by reading it once, forwards, some 64 MB at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pyrovae.data.rows import Rows, blocks
+from pyrovae.errors import InputError
+
+# Standardised values stay well within single precision.
+LARGEST = 1e30
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Numbers of one kind.
+
+    Args:
+        words: for people.
+        values: as in ``Dataset``.
+        likelihood: the density that suits them.
+        unit: what they are divided by.
+    """
+
+    words: str
+    values: str
+    likelihood: str
+    unit: float = 1.0
+
+
+BITS = Kind("bits", "bits", "bernoulli")
+LEVELS = Kind("8-bit grey", "grey", "discretized_logistic", unit=255.0)
+UNIT_INTERVAL = Kind("grey", "grey", "continuous_bernoulli")
+REAL = Kind("real", "real", "gaussian")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and the largest number, whether all are whole ones, and a checksum of them in order.
+
+    >>> Range(0, 255, whole=True, stored_as_bytes=False).kind.words, Range(0, 9, whole=True, stored_as_bytes=False).kind.words
+    ('8-bit grey', 'real')
+    """
+
+    low: float
+    high: float
+    whole: bool
+    stored_as_bytes: bool
+    checksum: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """Zeros and ones are bits; bytes, or whole numbers up to exactly 255, levels; others in [0, 1] grey; the rest real."""
+        if self.low >= 0 and self.high <= 1:
+            return BITS if self.whole else UNIT_INTERVAL
+        levels = self.whole and self.low >= 0 and (self.stored_as_bytes or self.high == 255)
+        return LEVELS if levels else REAL
+
+    def __str__(self) -> str:
+        return f"{self.kind.words} {self.low:g} to {self.high:g}"
+
+    def __or__(self, other: Range) -> Range:
+        """The range of both."""
+        return Range(
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.whole and other.whole,
+            self.stored_as_bytes and other.stored_as_bytes,
+        )
+
+
+def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = ()) -> Range:
+    """The range of an array ``(N, ...)`` of numbers; its sixteen hexadecimal digits tell also its shape and type.
+
+    Raises:
+        InputError: for a number that is not finite.
+    """
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
+    low, high, whole = np.inf, -np.inf, True
+    for rows in blocks(len(array), array[:1].nbytes):
+        block = np.ascontiguousarray(array[rows])
+        digest.update(block.data.cast("B"))
+        smallest, largest = float(block.min()), float(block.max())
+        if not np.isfinite([smallest, largest]).all():
+            raise InputError(_not_finite(path, block, rows.start, columns))
+        low, high = min(low, smallest), max(high, largest)
+        # Looked at only where it matters: beyond the levels all numbers are real.
+        whole = whole and low >= 0 and high <= 255 and (block.dtype.kind in "bui" or bool((block == np.rint(block)).all()))
+    return Range(low, high, whole, array.dtype == np.uint8, digest.hexdigest()[:16])
+
+
+def _not_finite(path: Path, block: np.ndarray, start: int, columns: tuple[str, ...]) -> str:
+    flat = block.reshape(len(block), -1)
+    row, entry = np.argwhere(~np.isfinite(flat))[0]
+    column = repr(columns[entry]) if columns else entry + 1
+    return (
+        f"{path}: expected finite numbers; got {flat[row, entry]} in row {start + row + 1:,}, column {column}: "
+        "leave such rows out or fill them in"
+    )
+
+
+def standardization(
+    path: Path, train: Rows, range_: Range, columns: tuple[str, ...], *, alike: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column of the training rows, or of all their entries ``alike``; in double precision.
+
+    Raises:
+        InputError: for a column whose values are all the same, and for numbers beyond single precision.
+    """
+    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    low, high = np.full(1, np.inf), np.full(1, -np.inf)
+    with np.errstate(all="ignore"):
+        for rows in train.blocks():
+            x = train.values(rows)
+            x = x.reshape(-1, 1) if alike else x
+            low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
+            # Chan et al. (1983): means and squares of parts to those of the whole, without cancellation.
+            away = x.mean(0) - mean
+            squares = squares + ((x - x.mean(0)) ** 2).sum(0) + away**2 * (count * len(x) / (count + len(x)))
+            mean, count = mean + away * (len(x) / (count + len(x))), count + len(x)
+        scale = np.sqrt(squares / count)
+        furthest = (range_.high - range_.low) / np.where(high > low, scale, 1)
+    if (constant := np.flatnonzero(low == high)).size:
+        names = ", ".join(repr(columns[each]) if columns else str(each + 1) for each in constant[:10])
+        raise InputError(
+            f"{path}: expected columns that vary, which standardising divides by; these are constant in the training part: "
+            f"{names}{', ...' if len(constant) > 10 else ''}: leave them out"
+        )
+    if not np.isfinite(scale).all() or not (furthest < LARGEST).all():
+        raise InputError(
+            f"{path}: expected numbers of moderate size; got some from {range_.low:g} to {range_.high:g}: change their unit"
+        )
+    return mean, scale

@@ -1,0 +1,301 @@
+"""Data of one's own, through the library and the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as arrow
+import pytest
+import torch
+from click.testing import CliRunner
+from own_files import numbers, png, saved, table
+from PIL import Image
+from pyarrow import parquet
+from pyrovae.cli import main
+from scipy.stats import norm
+
+from pyrovae.data import own
+from pyrovae.data.loading import load_dataset
+from pyrovae.errors import InputError
+from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.programs.conditionals import DiagonalGaussian
+from pyrovae.recipes import build
+from pyrovae.settings import Recipe
+
+TINY = ("--epochs", "1", "--samples", "3", "--batch-size", "8", "--latent-sizes", "2", "--hidden-sizes", "8")
+
+
+@pytest.mark.parametrize(
+    ("array", "shape", "values", "likelihood", "unit"),
+    [
+        (numbers().integers(0, 256, (50, 4, 3), np.uint8), (1, 4, 3), "grey", "discretized_logistic", 255),
+        (numbers().integers(0, 256, (50, 6, 5, 3)), (3, 6, 5), "grey", "discretized_logistic", 255),
+        (numbers().random((50, 4, 3), np.float32), (1, 4, 3), "grey", "continuous_bernoulli", 1),
+        (numbers().integers(0, 2, (50, 3, 4, 5)).astype(">f4"), (3, 4, 5), "bits", "bernoulli", 1),
+        (numbers().random((50, 6)) > 0.5, (1, 1, 6), "bits", "bernoulli", 1),
+    ],
+    ids=["bytes", "levels, channels last", "unit interval", "bits, channels first, big-endian", "booleans"],
+)
+def test_what_the_numbers_are_is_found_out(tmp_path, array, shape, values, likelihood, unit):
+    dataset = load_dataset(saved(tmp_path / "a.npy", array))
+    assert (dataset.shape, dataset.served_values, dataset.likelihood) == (shape, values, likelihood)
+    assert dataset.protocol.sizes == (40, 5, 5)
+    upright = np.moveaxis(array, -1, 1) if array.shape[1:] == (6, 5, 3) else array
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(0)).numpy()
+    expected = torch.from_numpy(upright.reshape(50, -1)[order].astype(np.float32)) / unit
+    torch.testing.assert_close(torch.cat([dataset.valid, dataset.test, dataset.train]), expected)
+
+
+def test_the_split_is_seeded_and_recorded(tmp_path):
+    path = saved(tmp_path / "a.npy", numbers().random((100, 3)))
+    first, again, other = load_dataset(path), load_dataset(path), load_dataset(path, split_seed=1)
+    assert torch.equal(first.test, again.test)
+    assert not torch.equal(first.test, other.test)
+    assert str(first.protocol) == "a.npy, 80 / 10 / 10, split at random (seed 0), grey"
+    assert len({dataset.protocol.hash for dataset in (first, again, other)}) == 2
+    everything = torch.cat([other.train, other.valid, other.test])
+    torch.testing.assert_close(everything.sort(0)[0], torch.cat([first.train, first.valid, first.test]).sort(0)[0])
+
+
+def test_an_archive_keeps_its_own_split(tmp_path):
+    train, test = numbers().random((30, 4)), numbers().random((12, 4))
+    np.savez(tmp_path / "a.npz", train=train, test=test)
+    dataset = load_dataset(tmp_path / "a.npz")
+    assert dataset.valid is None
+    torch.testing.assert_close(dataset.test, torch.from_numpy(test).float())
+    assert str(dataset.protocol) == "a.npz, 30 / none / 12, split as in the file, grey"
+    held_out = load_dataset(tmp_path / "a.npz", validation=True)
+    assert (len(held_out.train), len(held_out.valid)) == (27, 3)
+    assert str(held_out.protocol) == "a.npz, 27 / 3 / 12, split as in the file, validation at random (seed 0), grey"
+    torch.testing.assert_close(torch.cat([held_out.train, held_out.valid]).sort(0)[0], dataset.train.sort(0)[0])
+    np.savez(tmp_path / "b.npz", train=train, valid=test, test=test)
+    assert load_dataset(tmp_path / "b.npz").protocol.sizes == (30, 12, 12)
+
+
+def test_classes_lie_beside_the_examples(tmp_path):
+    classes = np.arange(40) % 4
+    np.savez(tmp_path / "a.npz", x=np.repeat(classes[:, None], 3, 1) / 4, y=classes)
+    dataset = load_dataset(tmp_path / "a.npz", condition="label")
+    assert dataset.num_classes == 4
+    torch.testing.assert_close(dataset.train[:, 0], dataset.labels["train"] / 4)
+    np.savez(tmp_path / "b.npz", x=np.zeros((40, 3)), y=classes - 1)
+    with pytest.raises(InputError, match=r"b.npz: expected as classes integers from 0 to 65,535, one for each of \(40,\)"):
+        load_dataset(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("1", 1), ("P", 3)])
+def test_a_folder_of_images(tmp_path, mode, channels):
+    for number in range(20):
+        png(tmp_path / "ab"[number % 2] / f"{number:02}.png", mode=mode, seed=number)
+    (tmp_path / "a/notes.txt").write_text("none of it")
+    dataset = load_dataset(tmp_path)
+    assert dataset.shape == (channels, 4, 6)
+    assert dataset.values == ("bits" if mode == "1" else "grey")
+    row = int(torch.randperm(20, generator=torch.Generator().manual_seed(0))[0])
+    path = sorted(tmp_path.rglob("*.png"))[row]
+    pixels = np.asarray(Image.open(path).convert("RGB" if channels == 3 else mode)).reshape(4, 6, channels)
+    expected = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32)).flatten() / (1 if mode == "1" else 255)
+    torch.testing.assert_close(dataset.valid[0], expected)
+    assert dataset.labels["valid"][0] == "ab".index(path.parent.name)
+
+
+def test_a_table_is_the_same_from_text_and_parquet(tmp_path):
+    values = table()
+    np.savetxt(tmp_path / "named.csv", values, delimiter=",", header="a,b,c", comments="", fmt="%.17g")
+    np.savetxt(tmp_path / "plain.csv", values, delimiter=",", fmt="%.17g")
+    parquet.write_table(arrow.table(dict(zip("abc", values.T, strict=True))), tmp_path / "a.parquet")
+    datasets = [load_dataset(saved(tmp_path / "a.npy", values))]
+    datasets += [load_dataset(tmp_path / name) for name in ("named.csv", "plain.csv", "a.parquet")]
+    for dataset in datasets:
+        assert dataset.shape == (1, 1, 3)
+        assert dataset.protocol.checksums == datasets[0].protocol.checksums
+        assert torch.equal(dataset.train, datasets[0].train)
+        torch.testing.assert_close(dataset.train.std(0, correction=0), torch.ones(3))
+
+
+def flat_vae(dataset):
+    """One that says of each row that it is standard normal, whatever its latent; its posterior is the prior."""
+    vae = build(Recipe(latent_sizes=(1,), hidden_sizes=(2,)), dataset)
+    for gaussian in [module for module in vae.modules() if isinstance(module, DiagonalGaussian)]:
+        torch.nn.init.zeros_(gaussian.readout.weight)
+        loc, variance = gaussian.readout.bias.detach().chunk(2)
+        loc.zero_()
+        variance.fill_(float(np.log(np.e - 1)))
+    return vae
+
+
+@pytest.mark.parametrize("shape", [(200, 3), (200, 2, 3)], ids=["by column", "as a whole"])
+def test_the_reported_density_is_that_of_the_values_in_the_file(tmp_path, shape):
+    values = numbers().normal(50, 8, shape) * np.arange(1, 4)
+    dataset = load_dataset(saved(tmp_path / "a.npy", values))
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0)).numpy()
+    train, test = values[order[40:]], values[order[20:40]]
+    axis = 0 if len(shape) == 2 else None
+    exact = norm(train.mean(axis), train.std(axis)).logpdf(test).reshape(20, -1).sum(1).mean()
+    vae = flat_vae(dataset)
+    measured = log_likelihood(vae.model, vae.guide, dataset.test, num_samples=3)
+    assert measured.mean + dataset.log_jacobian == pytest.approx(exact, rel=1e-5)
+    scaled = load_dataset(saved(tmp_path / "b.npy", 1000 * values))
+    assert scaled.log_jacobian - dataset.log_jacobian == pytest.approx(-dataset.train.shape[1] * np.log(1000))
+
+
+def pyrovae(*arguments, cwd):
+    command = [sys.executable, "-c", "from pyrovae.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def files_of_each_kind(folder):
+    images = numbers().integers(0, 256, (60, 8, 8), np.uint8)
+    np.save(folder / "bytes.npy", images)
+    np.savez_compressed(folder / "own.npz", train=images[:40] > 127, test=images[40:] > 127)
+    np.savetxt(folder / "table.csv", table(60), delimiter=",", header="a,b,c", comments="")
+    parquet.write_table(arrow.table({"a": numbers().random(60), "b": numbers().random(60)}), folder / "table.parquet")
+    for row in range(60):
+        png(folder / f"pictures/{row}.png", size=(8, 8), mode="1", seed=row)
+    return ["bytes.npy", "own.npz", "table.csv", "table.parquet", "pictures"]
+
+
+FOUND = {
+    "bytes.npy": "bytes.npy: 60 rows of 1 x 8 x 8, 8-bit grey 0 to 255; likelihood discretized_logistic",
+    "own.npz": "own.npz: 60 rows of 1 x 8 x 8, bits 0 to 1; likelihood bernoulli",
+    "table.csv": "; likelihood gaussian",
+    "table.parquet": "; likelihood continuous_bernoulli",
+    "pictures": "pictures: 60 rows of 1 x 8 x 8, bits 0 to 1; likelihood bernoulli",
+}
+
+
+def invoked(*arguments, cwd):
+    """The command line without a process of its own, which is faster."""
+    before = Path.cwd()
+    os.chdir(cwd)
+    try:
+        return CliRunner().invoke(main, [str(each) for each in arguments])
+    finally:
+        os.chdir(before)
+
+
+def test_every_kind_trains_and_is_found_again_from_anywhere(tmp_path):
+    for name in files_of_each_kind(tmp_path):
+        # One of them as people do it, in a process of its own.
+        run = pyrovae if name == "table.csv" else invoked
+        result = run("fit", "--dataset", name, *TINY, "--engine", "eager", cwd=tmp_path)
+        assert FOUND[name] in result.stderr
+        assert "of 3 columns, real" in result.stderr or name != "table.csv"
+        folder = tmp_path / f"runs/{Path(name).stem}-mean_field-{1 + (name == 'table.parquet')}"
+        assert (folder / "samples.png").exists() == (not name.startswith("table"))
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        again = invoked("evaluate", folder, "--samples", "3", "--json", cwd=tmp_path / "elsewhere")
+        assert again.exit_code == 0, again.stderr
+        results = json.loads(again.stdout)
+        assert results["protocol_hash"] == json.loads((folder / "recipe.json").read_text())["protocol_hash"]
+        assert f"[{results['protocol_hash']}]" in result.stdout
+
+
+def test_a_tables_unit_shifts_the_reported_figures_and_nothing_else(tmp_path):
+    reported = []
+    for name, unit in (("metres", 1), ("millimetres", 1000)):
+        np.savetxt(tmp_path / f"{name}.csv", unit * table(400), delimiter=",", fmt="%.17g")
+        result = invoked("fit", "--dataset", f"{name}.csv", *TINY, "--output", name, "--json", cwd=tmp_path)
+        assert result.exit_code == 0, result.output
+        history = json.loads((tmp_path / name / "history.jsonl").read_text().splitlines()[-1])
+        reported.append((json.loads(result.stdout), history["valid_elbo_nats"]))
+    (small, small_bound), (large, large_bound) = reported
+    assert "density of the original values" in small["protocol"]
+    for before, after in ((small["log_likelihood"], large["log_likelihood"]), (small["elbo"], large["elbo"])):
+        assert after - before == pytest.approx(-3 * np.log(1000), abs=1e-2)
+    assert large_bound - small_bound == pytest.approx(-3 * np.log(1000), abs=1e-2)
+
+
+def test_a_run_refuses_other_content_and_says_where_a_moved_file_was(tmp_path):
+    path = saved(tmp_path / "a.npy", numbers().random((40, 5)))
+    assert invoked("fit", "--dataset", "a.npy", *TINY, "--output", "r", cwd=tmp_path).exit_code == 0
+    saved(path, numbers().random((40, 5))[::-1])
+    changed = invoked("evaluate", "r", cwd=tmp_path)
+    assert changed.exit_code == 2
+    assert changed.stderr.startswith("error: r: expected the data that it was trained on, 'a.npy, 32 / 4 / 4, split at random")
+    assert len(changed.stderr.splitlines()) == 1
+    path.unlink()
+    moved = pyrovae("evaluate", "r", cwd=tmp_path)
+    assert moved.returncode == 2
+    said = "expected a file or folder that can be read; got No such file or directory: name another"
+    assert moved.stderr == f"error: {path}: {said}\n"
+
+
+def test_likelihood_and_binarization_override_what_suits_the_data(tmp_path):
+    path = saved(tmp_path / "a.npy", numbers().integers(0, 256, (40, 3, 3), np.uint8))
+    for flags, values in (
+        (("--binarization", "dynamic"), "training binarized dynamically"),
+        (("--binarization", "threshold"), "binarized above one half"),
+        (("--likelihood", "bernoulli"), "training binarized dynamically"),
+        (("--likelihood", "gaussian"), "grey"),
+    ):
+        result = invoked("fit", "--dataset", path, *flags, *TINY, "--engine", "eager", "--json", cwd=tmp_path)
+        assert result.exit_code == 0, result.output
+        assert values in json.loads(result.stdout)["protocol"]
+
+
+FROM_DISK = """
+import sys
+from pyrovae.data import own
+from pyrovae.data.loading import load_dataset
+
+own.LOADED_BYTES = 2**20
+
+
+def held():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
+
+
+before, most = held(), 0
+dataset = load_dataset(sys.argv[1])
+for batch in dataset.train_batches(100).epoch(1):
+    most = max(most, held())
+for rows in range(0, len(dataset.test), 100):
+    dataset.test[rows : rows + 100]
+print(max(most, held()) - before, dataset.found)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of a process is read from /proc")
+def test_large_data_stay_on_disk(tmp_path):
+    """As single-precision numbers these 64 MB would take 256."""
+    array = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (2**16, 32, 32))
+    array[::7, 3] = 255
+    array.flush()
+    result = subprocess.run([sys.executable, "-c", FROM_DISK, tmp_path / "a.npy"], capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stderr
+    megabytes, found = result.stdout.split(maxsplit=1)
+    assert float(megabytes) < 100
+    assert found == "a.npy: 65,536 rows of 1 x 32 x 32, 8-bit grey 0 to 255, read batch by batch\n"
+
+
+@pytest.mark.parametrize("kind", ["levels", "real"])
+def test_data_on_disk_train_and_measure_as_data_in_memory_do(tmp_path, monkeypatch, kind):
+    array = numbers().integers(0, 256, (60, 4, 4), np.uint8) if kind == "levels" else numbers().normal(3, 2, (60, 5))
+    path = saved(tmp_path / "a.npy", array)
+    flags = ("fit", "--dataset", path, *TINY, "--prior", "vamp_data", "--num-components", "5", "--output-bias", "--json")
+    loaded, in_memory = load_dataset(path), invoked(*flags, cwd=tmp_path)
+    monkeypatch.setattr(own, "LOADED_BYTES", 100)
+    read, on_disk = load_dataset(path), invoked(*flags, cwd=tmp_path)
+    assert isinstance(loaded.train, torch.Tensor)
+    assert not isinstance(read.train, torch.Tensor)
+    assert read.protocol == loaded.protocol
+    for one, other in zip(loaded.train_batches(8).epoch(3), read.train_batches(8).epoch(3), strict=True):
+        assert torch.equal(one, other)
+    torch.testing.assert_close(read.train.mean(0), loaded.train.mean(0))
+    assert on_disk.exit_code == 0, on_disk.output
+    assert json.loads(on_disk.stdout)["elbo"] == pytest.approx(json.loads(in_memory.stdout)["elbo"], rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"binarization": "dynamic"}, {"binarization": "threshold"}, {"condition": "left-half"}])
+def test_what_needs_all_data_in_memory_says_so(tmp_path, monkeypatch, options):
+    path = saved(tmp_path / "a.npy", numbers().integers(0, 256, (60, 4, 4), np.uint8))
+    monkeypatch.setattr(own, "LOADED_BYTES", 100)
+    (purpose,) = options.items()
+    message = f"a.npy: expected examples that fit into memory for the {purpose[0]} '{purpose[1]}'; got 48 of 16 numbers"
+    with pytest.raises(InputError, match=message):
+        load_dataset(path, **options)
