@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from .datasets import fetched
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
+    from pyrovae.evaluation.likelihood import LogLikelihood
     from pyrovae.runs import Run
     from pyrovae.settings import Recipe
 
@@ -74,12 +76,9 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
             track=lambda parts: console.tracked(parts, meter.advance),
         )
     normalized = LIKELIHOODS[run.recipe.likelihood].normalized
-    return {
-        # A loss that is no density of the data has a bound of its own, and no likelihood.
-        "log_likelihood": result.mean + dataset.log_jacobian if normalized else None,
-        "standard_error": result.standard_error if normalized else None,
-        "elbo": result.elbo + dataset.log_jacobian,
+    return _figures(result, dataset, normalized=normalized) | {
         "num_samples": num_samples,
+        "values": dataset.served_values,
         "dataset": dataset.name,
         "condition": run.recipe.condition,
         "model": _model(run.recipe),
@@ -93,6 +92,25 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> dic
     }
 
 
+def _figures(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> dict[str, Any]:
+    """In nats, of the values in the file; None for what cannot be known, which JSON has no number for."""
+    log_likelihood = result.mean + dataset.log_jacobian
+    figures = {
+        "log_likelihood": log_likelihood,
+        "standard_error": result.standard_error,
+        "elbo": result.elbo + dataset.log_jacobian,
+        "bits_per_dimension": -log_likelihood / (math.log(2) * math.prod(dataset.shape)),
+        "sampling_error": result.sampling_error,
+        "share_of_heavy_tails": result.share_of_heavy_tails,
+        "effective_sample_size": result.effective_sample_size.median().item(),
+    }
+    known: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    if not normalized:
+        # A loss that is no density of the data has a bound of its own, and no likelihood.
+        known |= dict.fromkeys(("log_likelihood", "standard_error", "bits_per_dimension", "sampling_error"))
+    return known | {"curve": {str(size): value + dataset.log_jacobian for size, value in result.curve.items()}}
+
+
 def _model(recipe: Recipe) -> str:
     """What a figure is of: likelihoods of different kinds are no numbers to compare."""
     layers = "-".join(map(str, recipe.latent_sizes))
@@ -103,7 +121,10 @@ def _model(recipe: Recipe) -> str:
 def summary(results: dict[str, Any]) -> dict[str, str]:
     """The rows of the table that people read."""
     rows = _density(results)
+    if results["values"] != "bits" and results["bits_per_dimension"] is not None:
+        rows["the same in bits"] = f"{results['bits_per_dimension']:.3f} per dimension"
     if results["kl_by_layer"]:
+        rows |= _trust(results)
         rows["ELBO, nats per image"] = f"{results['elbo']:.2f} (one-sample bound, averaged over the same samples)"
         rows["KL by layer, nats"] = ", ".join(f"{layer} {value:.2f}" for layer, value in results["kl_by_layer"].items())
     if results["kl_weight"] < 1:
@@ -122,3 +143,16 @@ def _density(results: dict[str, Any]) -> dict[str, str]:
     samples = f"{results['num_samples']:,} importance samples each" if results["kl_by_layer"] else "exact: there is no latent"
     value = f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f}"
     return {f"{density}, nats per image": f"{value} (standard error over images; {samples})"}
+
+
+def _trust(results: dict[str, Any]) -> dict[str, str]:
+    """How far to trust the estimate: its own error, its tails, and how it grew with the samples."""
+    curve = ", ".join(f"{int(size):,}: {value:.2f}" for size, value in results["curve"].items())
+    rows = {"by number of samples": curve}
+    if results["sampling_error"] is not None and results["share_of_heavy_tails"] is not None:
+        rows["error of the sampling"] = (
+            f"{results['sampling_error']:.3f}; weights of {results['share_of_heavy_tails']:.1%} of the images have heavy tails "
+            f"(Pareto k above 0.7: estimated too low, perhaps); median effective sample size "
+            f"{results['effective_sample_size']:.0f}"
+        )
+    return rows

@@ -49,6 +49,11 @@ class LogLikelihood:
         return self.per_image.std().item() / math.sqrt(len(self.per_image))
 
     @property
+    def sampling_error(self) -> float:
+        """The standard error of ``mean`` for these very images: what more samples would make smaller."""
+        return self.standard_error_per_image.square().sum().sqrt().item() / len(self.per_image)
+
+    @property
     def elbo(self) -> float:
         """The evidence lower bound: the mean over images and samples of the log-weights."""
         return self.elbo_per_image.mean().item()
