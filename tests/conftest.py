@@ -3,8 +3,8 @@ import pytest
 import torch
 from file_server import FileServer
 
-from pyrovae.data import downloads, sources
-from pyrovae.data.sources import DATA_VARIABLE
+from pyrovae.data.originals import downloads, sources
+from pyrovae.data.originals.sources import DATA_VARIABLE
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from own_files import numbers, png, table
 from PIL import Image
 from pyarrow import parquet
 
-from pyrovae.data import arrays
 from pyrovae.data.loading import load_dataset
+from pyrovae.data.own import arrays
 from pyrovae.errors import InputError
 
 

@@ -19,11 +19,11 @@ from pyrovae.cli.console import DownloadBars, downloads
 from rich.console import Console
 from rich.progress import Progress
 
-from pyrovae.data import originals
 from pyrovae.data.benchmarks import DATASETS
-from pyrovae.data.downloads import check_address
 from pyrovae.data.loading import load_dataset
-from pyrovae.data.sources import DATA_VARIABLE, Source, find, locate, verified
+from pyrovae.data.originals import addresses
+from pyrovae.data.originals.downloads import check_address
+from pyrovae.data.originals.sources import DATA_VARIABLE, Source, find, locate, verified
 from pyrovae.errors import InputError
 
 REAL = os.environ.get(DATA_VARIABLE)
@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         verified(source(checksums={"x": "0" * 32}), "x", tmp_path / "x")
 
 
-SOURCES = [each for each in vars(originals).values() if isinstance(each, Source)]
+SOURCES = [each for each in vars(addresses).values() if isinstance(each, Source)]
 
 
 @pytest.mark.parametrize("each", SOURCES, ids=lambda each: each.name)
@@ -134,14 +134,14 @@ def test_checksums_of_the_decompressed_originals(each, tmp_path):
 def test_mnist_in_torchvisions_layout_and_never_as_fashion(places):
     raw = places / "root/MNIST/raw"
     raw.mkdir(parents=True)
-    for name in originals.MNIST.checksums:
+    for name in addresses.MNIST.checksums:
         with gzip.open(Path(REAL) / "mnist" / name) as packed, (raw / name[:-3]).open("wb") as plain:
             shutil.copyfileobj(packed, plain)
     before = sorted(raw.iterdir())
     assert len(load_dataset("mnist", places / "root").train) == 60_000
     assert sorted(raw.iterdir()) == before
     with pytest.raises(InputError, match="dataset 'fashion-mnist'"):
-        locate(replace(originals.FASHION_MNIST, address=NOWHERE, mirrors=()), raw)
+        locate(replace(addresses.FASHION_MNIST, address=NOWHERE, mirrors=()), raw)
 
 
 def invoked(*arguments):
@@ -175,7 +175,7 @@ def test_the_list_waits_for_neither_torch_nor_pooch():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "mnist-5k" in result.stdout
     modules = result.stdout.splitlines()[-1].split()
-    assert "pyrovae.data.sources" in modules
+    assert "pyrovae.data.originals.sources" in modules
     assert not {"torch", "pooch", "requests", "numpy"} & set(modules)
 
 

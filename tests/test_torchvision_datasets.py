@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyrovae.data import sources
 from pyrovae.data.loading import load_dataset
-from pyrovae.data.sources import DATA_VARIABLE
-from pyrovae.data.torchvision_datasets import KNOWN, import_torchvision
+from pyrovae.data.originals import sources
+from pyrovae.data.originals.sources import DATA_VARIABLE
+from pyrovae.data.originals.torchvision_datasets import KNOWN, import_torchvision
 from pyrovae.errors import InputError
 
 datasets = import_torchvision().datasets

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyrovae.data.arrays import SPLITS, Contents, read_npy, read_npz
 from pyrovae.data.datasets import Dataset, Options
-from pyrovae.data.images import read_folder
+from pyrovae.data.own.arrays import SPLITS, Contents, read_npy, read_npz
+from pyrovae.data.own.images import read_folder
+from pyrovae.data.own.ranges import REAL, Kind, Range, standardization, survey
+from pyrovae.data.own.tables import read_csv, read_parquet
 from pyrovae.data.protocol import Protocol
-from pyrovae.data.ranges import REAL, Kind, Range, standardization, survey
 from pyrovae.data.rows import Rows
-from pyrovae.data.tables import read_csv, read_parquet
 from pyrovae.errors import InputError
 
 READERS: dict[str, Callable[[Path], Contents]] = {

@@ -10,7 +10,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from pyrovae.data.readers import check_shape, filled, reading
+from pyrovae.data.originals.readers import check_shape, filled, reading
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 

@@ -13,7 +13,7 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from pyrovae.data.readers import check_shape, reading
+from pyrovae.data.originals.readers import check_shape, reading
 
 HEADER_BYTES = 128
 BYTE_ORDERS = {b"IM": "<", b"MI": ">"}

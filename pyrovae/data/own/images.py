@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pyrovae.data.arrays import Contents, limit, reading
+from pyrovae.data.own.arrays import Contents, limit, reading
 from pyrovae.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")

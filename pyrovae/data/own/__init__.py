@@ -1,0 +1,1 @@
+"""Data of people's own: arrays, tables and folders of images, whose kind is found out."""
