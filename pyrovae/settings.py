@@ -28,7 +28,8 @@ class Recipe:
     """
 
     dataset: str = _setting(
-        "mnist-5k", "Data to train on: one of 'pyrovae datasets', or a path: .npz, .npy, .csv, .parquet, images in a folder."
+        "mnist-5k",
+        "Data to train on: one of 'pyrovae datasets', torchvision:NAME, or a path: .npz, .npy, .csv, .parquet, images.",
     )
     validation: bool = _setting(False, "Hold images out of training for validation where the authors held out none.")
     binarization: str = _setting("auto", "How grey values become bits.", table="pyrovae.data.datasets:BINARIZATIONS")

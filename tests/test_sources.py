@@ -248,3 +248,11 @@ def test_bars_for_people_show_how_much_has_arrived():
     assert re.search("a.gz.*100%", console.file.getvalue())
     with downloads(quiet=True) as quiet:
         assert quiet is None
+
+
+def test_a_packed_copy_stands_for_all_files(places):
+    whole = replace(source(), packed={"all.npz": "md5:x"})
+    put(places / "root/tiny", "all.npz")
+    assert locate(whole, places / "root") == {"all.npz": places / "root/tiny/all.npz"}
+    put(places / "cache/tiny", "a.gz", "b.gz")
+    assert set(locate(whole)) == {"a.gz", "b.gz"}

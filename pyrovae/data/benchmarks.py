@@ -25,7 +25,7 @@ from pyrovae.data.originals.addresses import (
 )
 from pyrovae.data.originals.objects import caltech101_silhouettes, freyfaces, small_norb
 from pyrovae.data.originals.omniglot import omniglot, omniglot_28
-from pyrovae.data.originals.sources import Source, candidate_folders, locate
+from pyrovae.data.originals.sources import Source, locate
 from pyrovae.data.originals.stored import stored_dataset
 from pyrovae.data.protocol import BINARIZATION_SEED
 from pyrovae.errors import InputError
@@ -73,11 +73,10 @@ def static_mnist(options: Options) -> Dataset:
     """MNIST digits binarized once and for all by Larochelle: 50,000 for training, 10,000 each for validation and test."""
     from pyrovae.data.originals.readers import read_amat
 
-    packed = (folder / PACKED_STATIC_MNIST for folder in candidate_folders(STATIC_MNIST, options.root))
-    if path := next(filter(Path.is_file, packed), None):
+    files = locate(STATIC_MNIST, options.root, options.mirror)
+    if path := files.get(PACKED_STATIC_MNIST):
         bits = _unpacked(path)
     else:
-        files = locate(STATIC_MNIST, options.root, options.mirror)
         bits = {part: read_amat(files[f"binarized_mnist_{part}.amat"], (size, 784)) for part, size in STATIC_SIZES.items()}
     return stored_dataset("static-mnist", bits, {}, (1, 28, 28), stored="binarized once by Larochelle", values="bits")
 

@@ -28,6 +28,7 @@ STATIC_MNIST = Source(
         "binarized_mnist_valid.amat": "bf37822a04e94123630de6a7dfd9c9ef",
         "binarized_mnist_test.amat": "14e41ae11040adba6ab8cb291eda0dd8",
     },
+    packed={"binarized_mnist.npz": "sha256:50de2c8299a5a297789293ab2c30f6fc3cb8c359a15e5e88d5501aa18ebb8fa5"},
     address="http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist",
     licence="none stated",
 )
@@ -69,7 +70,7 @@ OMNIGLOT_ORIGINAL = Source(
     address="https://raw.githubusercontent.com/bitsandscraps/omniglot/master",
     licence="MIT",
 )
-# Of this file and the next no checksum was ever published; these are of copies from two places that agree.
+# Of this file and the next no checksum was ever published; these are of the copies that the tests were written against.
 CALTECH101_SILHOUETTES = Source(
     name="caltech101-silhouettes",
     folders=("caltech101_silhouettes", "caltech101-silhouettes"),

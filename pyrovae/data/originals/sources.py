@@ -29,6 +29,7 @@ class Source:
         licence: under which the authors give them away.
         mirrors: addresses that are tried after it.
         decompressed: checksums of what is in a ``.gz``, by its name, where they are known.
+        packed: a file, and its checksum, that holds all of it in another form: found, never downloaded.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Source:
     licence: str = "none stated"
     mirrors: tuple[str, ...] = ()
     decompressed: dict[str, str] = field(default_factory=dict)
+    packed: dict[str, str] = field(default_factory=dict)
 
 
 def locate(
@@ -70,8 +72,9 @@ def find(source: Source, root: str | Path | None = None) -> dict[str, Path]:
     """The files of a source by name, from the first place that holds them all; none where no place does."""
     for folder in candidate_folders(source, root):
         found = files_in(source, folder)
-        if len(found) == len(source.checksums):
-            return found
+        for whole in (source.packed, source.checksums):
+            if whole and set(whole) <= set(found):
+                return {name: found[name] for name in whole}
     return {}
 
 
@@ -89,7 +92,7 @@ def candidate_folders(source: Source, root: str | Path | None = None) -> Iterato
 
 def files_in(source: Source, folder: Path) -> dict[str, Path]:
     """Those files of a source that lie in a folder, by name."""
-    return {name: path for name in source.checksums if (path := _stored(folder / name))}
+    return {name: path for name in (*source.checksums, *source.packed) if (path := _stored(folder / name))}
 
 
 def verified(source: Source, name: str, path: Path) -> bool | None:
@@ -100,7 +103,7 @@ def verified(source: Source, name: str, path: Path) -> bool | None:
     Raises:
         InputError: where it cannot be read.
     """
-    known = source.decompressed.get(name) if f"{path.name}.gz" == name else source.checksums[name]
+    known = source.decompressed.get(name) if f"{path.name}.gz" == name else (source.checksums | source.packed)[name]
     if not known:
         return None
     algorithm, _, expected = _prefixed(known).partition(":")
