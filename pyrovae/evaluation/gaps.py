@@ -38,12 +38,12 @@ class InferenceGaps:
 
     @property
     def approximation(self) -> float:
-        """log p(x) - L[q*]: what the family costs, in nats per image."""
+        """What the family costs: log p(x) - L[q*], in nats per image."""
         return (self.log_likelihood - self.refined_elbo).mean().item()
 
     @property
     def amortization(self) -> float:
-        """L[q*] - L[q]: what one network for all images costs, in nats per image."""
+        """What one network for all images costs: L[q*] - L[q], in nats per image."""
         return (self.refined_elbo - self.elbo).mean().item()
 
 
@@ -106,7 +106,9 @@ class Refined(nn.Module):
         self._guide = (guide,)
         for name, site in latent_sites(guide, rows).items():
             if not is_gaussian(site["fn"]):
-                raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is a {type(site['fn']).__name__}")
+                raise ValueError(
+                    f"expected a guide of Gaussian latents to refine; site {name!r} is a {type(site['fn']).__name__}"
+                )
             for part in ("shift", "log_scale"):
                 self.register_parameter(f"{part}_{name}", nn.Parameter(torch.zeros_like(site["fn"].mean)))
 

@@ -54,9 +54,7 @@ def kl_by_unit(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | 
     return {site: each for site, each in _mean_divergences(model, guide, x, context).items() if each.dim()}
 
 
-def activity(
-    guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int | None = None
-) -> dict[str, Tensor]:
+def activity(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int | None = None) -> dict[str, Tensor]:
     r"""How far the mean of each unit moves with the data ``(D_l,)``, by layer.
 
     .. math:: A_u = \operatorname{Var}_x(E_{q(u | x)}[u])

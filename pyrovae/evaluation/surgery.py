@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,23 +82,24 @@ def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor 
     )
 
 
-def _parts(
-    model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str
-) -> tuple[dict[str, float], tuple[Tensor, ...]]:
+def _parts(model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str) -> tuple[dict[str, float], tuple[Tensor, ...]]:
     """Sums over a few images of log p(x | z) and of the rates; and of the top layer both densities, values and Gaussians."""
     model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
-    prior, posterior = model_trace.nodes, guide_trace.nodes
+    prior: dict[str, Any] = model_trace.nodes
+    posterior: dict[str, Any] = guide_trace.nodes
     sums = {"x": prior["x"]["log_prob"].double().sum().item()}
     for site in sample_sites(guide_trace):
         sums[site["name"]] = (site["log_prob"] - prior[site["name"]]["log_prob"]).double().sum().item()
     if not is_gaussian(posterior[top]["fn"]):
-        raise ValueError(f"expected a Gaussian q(z_L | x); site {top!r} of the guide is a {type(posterior[top]['fn']).__name__}")
+        raise ValueError(
+            f"expected a Gaussian q(z_L | x); site {top!r} of the guide is a {type(posterior[top]['fn']).__name__}"
+        )
     gaussian = posterior[top]["fn"].base_dist
     drawn = posterior[top]["log_prob"], prior[top]["log_prob"], posterior[top]["value"], gaussian.loc, gaussian.scale
     return sums, tuple(each.double() for each in drawn)
 
 
-def _check(model: nn.Module, guide: nn.Module, context: Tensor | None) -> None:
+def _check(model: Any, guide: nn.Module, context: Tensor | None) -> None:
     if not model.depth:
         raise ValueError("expected a model with latent layers; a regressor's bound is its log-likelihood, and has no rate")
     if getattr(guide, "top_posterior", None) is None:
