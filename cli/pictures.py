@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def draw_histogram(run: Run, other: str = "") -> list[str]:
         # One without values for each image is left out: a loss that is no density, an evaluation that was never made.
         with suppress(InputError, KeyError):
             values[dataset or run.recipe.dataset] = Evaluation.load(run.folder, dataset).per_image["log_likelihood"]
-    name = f"histogram-{other}" if other else "histogram"
+    name = f"histogram-{Path(other).stem}" if other else "histogram"
     return [run.save_figure(name, plots.histogram(values)).name] if values else []
 
 

@@ -59,14 +59,14 @@ class Evaluation:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = Path(folder) / _evaluation_name(dataset)
+        values, tensors = _evaluation_files(Path(folder), dataset)
         again = f"run 'pyrovae evaluate {folder}{f' --dataset {dataset}' if dataset else ''}'"
         try:
-            results = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            per_image = load_file(path.with_suffix(".safetensors"))
+            results = json.loads(values.read_text(encoding="utf-8"))
+            per_image = load_file(tensors)
             whole = {len(each) for each in per_image.values()} == {results["num_images"]}
-            if not whole or not math.isclose(per_image["elbo"].mean(), results["elbo"], rel_tol=1e-4):
-                raise ValueError(f"{path.name}.json and {path.name}.safetensors of two evaluations")
+            if not whole or not math.isclose(per_image["elbo"].mean(), results["elbo"], rel_tol=1e-4, abs_tol=1e-2):
+                raise ValueError(f"{values.name} and {tensors.name} of two evaluations")
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise InputError(
                 f"{folder}: expected an evaluation with values for each image: {again}; got {_summary(error)}"
@@ -74,8 +74,10 @@ class Evaluation:
         return cls(results, per_image)
 
 
-def _evaluation_name(dataset: str) -> str:
-    return f"evaluation-{dataset}" if dataset else "evaluation"
+def _evaluation_files(folder: Path, dataset: str) -> tuple[Path, Path]:
+    """Plain values, and those of each image."""
+    name = f"evaluation-{Path(dataset).stem}" if dataset else "evaluation"
+    return folder / f"{name}.json", folder / f"{name}.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +172,10 @@ class Run:
         """Write an evaluation: of the run's own test set, or beside it that of another dataset."""
         from safetensors.numpy import save_file
 
-        name = _evaluation_name(dataset)
-        with _replacing(self.folder / f"{name}.safetensors") as path:
+        values, tensors = _evaluation_files(self.folder, dataset)
+        with _replacing(tensors) as path:
             save_file(evaluation.per_image, path)
-        self._write_json(f"{name}.json", evaluation.results)
+        self._write_json(values.name, evaluation.results)
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Write a picture; return where it is."""

@@ -106,9 +106,7 @@ class Refined(nn.Module):
         self._guide = (guide,)
         for name, site in latent_sites(guide, rows).items():
             if not is_gaussian(site["fn"]):
-                raise ValueError(
-                    f"expected a guide of Gaussian latents to refine; site {name!r} is a {type(site['fn']).__name__}"
-                )
+                raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is drawn from {site['fn']}")
             for part in ("shift", "log_scale"):
                 self.register_parameter(f"{part}_{name}", nn.Parameter(torch.zeros_like(site["fn"].mean)))
 
