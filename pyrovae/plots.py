@@ -73,11 +73,12 @@ def activity_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     for layer in rows[-1]["kl_by_layer"]:
         counts = [row["active_units"][layer] for row in rows]
         divergence.plot(epochs, [row["kl_by_layer"][layer] for row in rows], marker=marker, label=layer)
-        for style, threshold in zip(("-", ":"), [name for name in counts[-1] if name != "units"], strict=False):
-            (line,) = active.plot(epochs, [each[threshold] for each in counts], style, marker=marker)
-            line.set_color(divergence.lines[-1].get_color())
-    for axes, label in ((active, "active units (dotted: beyond doubt)"), (divergence, "KL (nats per image)")):
+        color = divergence.lines[-1].get_color()
+        for threshold, style in (("above_0.01", "-"), ("above_0.1", ":")):
+            active.plot(epochs, [each[threshold] for each in counts], style, marker=marker, color=color)
+    for axes, label in ((active, "active units (variance above 0.01, dotted 0.1)"), (divergence, "KL (nats per image)")):
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(label)
     divergence.legend(fontsize="small")
     return figure

@@ -54,15 +54,15 @@ def kl_by_unit(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | 
     return {site: each for site, each in _mean_divergences(model, guide, x, context).items() if each.dim()}
 
 
-def activity(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int | None = None) -> dict[str, Tensor]:
+def activity(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int | None = 10) -> dict[str, Tensor]:
     r"""How far the mean of each unit moves with the data ``(D_l,)``, by layer.
 
     .. math:: A_u = \operatorname{Var}_x(E_{q(u | x)}[u])
 
-    Burda et al. (2016), section 5.2. The mean of a layer that depends on others is estimated in one of two ways: given
-    those others at their own locations, in one pass; or averaged over samples of them, from whose variance that of the
-    average, :math:`s^2 / S`, is subtracted: without bias, and below zero by chance. Where no layer depends on another both
-    are the same, and exact.
+    Burda et al. (2016), section 5.2. The mean of a layer that depends on others is averaged over samples of them; from the
+    variance over images that of the average, :math:`s^2 / S`, is subtracted, so that the estimate has no bias, and falls below
+    zero by chance. Or it is that given those others at their own locations, in one pass: another number, a larger one where
+    averaging smooths. Where no layer depends on another both are the same, and exact.
 
     Args:
         guide: the variational program.

@@ -53,8 +53,9 @@ def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor 
         \quad q(z_L) = \frac 1 N \sum_n q(z_L | x_n)
 
     Hoffman and Johnson (2016), equation 6. Both terms are those of the N images given. As estimates for all images of their
-    kind the information is too small, being at most :math:`\log N`, and the marginal divergence too large by as much. Below
-    the top layer the rate is that of each layer given those above.
+    kind the information is too small, being at most :math:`\log N`, and the marginal divergence too large by as much: near
+    that limit they say nothing of either, and more images are needed. Below the top layer the rate is that of each layer
+    given those above.
 
     Args:
         model: the generative program.
