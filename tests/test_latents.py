@@ -74,6 +74,21 @@ def _distortion(chain, guide, x):
         return -model.nodes["x"]["fn"].log_prob(x).mean()
 
 
+def test_a_site_of_the_guide_alone_is_its_own_layer():
+    model, guide, x = three_units()
+
+    def with_another(x):
+        guide(x)
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("another", dist.Uniform(torch.zeros(len(x), 2), 0.5).to_event(1))
+
+    layers = kl_by_layer(model, with_another, x)
+    assert layers["another"] == pytest.approx(2 * math.log(2))
+    assert list(kl_by_unit(model, with_another, x)) == ["z1"]
+    sampled = torch.tensor([kl_by_layer(model, with_another, x)["z1"] for _ in range(40)])
+    assert abs(sampled.mean().item() - kl_by_layer(model, guide, x)["z1"]) < five_standard_errors(sampled)
+
+
 def test_a_collapsed_unit_is_seen():
     """It says nothing of the data and costs nothing: the middle one, as the prior has it."""
     model, _, x = three_units()
@@ -106,6 +121,24 @@ def test_activity_of_a_hierarchy_by_locations_and_by_samples():
     assert abs(sampled.mean().item() - exact) < five_standard_errors(sampled)
     noise = (lower.weight[0, 3] * upper.log_scale.exp()[0]).item() ** 2 / 2
     assert noise > 2 * five_standard_errors(sampled), "left in, it would not be seen"
+
+
+class Cosine(torch.nn.Module):
+    """N(cos z2, 1), called with (x, z2) side by side."""
+
+    def forward(self, rows):
+        return dist.Normal(rows[..., 3:].cos(), 1.0).to_event(1)
+
+
+def test_averaging_over_the_layer_above_smooths():
+    """E[cos z] = exp(-s^2 / 2) cos m under N(m, s^2): the mean of z1 moves by that much less than where z2 stands still."""
+    chain = Chain(2)
+    upper, x = LinearGaussian([[1.0, 0.5, -0.5]], [0.0], 0.8), drawn(chain.model, 200)
+    guide = chain.top_down(Cosine(), upper)
+    still = activity(guide, x, num_samples=None)["z1"].item()
+    assert still == pytest.approx(upper(x).mean.cos().var().item())
+    averaged = torch.stack([activity(guide, x)["z1"] for _ in range(200)])
+    assert abs(averaged.mean().item() - math.exp(-(0.8**2)) * still) < five_standard_errors(averaged)
 
 
 def test_activity_asks_for_a_variance():

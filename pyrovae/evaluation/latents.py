@@ -103,13 +103,16 @@ def _mean_divergences(model: nn.Module, guide: nn.Module, x: Tensor, context: Te
         for rows in rows_of(x, context):
             model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
             for site in sample_sites(guide_trace):
-                divergence = _divergence(model_trace.nodes[site["name"]], site, analytic).sum(0)
+                divergence = _divergence(model_trace.nodes.get(site["name"]), site, analytic).sum(0)
                 total[site["name"]] = total.get(site["name"], 0) + divergence
     return {site: total[site] / len(x) for site in sorted(total)}
 
 
 def _divergence(model_site: Site, guide_site: Site, analytic: bool) -> Tensor:
     """Of units ``(B, D)`` where both densities are products over them, else of the layer ``(B,)``."""
+    if model_site is None:
+        # An auxiliary site stands in the guide alone.
+        return guide_site["log_prob"]
     posterior, prior = guide_site["fn"], model_site["fn"]
     if not (is_gaussian(posterior) and is_gaussian(prior)):
         return guide_site["log_prob"] - model_site["log_prob"]
