@@ -78,9 +78,10 @@ def test_a_site_of_the_guide_alone_is_its_own_layer():
     model, guide, x = three_units()
 
     def with_another(x):
-        guide(x)
         with pyro.plate("data", len(x), dim=-1):
-            pyro.sample("another", dist.Uniform(torch.zeros(len(x), 2), 0.5).to_event(1))
+            pyro.sample("z1", guide.encoder(x)[0])
+            own = dist.Uniform(torch.zeros(len(x), 2), 0.5).to_event(1)
+            pyro.sample("another", own, infer={"is_auxiliary": True})
 
     layers = kl_by_layer(model, with_another, x)
     assert layers["another"] == pytest.approx(2 * math.log(2))
