@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pyrovae.data.datasets import Dataset
+    from pyrovae.programs.guides import VAE
     from pyrovae.runs import Evaluation, Run
     from pyrovae.settings import Recipe
 
@@ -86,7 +86,6 @@ def _load(run: Run, other: str | None, root: str | None) -> Dataset:
 
 def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> Evaluation:
     """Evaluate a run's programs on the test images, in nats per image."""
-    from pyrovae.evaluation.latents import activity, kl_by_layer
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
     from pyrovae.programs.conditionals import LIKELIHOODS
     from pyrovae.runs import Evaluation
@@ -105,41 +104,50 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> Eva
             context=context,
             track=lambda parts: console.tracked(parts, meter.advance),
         )
-    likelihood = LIKELIHOODS[run.recipe.likelihood]
     # A loss that is no density of the data has a bound of its own, and no likelihood.
-    normalized = likelihood.normalized
-    per_image = {"elbo": result.elbo_per_image} | ({"log_likelihood": result.per_image} if normalized else {})
+    normalized = LIKELIHOODS[run.recipe.likelihood].normalized
     results = {
         "log_likelihood": result.mean if normalized else None,
         "standard_error": result.standard_error if normalized else None,
         "elbo": result.elbo,
         "num_samples": num_samples,
+        **_measured(run, dataset),
+        **measured_latents(run.vae, dataset.test, context),
+        "seconds": time.perf_counter() - start,
+    }
+    per_image = {"elbo": result.elbo_per_image} | ({"log_likelihood": result.per_image} if normalized else {})
+    return Evaluation(results, {name: each.cpu().numpy() for name, each in per_image.items()})
+
+
+def _measured(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """What was measured, and on what."""
+    from pyrovae.programs.conditionals import LIKELIHOODS
+
+    return {
         "dataset": dataset.name,
         "condition": run.recipe.condition,
         "likelihood": run.recipe.likelihood,
-        "discrete": likelihood.discrete,
+        "discrete": LIKELIHOODS[run.recipe.likelihood].discrete,
         "model": _model(run.recipe),
         "epochs": len(run.history),
         "kl_weight": run.history[-1]["kl_weight"],
         "protocol": str(dataset.protocol),
         "protocol_hash": dataset.protocol.hash,
         "num_images": len(dataset.test),
-        "kl_by_layer": kl_by_layer(model, guide, dataset.test, context),
-        "active_units": counted(activity(guide, dataset.test, context)),
-        "seconds": time.perf_counter() - start,
     }
-    return Evaluation(results, {name: each.cpu().numpy() for name, each in per_image.items()})
 
 
-def counted(activities: Mapping[str, Tensor]) -> dict[str, dict[str, int]]:
-    """The units of each layer, and those active above each threshold, as evaluations and histories hold them."""
-    from pyrovae.evaluation.latents import THRESHOLDS, active_units
+def measured_latents(vae: VAE, x: Tensor, context: Tensor | None) -> dict[str, Any]:
+    """What each layer costs in nats, its units, and those that are active above each threshold."""
+    from pyrovae.evaluation.latents import THRESHOLDS, active_units, activity, kl_by_layer
 
+    activities = activity(vae.guide, x, context)
     above = {f"above_{threshold:g}": active_units(activities, threshold) for threshold in THRESHOLDS}
-    return {
+    units = {
         layer: {"units": len(each)} | {name: counts[layer] for name, counts in above.items()}
         for layer, each in activities.items()
     }
+    return {"kl_by_layer": kl_by_layer(vae.model, vae.guide, x, context), "active_units": units}
 
 
 def _model(recipe: Recipe) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pyrovae.recipes import build_clipping, build_objective, build_optimizer
 
 from . import console
-from .evaluate import counted
+from .evaluate import measured_latents
 
 if TYPE_CHECKING:
     import torch
@@ -168,18 +168,12 @@ class _Tracked:
         return log_likelihood(vae.model, vae.guide, self.images, num_samples=1, context=self.context).elbo
 
     def latents(self, vae: VAE) -> dict[str, Any]:
-        """What each layer costs in nats, and how many of its units move with the data, on some of the images."""
+        """What the layers do on some of the images, the same at every epoch."""
         import torch
-
-        from pyrovae.evaluation.latents import activity, kl_by_layer
 
         order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(0))
         chosen = order[:ACTIVITY_IMAGES].to(self.images.device)
-        images, context = self.images[chosen], None if self.context is None else self.context[chosen]
-        return {
-            "kl_by_layer": kl_by_layer(vae.model, vae.guide, images, context),
-            "active_units": counted(activity(vae.guide, images, context)),
-        }
+        return measured_latents(vae, self.images[chosen], None if self.context is None else self.context[chosen])
 
 
 class _Recorder:

@@ -202,6 +202,16 @@ def test_images_of_another_shape_or_kind_are_refused(tmp_path, monkeypatch):
         assert sorted(path.name for path in (tmp_path / "r").iterdir()) == before
 
 
+def test_contexts_of_another_size_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert invoked("fit", *TINY, "--condition", "label", "--output", "r").exit_code == 0
+    labels = {"train": torch.arange(20) % 3, "test": torch.arange(20) % 3}
+    monkeypatch.setitem(DATASETS, "noise", lambda options: replace(_other()(options), labels=labels))
+    result = invoked("evaluate", "r", "--dataset", "noise")
+    assert result.exit_code == 2
+    assert "expected contexts of 10 entries under the condition 'label'; got 3 of 'noise'" in result.stderr
+
+
 def test_an_evaluation_without_a_likelihood_keeps_the_bound_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert invoked("fit", *TINY, "--likelihood", "cross_entropy", "--output", "r").exit_code == 0
