@@ -14,6 +14,7 @@ from pyrovae import plots
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.evaluation.comparison import incomparable, paired_difference, remark
+from pyrovae.programs.conditionals import LIKELIHOODS
 from pyrovae.runs import Evaluation, Run
 
 TINY = ("--latent-sizes", "3", "--hidden-sizes", "8", "--epochs", "1", "--output-bias", "--samples", "4", "--json")
@@ -49,7 +50,10 @@ def written(folder, seed, **results):
 
 @pytest.mark.parametrize("kind", ["normal", "skewed"])
 def test_intervals_hold_the_mean_as_often_as_they_say(kind):
-    """1,000 trials of 200 images: 95% of them within 2 points, three standard errors of the count (0.7 points each)."""
+    """1,000 trials of 200 images: 95%, within 2 points, of which 0.7 are the standard error of the count.
+
+    Percentiles fall short of 95 by less than half a point at 200 images: a false alarm in 60 seeds, of which one is fixed.
+    """
     generator = np.random.default_rng(1)
     draws = {"normal": generator.normal(size=(1000, 200)), "skewed": generator.gamma(4.0, size=(1000, 200)) - 4.0}[kind]
     common = generator.normal(scale=30.0, size=200)
@@ -103,6 +107,15 @@ def test_what_is_not_comparable_is_said(case):
     changed, reason = REASONS[case]
     assert incomparable(RESULTS, RESULTS | changed) == reason
     assert bool(incomparable(RESULTS | changed, RESULTS)) == bool(reason)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_probabilities_of_a_discrete_likelihood_sum_to_one_over_its_levels(name):
+    levels = torch.arange(2.0) if LIKELIHOODS[name].values == ("bits",) else torch.arange(256) / 255
+    likelihood = LIKELIHOODS[name](2, 1)
+    with torch.no_grad():
+        total = likelihood(torch.randn(1, 2)).log_prob(levels[:, None]).exp().sum().item()
+    assert LIKELIHOODS[name].discrete == (total == pytest.approx(1, abs=1e-4))
 
 
 def test_another_number_of_samples_is_remarked():
