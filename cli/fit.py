@@ -15,7 +15,7 @@ from pyrovae.settings import Recipe
 
 from . import console, options, training
 from .datasets import fetched
-from .evaluate import measure, summary
+from .measuring import measure, summary
 from .pictures import draw
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ def fit(
     except FloatingPointError as error:
         kept = f"{run.folder} holds {len(run.history)} of {chosen.total_epochs} epochs"
         raise InputError(f"{error}; {kept}: try a lower --learning-rate") from error
-    results = measure(run, dataset, samples, quiet=as_json)
-    run.save_evaluation(results)
+    evaluation = measure(run, dataset, samples, quiet=as_json)
+    results = evaluation.results
+    run.save_evaluation(evaluation)
     pictures = draw(run, dataset)
     if as_json:
         console.print_json(results | {"run": str(run.folder)})

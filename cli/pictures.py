@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +31,24 @@ def draw(run: Run, dataset: Dataset) -> list[str]:
         with evaluation_mode():
             figures |= _reconstructions(run, dataset) | _pseudo_inputs(run)
             figures |= _samples(run) if dataset.condition is None else _completions(run, dataset)
-    return [run.save_figure(name, figure).name for name, figure in figures.items()]
+    if run.history[-1].get("kl_by_layer"):
+        figures["activity"] = plots.activity_curves(run.history)
+    return [run.save_figure(name, figure).name for name, figure in figures.items()] + draw_histogram(run)
+
+
+def draw_histogram(run: Run, other: str = "") -> list[str]:
+    """Of the log-likelihoods in the last evaluation, with those of another dataset over them. Returns the file's name."""
+    from pyrovae import plots
+    from pyrovae.errors import InputError
+    from pyrovae.runs import Evaluation
+
+    values = {}
+    for dataset in dict.fromkeys(("", other)):
+        # One without values for each image is left out: a loss that is no density, an evaluation that was never made.
+        with suppress(InputError, KeyError):
+            values[dataset or run.recipe.dataset] = Evaluation.load(run.folder, dataset).per_image["log_likelihood"]
+    name = f"histogram-{Path(other).stem}" if other else "histogram"
+    return [run.save_figure(name, plots.histogram(values)).name] if values else []
 
 
 def _shown(dataset: Dataset) -> tuple[Tensor, Tensor | None]:

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyrovae.recipes import build_clipping, build_objective, build_optimizer
 
 from . import console
+from .measuring import measured_latents
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pyrovae.settings import Recipe
 
 TRACKED_IMAGES = 1000
+# Of those, drawn once, the ones that the latents are followed on.
+ACTIVITY_IMAGES = 500
 # Enough for means and variances within a hundredth of a standard deviation; all are used before the last evaluation.
 RECOLLECTED_IMAGES = 10_000
 MEASURED_STEPS = 8
@@ -164,6 +167,14 @@ class _Tracked:
 
         return log_likelihood(vae.model, vae.guide, self.images, num_samples=1, context=self.context).elbo
 
+    def latents(self, vae: VAE) -> dict[str, Any]:
+        """What the layers do on some of the images, the same at every epoch."""
+        import torch
+
+        order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(0))
+        chosen = order[:ACTIVITY_IMAGES].to(self.images.device)
+        return measured_latents(vae, self.images[chosen], None if self.context is None else self.context[chosen])
+
 
 class _Recorder:
     """After each epoch: the true bound on some images, a line of history, the weights; says when to stop early.
@@ -178,6 +189,7 @@ class _Recorder:
         self.tracked = _Tracked.of(dataset)
         self.epochs, self.number, self.skipped = 0, 0, 0
         self.elbo = 0.0
+        self.latents: dict[str, Any] = {}
         self.stopping: EarlyStopping | None = None
         decay = run.recipe.average_decay
         self.average: MovingAverage | None = MovingAverage(run.vae, decay) if decay else None
@@ -197,6 +209,7 @@ class _Recorder:
         with self._measured():
             self._recollect(-(-RECOLLECTED_IMAGES // self.stage.batch_size))
             self.elbo = self.tracked.elbo(self.run.vae) + self.dataset.log_jacobian
+            self.latents = self.tracked.latents(self.run.vae)
             stop = self.stopping is not None and self.stopping(epoch)
             self.run.save_weights()
         self.run.record(self._record(epoch) | ({"stopped_early": True} if stop else {}))
@@ -225,8 +238,8 @@ class _Recorder:
         drawn = self.dataset.train_batches(self.stage.batch_size, seed=self.stage.seed)
         recollect_statistics(self.run.vae, islice(drawn.epoch(self.epochs + 1), batches))
 
-    def _record(self, epoch: Epoch) -> dict[str, float]:
-        record: dict[str, float] = {"epoch": epoch.number, "loss_nats": epoch.loss, "kl_weight": epoch.kl_weight}
+    def _record(self, epoch: Epoch) -> dict[str, Any]:
+        record: dict[str, Any] = {"epoch": epoch.number, "loss_nats": epoch.loss, "kl_weight": epoch.kl_weight}
         if len(self.run.recipe.schedule) > 1:
             record["stage"] = self.number
         if self.svi.clipping.skips:
@@ -238,7 +251,7 @@ class _Recorder:
                     f"{self.stage.skip_norm:g}",
                     stacklevel=2,
                 )
-        return record | {"seconds": epoch.seconds, f"{self.tracked.key}_nats": self.elbo}
+        return record | {"seconds": epoch.seconds, f"{self.tracked.key}_nats": self.elbo} | self.latents
 
 
 class _warnings_in_yellow(warnings.catch_warnings):  # noqa: N801 - used as a context

@@ -13,9 +13,15 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset as Dataset
     from pyrovae.data.loading import load_dataset as load_dataset
     from pyrovae.errors import InputError as InputError
+    from pyrovae.evaluation.comparison import paired_difference as paired_difference
+    from pyrovae.evaluation.gaps import inference_gaps as inference_gaps
+    from pyrovae.evaluation.latents import active_units as active_units
+    from pyrovae.evaluation.latents import activity as activity
     from pyrovae.evaluation.latents import kl_by_layer as kl_by_layer
+    from pyrovae.evaluation.latents import kl_by_unit as kl_by_unit
     from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
     from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
+    from pyrovae.evaluation.surgery import elbo_surgery as elbo_surgery
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import RenyiELBO as RenyiELBO
@@ -41,8 +47,11 @@ _MODULES = {
     "data.datasets": ("Dataset",),
     "data.loading": ("load_dataset",),
     "errors": ("InputError",),
-    "evaluation.latents": ("kl_by_layer",),
+    "evaluation.comparison": ("paired_difference",),
+    "evaluation.gaps": ("inference_gaps",),
+    "evaluation.latents": ("active_units", "activity", "kl_by_layer", "kl_by_unit"),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
+    "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
     "inference.registration": ("registered",),
     "inference.svi": ("CompiledSVI",),

@@ -1,6 +1,7 @@
 """Pictures: arrays in, a matplotlib ``Figure`` out. Nothing here opens a window or writes a file."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -60,4 +61,37 @@ def training_curve(history: Sequence[Mapping[str, float]], bound: str) -> Figure
     axes.plot([row["epoch"] for row in history], [row[bound] for row in history], marker="." if len(history) < 30 else "")
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{bound.removesuffix('_nats').replace('_', ' ')} (nats per image)")
+    return figure
+
+
+def activity_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """The active units and the divergence of each layer at every epoch of a history that has them."""
+    figure = Figure(figsize=(9, 3.5), layout="constrained", dpi=150)
+    active, divergence = figure.subplots(1, 2)
+    rows = [row for row in history if "kl_by_layer" in row]
+    epochs, marker = [row["epoch"] for row in rows], "." if len(rows) < 30 else ""
+    for layer in rows[-1]["kl_by_layer"]:
+        counts = [row["active_units"][layer] for row in rows]
+        divergence.plot(epochs, [row["kl_by_layer"][layer] for row in rows], marker=marker, label=layer)
+        color = divergence.lines[-1].get_color()
+        for threshold, style in (("above_0.01", "-"), ("above_0.1", ":")):
+            active.plot(epochs, [each[threshold] for each in counts], style, marker=marker, color=color)
+    for axes, label in ((active, "active units (variance above 0.01, dotted 0.1)"), (divergence, "KL (nats per image)")):
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_ylabel(label)
+    divergence.legend(fontsize="small")
+    return figure
+
+
+def histogram(values: Mapping[str, Array]) -> Figure:
+    """Log-likelihoods of each image ``(N,)`` in nats, by the name of their set, over each other on one scale."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=60)
+    for name, each in values.items():
+        axes.hist(each, bins=edges.tolist(), density=True, alpha=0.6, label=f"{name}, mean {each.mean():.1f}")
+    axes.set_xlabel("log p(x) (nats per image)")
+    axes.set_ylabel("density of images")
+    axes.legend(fontsize="small")
     return figure

@@ -3,7 +3,8 @@
     recipe.json         the resolved recipe, the shape of an image and the protocol of the data
     weights.safetensors model and guide, replaced after every epoch
     history.jsonl       one JSON object per epoch
-    evaluation.json     the last evaluation
+    evaluation.json     the last evaluation; evaluation.safetensors: its values for each test image
+    evaluation-*.json   that of another dataset, and its safetensors beside it
     *.png               pictures
 
 Every file is replaced in one move, but for the history, which grows line by line: an interrupted run leaves whole files behind.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,12 +27,57 @@ from pyrovae.recipes import assemble
 from pyrovae.settings import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from pyrovae.data.datasets import Dataset
     from pyrovae.programs.guides import VAE
 
-RECIPE, WEIGHTS, HISTORY, EVALUATION = "recipe.json", "weights.safetensors", "history.jsonl", "evaluation.json"
+RECIPE, WEIGHTS, HISTORY = "recipe.json", "weights.safetensors", "history.jsonl"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a run's programs were measured on a test set.
+
+    Args:
+        results: plain values, in nats per image.
+        per_image: ``log_likelihood`` and ``elbo`` of each image ``(N,)``; a loss that is no density has the bound alone.
+    """
+
+    results: dict[str, Any]
+    per_image: dict[str, NDArray[np.floating]]
+
+    @classmethod
+    def load(cls, folder: str | Path, dataset: str = "") -> Evaluation:
+        """The one that a run folder holds, of its own test set or that of another dataset; without loading programs.
+
+        Raises:
+            InputError: where there is none, one without values for each image, or files that do not belong together.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        values, tensors = _evaluation_files(Path(folder), dataset)
+        again = f"run 'pyrovae evaluate {folder}{f' --dataset {dataset}' if dataset else ''}'"
+        try:
+            results = json.loads(values.read_text(encoding="utf-8"))
+            per_image = load_file(tensors)
+            whole = {len(each) for each in per_image.values()} == {results["num_images"]}
+            if not whole or not math.isclose(per_image["elbo"].mean(), results["elbo"], rel_tol=1e-4, abs_tol=1e-2):
+                raise ValueError(f"{values.name} and {tensors.name} of two evaluations")
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(
+                f"{folder}: expected an evaluation with values for each image: {again}; got {_summary(error)}"
+            ) from error
+        return cls(results, per_image)
+
+
+def _evaluation_files(folder: Path, dataset: str) -> tuple[Path, Path]:
+    """Plain values, and those of each image."""
+    name = f"evaluation-{Path(dataset).stem}" if dataset else "evaluation"
+    return folder / f"{name}.json", folder / f"{name}.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +182,14 @@ class Run:
         with _replacing(self.folder / WEIGHTS) as path:
             save_file({name: value.contiguous() for name, value in self.vae.state_dict().items()}, path)
 
-    def save_evaluation(self, results: Mapping[str, Any]) -> None:
-        """Write the results of an evaluation."""
-        self._write_json(EVALUATION, results)
+    def save_evaluation(self, evaluation: Evaluation, dataset: str = "") -> None:
+        """Write an evaluation: of the run's own test set, or beside it that of another dataset."""
+        from safetensors.numpy import save_file
+
+        values, tensors = _evaluation_files(self.folder, dataset)
+        with _replacing(tensors) as path:
+            save_file(evaluation.per_image, path)
+        self._write_json(values.name, evaluation.results)
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Write a picture; return where it is."""

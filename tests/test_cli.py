@@ -49,9 +49,16 @@ def fitted(tmp_path_factory):
 
 def test_fit_ends_in_a_table_pictures_and_the_run_folder(fitted):
     folder, result = fitted
-    for part in ("log p(x), nats per image", "standard error", "KL by layer", "runs/mnist-5k-ladder-1", "500 test images"):
+    for part in (
+        "log p(x), nats per image",
+        "standard error",
+        "KL by layer",
+        "active units",
+        "runs/mnist-5k-ladder-1",
+        "500 test images",
+    ):
         assert part in result.stdout
-    for name in ("reconstructions.png", "samples.png", "bound.png"):
+    for name in ("reconstructions.png", "samples.png", "bound.png", "activity.png", "histogram.png"):
         assert name in result.stdout
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     assert "\x1b" not in result.stdout + result.stderr, "colours where there is no terminal"
@@ -64,7 +71,15 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert run.recipe.latent_sizes == (4, 2)
     assert run.recipe.epochs == 2
     assert [row["epoch"] for row in run.history] == [1, 2]
-    assert set(run.history[0]) == {"epoch", "loss_nats", "kl_weight", "seconds", "valid_elbo_nats"}
+    measured = {"epoch", "loss_nats", "kl_weight", "seconds", "valid_elbo_nats", "kl_by_layer", "active_units"}
+    assert set(run.history[0]) == measured
+    assert list(run.history[0]["kl_by_layer"]) == ["z1", "z2"]
+    for layer, size in (("z1", 4), ("z2", 2)):
+        counts = run.history[-1]["active_units"][layer]
+        assert list(counts) == ["units", "above_0.01", "above_0.1"]
+        assert counts["units"] == size
+        assert counts["above_0.1"] <= counts["above_0.01"] <= size
+    assert run.history[-1]["active_units"]["z1"]["above_0.01"] > 0
     assert run.history[-1]["kl_weight"] == 1
     assert run.history[1]["valid_elbo_nats"] > run.history[0]["valid_elbo_nats"]
     assert not run.vae.training
@@ -177,7 +192,7 @@ def test_help_and_refusals_do_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("command", [(), ("fit",), ("evaluate",), ("recipes",), ("datasets",)])
+@pytest.mark.parametrize("command", [(), ("fit",), ("evaluate",), ("compare",), ("recipes",), ("datasets",)])
 def test_help(command):
     result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0
@@ -247,6 +262,8 @@ REFUSED = {
     "no device": (["fit", "--device", "tpu"], "expected a device of this machine, cpu for one; got 'tpu'"),
     "no run": (["evaluate", "nowhere"], "expected a run folder with recipe.json"),
     "no samples": (["evaluate", "nowhere", "--samples", "0"], "0 is not in the range x>=1"),
+    "nothing to compare": (["compare", "nowhere"], "expected at least two run folders to compare; got one"),
+    "no runs": (["compare", "nowhere", "else"], "nowhere: expected an evaluation with values for each image"),
     "missing run": (["evaluate"], "Missing argument 'RUN'"),
 }
 

@@ -1,13 +1,32 @@
-"""What the latent layers do."""
+"""What the latent layers do: how far each unit moves with the data, and what it costs."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Independent, Normal, TorchDistribution
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_mean
+from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
+from torch.distributions import kl_divergence
 
 from pyrovae.data.rows import Rows
-from pyrovae.inference.modules import evaluation_mode
-from pyrovae.inference.objectives import ELBO
+from pyrovae.inference.modules import Program, evaluation_mode
+from pyrovae.inference.weights import Site, sample_sites, traces_of
 from pyrovae.programs.conditionals import share_constants
 
 IMAGES_AT_ONCE = 1000
+# A unit is active above the first (Burda et al., 2016), and beyond doubt above the second.
+THRESHOLDS = (1e-2, 1e-1)
+
+
+def rows_of(x: Tensor | Rows, context: Tensor | None, at_once: int = IMAGES_AT_ONCE) -> Iterator[tuple[Tensor, ...]]:
+    """Images ``(N, D)``, and their contexts ``(N, C)`` where there are any, a few at once: what programs are called with."""
+    columns = [column for column in (x, context) if column is not None]
+    return (tuple(column[start : start + at_once] for column in columns) for start in range(0, len(x), at_once))
 
 
 def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None = None) -> dict[str, float]:
@@ -23,11 +42,106 @@ def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: T
         x: images ``(N, D)``, in memory or not.
         context: of each image ``(N, C)``, for a conditional model.
     """
-    columns = [column for column in (x, context) if column is not None]
+    return {site: each.sum().item() for site, each in _mean_divergences(model, guide, x, context).items()}
+
+
+def kl_by_unit(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
+    r"""The divergence of each unit of each layer from its prior ``(D_l,)``, in nats per image: ``kl_by_layer`` is its sum.
+
+    .. math:: E_q[\operatorname{KL}(q(z_{lu} | \cdot) \| p(z_{lu} | z_{l+1}))]
+
+    Only layers whose densities are products over units have it: under a mixture, a ``VampPrior`` for one, no unit has a
+    divergence of its own, and its layer is left out. Arguments as of ``kl_by_layer``. Sønderby et al. (2016), figure 4.
+    """
+    return {site: each for site, each in _mean_divergences(model, guide, x, context).items() if each.dim()}
+
+
+def activity(
+    guide: Program, x: Tensor | Rows, context: Tensor | None = None, *, num_samples: int | None = 10
+) -> dict[str, Tensor]:
+    r"""How far the mean of each unit moves with the data ``(D_l,)``, by layer.
+
+    .. math:: A_u = \operatorname{Var}_x(E_{q(u | x)}[u])
+
+    Burda et al. (2016), section 5.2. The mean of a layer that depends on others is averaged over samples of them; from the
+    variance over images that of the average, :math:`s^2 / S`, is subtracted, so that the estimate has no bias, and falls below
+    zero by chance. Or it is that given those others at their own locations, in one pass: another number, a larger one where
+    averaging smooths. Where no layer depends on another both are the same, and exact.
+
+    Args:
+        guide: the variational program.
+        x: images ``(N, D)``.
+        context: of each image ``(N, C)``.
+        num_samples: S, of the layers that others depend on; None for their locations.
+
+    Raises:
+        ValueError: for fewer than two images, and fewer than two samples: neither has a variance.
+    """
+    if len(x) < 2:
+        raise ValueError(f"expected at least two images for a variance over images; got {len(x)}")
+    if num_samples is not None and num_samples < 2:
+        raise ValueError(f"expected at least two samples, or None for locations; got num_samples={num_samples}")
+    with evaluation_mode(), share_constants():
+        chunks = [_expected_units(guide, rows, num_samples) for rows in rows_of(x, context)]
+    variances = {}
+    for site in sorted(chunks[0]):
+        means, noise = (torch.cat(parts) for parts in zip(*(chunk[site] for chunk in chunks), strict=True))
+        variances[site] = means.var(0) - noise.mean(0)
+    return variances
+
+
+def active_units(activities: Mapping[str, Tensor], threshold: float = THRESHOLDS[0]) -> dict[str, int]:
+    """How many units of each layer have an ``activity`` above a threshold.
+
+    >>> active_units({"z1": torch.tensor([0.9, 0.05, 0.001])}), active_units({"z1": torch.tensor([0.9, 0.05, 0.001])}, 0.1)
+    ({'z1': 2}, {'z1': 1})
+    """
+    return {site: int((each > threshold).sum()) for site, each in activities.items()}
+
+
+def _mean_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None) -> dict[str, Tensor]:
+    """Over images: of units ``(D_l,)``, or of a whole layer, a scalar, where units have none."""
+    analytic = bool(getattr(guide, "analytic_kl", False))
     total: dict[str, Tensor] = {}
     with evaluation_mode(), share_constants():
-        for start in range(0, len(x), IMAGES_AT_ONCE):
-            rows = [column[start : start + IMAGES_AT_ONCE] for column in columns]
-            _, divergences = ELBO(analytic_kl=bool(guide.analytic_kl)).terms(model, guide, *rows)
-            total = {site: total.get(site, 0) + each for site, each in divergences.items()}
-    return {site: (total[site] / len(x)).item() for site in sorted(total)}
+        for rows in rows_of(x, context):
+            model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
+            for site in sample_sites(guide_trace):
+                divergence = _divergence(model_trace.nodes.get(site["name"]), site, analytic).sum(0)
+                total[site["name"]] = total.get(site["name"], 0) + divergence
+    return {site: total[site] / len(x) for site in sorted(total)}
+
+
+def _divergence(model_site: Site, guide_site: Site, analytic: bool) -> Tensor:
+    """Of units ``(B, D)`` where both densities are products over them, else of the layer ``(B,)``."""
+    if model_site is None:
+        # An auxiliary site stands in the guide alone.
+        return guide_site["log_prob"]
+    posterior, prior = guide_site["fn"], model_site["fn"]
+    if not (is_gaussian(posterior) and is_gaussian(prior)):
+        return guide_site["log_prob"] - model_site["log_prob"]
+    if analytic:
+        return kl_divergence(posterior.base_dist, prior.base_dist)
+    return posterior.base_dist.log_prob(guide_site["value"]) - prior.base_dist.log_prob(guide_site["value"])
+
+
+def is_gaussian(distribution: TorchDistribution) -> bool:
+    """Whether it is a product over units of Gaussians."""
+    return isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
+
+
+def latent_sites(guide: Program, rows: Sequence[Tensor]) -> dict[str, Site]:
+    """What a guide draws given a few images, by name."""
+    trace = prune_subsample_sites(poutine.trace(guide).get_trace(*rows))
+    return {site["name"]: site for site in sample_sites(trace)}
+
+
+def _expected_units(guide: Program, rows: Sequence[Tensor], num_samples: int | None) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each layer the mean of each unit given each of a few images ``(B, D_l)``, and the variance of its estimate."""
+    if num_samples is None:
+        with InitMessenger(init_to_mean):
+            means = {name: site["fn"].mean for name, site in latent_sites(guide, rows).items()}
+        return {name: (mean, torch.zeros_like(mean)) for name, mean in means.items()}
+    particles = pyro.plate("particles", num_samples, dim=-2)
+    means = {name: site["fn"].mean for name, site in latent_sites(particles(guide), rows).items()}
+    return {name: (mean.mean(0), mean.var(0) / num_samples) for name, mean in means.items()}

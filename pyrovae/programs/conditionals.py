@@ -2,9 +2,10 @@
 
 Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
 A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``values`` says of what it is one: ``bits``, ``grey``
-values in [0, 1], ``real`` ones; ``normalized`` whether it is a density at all. Pictures show the mean of the distribution
-that it returns. Its parameters are linear in the features through ``readout``, made by ``readout(in_features, number * size)``,
-``nn.Linear`` for one; the first ``size`` of them move its mean.
+values in [0, 1], ``real`` ones; ``normalized`` whether it is a density at all, and ``discrete`` whether one of levels: a
+probability, that no density is compared with. Pictures show the mean of the distribution that it returns. Its parameters are
+linear in the features through ``readout``, made by ``readout(in_features, number * size)``, ``nn.Linear`` for one; the first
+``size`` of them move its mean.
 
 Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
 """
@@ -83,6 +84,7 @@ class Likelihood(nn.Module):
 
     values: ClassVar[tuple[str, ...]]
     normalized: ClassVar[bool] = True
+    discrete: ClassVar[bool] = False
     readout: nn.Module
 
 
@@ -113,6 +115,7 @@ class Bernoulli(Likelihood):
     """
 
     values = ("bits",)
+    discrete = True
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -133,6 +136,7 @@ class CrossEntropy(Bernoulli):
 
     values = ("grey",)
     normalized = False
+    discrete = False
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
@@ -148,6 +152,7 @@ class ContinuousBernoulli(Bernoulli):
     """
 
     values = ("grey",)
+    discrete = False
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
@@ -204,6 +209,7 @@ class DiscretizedLogisticLevels(Likelihood):
     """
 
     values = ("grey",)
+    discrete = True
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()

@@ -1,0 +1,115 @@
+"""What the bound is made of: a distortion, and a rate that is partly information and partly a prior that does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyrovae.evaluation.latents import is_gaussian, rows_of
+from pyrovae.inference.modules import evaluation_mode
+from pyrovae.inference.weights import sample_sites, traces_of
+from pyrovae.programs.conditionals import share_constants
+from pyrovae.programs.distributions import GaussianMixture
+
+# Pairs of images at once, each of them some numbers in double precision.
+PAIRS_AT_ONCE = 5_000_000
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """The parts of an evidence lower bound, in nats per image, all from the same samples.
+
+    Args:
+        distortion: the negative expected log-likelihood.
+        rates: the divergence from its prior of each layer, sampled.
+        mutual_information: between an image and the top layer, of the set's images: at most the logarithm of their number.
+        marginal_kl: the divergence of the aggregate posterior of the top layer from its prior.
+    """
+
+    distortion: float
+    rates: dict[str, float]
+    mutual_information: float
+    marginal_kl: float
+
+    @property
+    def rate(self) -> float:
+        """Of all layers together."""
+        return sum(self.rates.values())
+
+    @property
+    def elbo(self) -> float:
+        """Minus rate and distortion."""
+        return -self.rate - self.distortion
+
+
+def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | None = None) -> Surgery:
+    r"""Take the bound on a set of N images apart, with one sample of each posterior.
+
+    .. math:: \frac 1 N \sum_n \operatorname{KL}(q(z_L | x_n) \| p(z_L)) = I_q(n; z_L) + \operatorname{KL}(q(z_L) \| p(z_L)),
+        \quad q(z_L) = \frac 1 N \sum_n q(z_L | x_n)
+
+    Hoffman and Johnson (2016), equation 6. Both terms are those of the N images given. As estimates for all images of their
+    kind the information is too small, being at most :math:`\log N`, and the marginal divergence too large by as much: near
+    that limit they say nothing of either, and more images are needed. Below the top layer the rate is that of each layer
+    given those above.
+
+    Args:
+        model: the generative program.
+        guide: one whose top layer is Gaussian given the data alone.
+        x: images ``(N, D)``; time grows as their square.
+        context: of each image ``(N, C)``.
+
+    Raises:
+        ValueError: for a model without latents, a guide whose top layer is an integral over those below, and a prior that
+            depends on the context, so that there is no one p(z_L).
+    """
+    _check(model, guide, context)
+    top = f"z{model.depth}"
+    with evaluation_mode(), share_constants():
+        chunks = [_parts(model, guide, rows, top) for rows in rows_of(x, context)]
+        log_q, log_p, z, loc, scale = (torch.cat(parts) for parts in zip(*(drawn for _, drawn in chunks), strict=True))
+        aggregate = GaussianMixture(loc, scale, validate_args=False)
+        log_aggregate = torch.cat([aggregate.log_prob(few) for few in z.split(max(1, PAIRS_AT_ONCE // len(z)))])
+    means = {name: sum(parts[name] for parts, _ in chunks) / len(x) for name in sorted(chunks[0][0])}
+    return Surgery(
+        -means.pop("x"),
+        means,
+        (log_q - log_aggregate).mean().item(),
+        (log_aggregate - log_p).mean().item(),
+    )
+
+
+def _parts(model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str) -> tuple[dict[str, float], tuple[Tensor, ...]]:
+    """Sums over a few images of log p(x | z) and of the rates; and of the top layer both densities, values and Gaussians."""
+    model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
+    prior: dict[str, Any] = model_trace.nodes
+    posterior: dict[str, Any] = guide_trace.nodes
+    sums = {"x": prior["x"]["log_prob"].double().sum().item()}
+    for site in sample_sites(guide_trace):
+        sums[site["name"]] = (site["log_prob"] - prior[site["name"]]["log_prob"]).double().sum().item()
+    if not is_gaussian(posterior[top]["fn"]):
+        raise ValueError(
+            f"expected a Gaussian q(z_L | x); site {top!r} of the guide is a {type(posterior[top]['fn']).__name__}"
+        )
+    gaussian = posterior[top]["fn"].base_dist
+    drawn = posterior[top]["log_prob"], prior[top]["log_prob"], posterior[top]["value"], gaussian.loc, gaussian.scale
+    return sums, tuple(each.double() for each in drawn)
+
+
+def _check(model: Any, guide: nn.Module, context: Tensor | None) -> None:
+    if not model.depth:
+        raise ValueError("expected a model with latent layers; a regressor's bound is its log-likelihood, and has no rate")
+    if getattr(guide, "top_posterior", None) is None:
+        raise ValueError(
+            f"expected a guide whose q(z_L | x) is a density in closed form; that of {type(guide).__name__} is an integral "
+            "over the layers below: use a ladder, top-down or mean-field guide, or one layer"
+        )
+    if context is not None:
+        with evaluation_mode():
+            conditional = bool(model.prior(context[:1]).batch_shape)
+        if conditional:
+            raise ValueError("expected a prior that depends on no context: the aggregate posterior is compared with one p(z_L)")
