@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset as Dataset
     from pyrovae.data.loading import load_dataset as load_dataset
     from pyrovae.errors import InputError as InputError
+    from pyrovae.evaluation.annealing import AnnealedLikelihood as AnnealedLikelihood
+    from pyrovae.evaluation.annealing import BidirectionalBounds as BidirectionalBounds
+    from pyrovae.evaluation.annealing import annealed_log_likelihood as annealed_log_likelihood
+    from pyrovae.evaluation.annealing import bidirectional_bounds as bidirectional_bounds
     from pyrovae.evaluation.latents import kl_by_layer as kl_by_layer
     from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
     from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
@@ -41,6 +45,12 @@ _MODULES = {
     "data.datasets": ("Dataset",),
     "data.loading": ("load_dataset",),
     "errors": ("InputError",),
+    "evaluation.annealing": (
+        "AnnealedLikelihood",
+        "BidirectionalBounds",
+        "annealed_log_likelihood",
+        "bidirectional_bounds",
+    ),
     "evaluation.latents": ("kl_by_layer",),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
