@@ -23,8 +23,8 @@ Track = Callable[[Sequence[Any]], Iterable[Any]]
 # States at once: on a CPU as many as its caches hold, elsewhere as many as keep it busy.
 STATES_AT_ONCE = {"cpu": 100}
 STATES_AT_ONCE_ELSEWHERE = 10_000
-# Of the run that finds the lengths of steps: first at the start distribution, then along the path.
-SETTLING, PILOT_TEMPERATURES = 30, 100
+# Of the run that finds the sizes of steps: first at the start distribution, then along the path.
+SETTLING, PILOT_TEMPERATURES = 20, 100
 SPREAD_SAMPLES = 100
 
 
@@ -116,7 +116,7 @@ def annealed_log_likelihood(
         model: the generative program.
         guide: q(z | x, c).
         x: the images.
-        num_temperatures: T, on the sigmoidal schedule of ``sigmoidal_schedule``.
+        num_temperatures: T, on the sigmoidal schedule of ``temperatures``.
         num_chains: K.
         num_leapfrog: steps of a trajectory.
         start: s is the ``guide``, which is the tighter, or the ``prior``, as in Wu et al.
@@ -235,14 +235,11 @@ class _Annealing:
         """Those that suit these images, from a pilot run: none of its chains is used again."""
         density = self.path.given(rows, self.num_chains)
         scale = self.path.draw(rows, SPREAD_SAMPLES).std(0)
-        pilot = sigmoidal_schedule(torch.linspace(0, 1, PILOT_TEMPERATURES, dtype=torch.float64))
-        tuned = tuned_sizes(
-            density, density(self.path.draw(rows, self.num_chains)), scale, [0.0] * SETTLING + pilot.tolist(), self.num_leapfrog
-        )
-        number = self.num_temperatures + 1
-        sizes = interpolate(tuned[SETTLING:].T[None], size=number, mode="linear", align_corners=True)[0].T
-        temperatures = sigmoidal_schedule(torch.linspace(0, 1, number, dtype=torch.float64)).tolist()
-        return _Transitions(density, scale, temperatures, sizes, self.num_leapfrog)
+        pilot = [0.0] * SETTLING + temperatures(min(self.num_temperatures, PILOT_TEMPERATURES))
+        point = density(self.path.draw(rows, self.num_chains))
+        tuned = tuned_sizes(density, point, scale, pilot, self.num_leapfrog)[SETTLING:]
+        sizes = interpolate(tuned.T[None], size=self.num_temperatures + 1, mode="linear", align_corners=True)[0].T
+        return _Transitions(density, scale, temperatures(self.num_temperatures), sizes, self.num_leapfrog)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,15 +270,15 @@ class _Transitions:
         return total, acceptance / (len(self.temperatures) - 2)
 
 
-def sigmoidal_schedule(fractions: Tensor) -> Tensor:
-    r"""Temperatures b at fractions of the way from 0 to 1: slow at both ends, where the densities change most.
+def temperatures(number: int) -> list[float]:
+    r"""From zero to one in that many steps, short ones at both ends, where the densities change most.
 
-    .. math:: b(u) = \frac{\sigma(\delta (2 u - 1)) - \sigma(-\delta)}{\sigma(\delta) - \sigma(-\delta)}, \quad \delta = 4
+    .. math:: b_t = \frac{\sigma(\delta (2 t / T - 1)) - \sigma(-\delta)}{\sigma(\delta) - \sigma(-\delta)}, \quad \delta = 4
 
-    Wu et al. (2017), appendix.
+    The sigmoidal schedule of Wu et al. (2017).
 
-    >>> sigmoidal_schedule(torch.tensor([0.0, 0.25, 0.5, 1.0]))
-    tensor([0.0000, 0.1055, 0.5000, 1.0000])
+    >>> [round(each, 3) for each in temperatures(4)]
+    [0.0, 0.105, 0.5, 0.895, 1.0]
     """
-    ends = torch.sigmoid(fractions.new_tensor([-4.0, 4.0]))
-    return (torch.sigmoid(4.0 * (2 * fractions - 1)) - ends[0]) / (ends[1] - ends[0])
+    sigmoid = torch.sigmoid(torch.linspace(-4, 4, number + 1, dtype=torch.float64))
+    return ((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])).tolist()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pyrovae.evaluation.paths import Density, Point
 
-# Wu et al. (2017), appendix: steps as long as that share of their ends is accepted.
+# As in Wu et al. (2017).
 TARGET_ACCEPTANCE = 0.65
 FIRST_SIZE, ADAPTATION_RATE = 0.3, 0.3
 # Steps of one size resonate with the periods of a Gaussian, and chains come back to where they were: Neal (2011), section 3.2.
