@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyrovae.runs import Run
 
 Track = Callable[[Sequence[Any]], Iterable[Any]]
-# Of which test images are bounded: everybody's subset of a size is the same one, as in the binarization of a test set.
+# Of the test images that are bounded: everybody's subset of one size is the same.
 SUBSET_SEED = 1
 
 

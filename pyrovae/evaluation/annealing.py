@@ -107,7 +107,7 @@ def annealed_log_likelihood(
 
     Each chain goes from the start distribution s to the posterior, by Hamiltonian transitions that leave the densities
     between them invariant. A guide that misses a part of the posterior spoils importance sampling without a sign; a chain finds
-    its way there. With one temperature it is importance sampling. Neal (2001), equation 11; Wu et al. (2017), section 3.
+    its way there. With one temperature it is importance sampling. Neal (2001); Wu et al. (2017).
 
     The weights are unbiased for fixed transitions only, and steps that follow a chain's own acceptance are not fixed. A pilot
     run, whose chains are thrown away, finds the size of steps for each image and temperature.

@@ -8,7 +8,7 @@ from pyrovae.evaluation.paths import Density, Point
 # As in Wu et al. (2017).
 TARGET_ACCEPTANCE = 0.65
 FIRST_SIZE, ADAPTATION_RATE = 0.3, 0.3
-# Steps of one size resonate with the periods of a Gaussian, and chains come back to where they were: Neal (2011), section 3.2.
+# Steps of one size resonate with the periods of a Gaussian, and chains come back to where they were: Neal (2011).
 SHORTEST, LONGEST = 0.8, 1.2
 
 
