@@ -186,4 +186,5 @@ def summary(results: dict[str, Any]) -> dict[str, str]:
 
 
 def _pm(figures: dict[str, float], name: str) -> str:
-    return f"{figures[name]:.2f} ± {figures[f'{name}_standard_error']:.2f}"
+    # Added to zero, a rounded minus zero loses its sign.
+    return f"{round(figures[name], 2) + 0.0:.2f} ± {figures[f'{name}_standard_error']:.2f}"
