@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from pyrovae import RECIPES, Recipe, log_likelihood, log_weights
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
 from pyrovae.inference.capture import capture
-from pyrovae.inference.hoisting import CHANCE, split
+from pyrovae.inference.folding import fold
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.recipes import assemble
 
@@ -78,9 +78,8 @@ def operations(vae, x):
     """Of the matrix products for one sample of one image, the encoder's left out."""
     with evaluation_mode():
         graph = capture(lambda rows: [log_weights(vae.model, vae.guide, rows, num_particles=PARTICLES_AT_ONCE)], [x[:BATCH]])
-    _, parts = split(graph)
     total = 0
-    for node in parts[CHANCE].graph.module.graph.nodes:
+    for node in fold(graph, x[:BATCH]).module.graph.nodes:
         if node.target in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
             left, right = node.args[-2:]
             total += 2 * math.prod(left.meta["val"].shape) * right.meta["val"].shape[1]

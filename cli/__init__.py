@@ -1,4 +1,4 @@
-"""The command line: ``pyrovae fit``, ``evaluate``, ``compare``, ``recipes`` and ``datasets``, one file each.
+"""The command line: ``pyrovae fit``, ``evaluate``, ``compare``, ``bounds``, ``recipes`` and ``datasets``, one file each.
 
 These files put the library's parts together and add none of their own. They import torch inside the commands, where work
 starts, so that help and refusals come at once.
@@ -11,6 +11,7 @@ import click
 
 from pyrovae.errors import InputError
 
+from .bounds import bounds
 from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
@@ -43,5 +44,5 @@ def main() -> None:
     """Variational autoencoders as Pyro programs: trained, measured and drawn."""
 
 
-for command in (fit, evaluate, compare, recipes, datasets):
+for command in (fit, evaluate, compare, bounds, recipes, datasets):
     main.add_command(command)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset as Dataset
     from pyrovae.data.loading import load_dataset as load_dataset
     from pyrovae.errors import InputError as InputError
+    from pyrovae.evaluation.annealing import AnnealedLikelihood as AnnealedLikelihood
+    from pyrovae.evaluation.annealing import BidirectionalBounds as BidirectionalBounds
+    from pyrovae.evaluation.annealing import annealed_log_likelihood as annealed_log_likelihood
+    from pyrovae.evaluation.annealing import bidirectional_bounds as bidirectional_bounds
     from pyrovae.evaluation.comparison import paired_difference as paired_difference
     from pyrovae.evaluation.gaps import inference_gaps as inference_gaps
     from pyrovae.evaluation.latents import active_units as active_units
@@ -50,6 +54,12 @@ _MODULES = {
     "evaluation.comparison": ("paired_difference",),
     "evaluation.gaps": ("inference_gaps",),
     "evaluation.latents": ("active_units", "activity", "kl_by_layer", "kl_by_unit"),
+    "evaluation.annealing": (
+        "AnnealedLikelihood",
+        "BidirectionalBounds",
+        "annealed_log_likelihood",
+        "bidirectional_bounds",
+    ),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),

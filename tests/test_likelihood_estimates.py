@@ -14,7 +14,7 @@ from pyrovae.evaluation import weighing
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, WeightSampler
 from pyrovae.inference.capture import CaptureError, capture
-from pyrovae.inference.hoisting import CHANCE, DATA, PARAMETERS, split
+from pyrovae.inference.folding import fold
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.svi import ENGINES
 from pyrovae.inference.weights import log_weights
@@ -23,7 +23,7 @@ from pyrovae.programs.guides import GUIDES
 from pyrovae.programs.models import GenerativeModel
 from pyrovae.programs.priors import PRIORS, PriorSettings
 
-X = torch.bernoulli(torch.full((5, 12), 0.4), generator=torch.Generator().manual_seed(0))
+X = torch.bernoulli(torch.full((6, 12), 0.4), generator=torch.Generator().manual_seed(0))
 WEIGHTS = 3 * torch.randn(1000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 500
 
 
@@ -109,16 +109,16 @@ def test_what_depends_on_no_chance_is_computed_once():
     """The components of the prior with the parameters, the encoder with the data: neither has a product in what is drawn."""
     model, guide = programs("ladder", "vamp")
     with evaluation_mode():
-        graph = capture(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], [X])
-    _, parts = split(graph)
+        whole = capture(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], [X])
 
-    def rows_of_products(kind):
-        nodes = parts[kind].graph.module.graph.nodes
+    def rows_of_products(graph):
+        nodes = graph.module.graph.nodes
         return {node.meta["val"].shape[0] for node in nodes if node.target is torch.ops.aten.addmm.default}
 
-    assert rows_of_products(PARAMETERS) == {5}, "pseudo-inputs"
-    assert rows_of_products(DATA) == {len(X)}
-    assert rows_of_products(CHANCE) == {len(X) * PARTICLES_AT_ONCE}
+    drawn = len(X) * PARTICLES_AT_ONCE
+    assert rows_of_products(whole) == {5, len(X), drawn}, "pseudo-inputs, data and what is drawn"
+    assert rows_of_products(fold(whole)) == {len(X), drawn}
+    assert rows_of_products(fold(fold(whole), X)) == {drawn}
 
 
 def test_a_figure_depends_on_the_seed_alone():

@@ -1,7 +1,7 @@
 """Log-weights of many samples for a few examples at a time: the work of importance sampling, and nothing else.
 
-The programs are captured once as one graph and split by what its operations depend on: the components of a prior are evaluated
-once for all examples, the encoder once for all samples of an example, and the rest is compiled where enough of it is ahead.
+The programs are captured once as one graph, and what is known is folded: the components of a prior are evaluated once for all
+examples, the encoder once for all samples of an example, and the rest is compiled where enough of it is ahead.
 """
 
 import time
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state
 from pyrovae.inference.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
-from pyrovae.inference.hoisting import CHANCE, DATA, PARAMETERS, outputs_of, split
+from pyrovae.inference.folding import fold
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.svi import ENGINES
 from pyrovae.inference.weights import log_weights
@@ -91,36 +91,33 @@ class _Captured:
     """The captured weights of examples of one shape."""
 
     def __init__(self, weights: Weights, args: Sequence[Tensor]) -> None:
-        graph = capture(weights, args)
-        self._inputs, self._parts = split(graph)
-        (self._output,) = outputs_of(graph)
-        self._fixed: dict[str, Tensor] = {}
-        self._parts[PARAMETERS].add_to(self._fixed)
-        self._run: Run = self._parts[CHANCE].graph
+        self._graph = fold(capture(weights, args))
+        self._compiled: Run | None = None
         self._settled = False
 
     def draw(self, args: Sequence[Tensor], rounds_ahead: int, engine: str) -> Draw:
         """What draws a round of weights for these examples; compiled where asked, or worth it for the rounds ahead."""
-        values = self._fixed | dict(zip(self._inputs, args, strict=True))
-        self._parts[DATA].add_to(values)
-        taken = [values[name] for name in self._parts[CHANCE].takes]
+        # One compilation serves all examples: what is known of them is its input.
+        rest = fold(self._graph, *args)
+        chance, known = Graph(rest.module, []), rest.constants
         if not self._settled:
-            self._settle(taken, rounds_ahead, engine)
+            self._settled = True
+            if _is_worth_compiling(chance, known, rounds_ahead, engine):
+                self._compiled = compile_graph(chance, known)
+        run: Run = self._compiled or chance
 
         def round_of_weights() -> Tensor:
-            outputs: dict[str, Any] = dict(zip(self._parts[CHANCE].gives, self._run(taken), strict=True))
-            # Weights that no chance is in, under no latents, were computed before.
-            return (values | outputs)[self._output]
+            (weights,) = run(known)
+            assert weights is not None
+            return weights
 
         return round_of_weights
 
-    def _settle(self, taken: list[Tensor], rounds_ahead: int, engine: str) -> None:
-        self._settled = True
-        if engine == "graph" or not (has_compiler() or cuda_device(taken)):
-            return
-        graph = self._parts[CHANCE].graph
-        if engine == "compiled" or SAVED_SHARE * _seconds(graph, taken) * rounds_ahead > time_to_compile(graph, taken)[0]:
-            self._run = compile_graph(graph, taken)
+
+def _is_worth_compiling(graph: Graph, inputs: list[Tensor], rounds_ahead: int, engine: str) -> bool:
+    if engine != "auto" or not (has_compiler() or cuda_device(inputs)):
+        return engine == "compiled"
+    return SAVED_SHARE * _seconds(graph, inputs) * rounds_ahead > time_to_compile(graph, inputs)[0]
 
 
 def _seconds(graph: Graph, inputs: list[Tensor]) -> float:

@@ -1,0 +1,284 @@
+"""Bounds of the log-likelihood from both sides: annealed importance sampling, forward and in reverse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from pyrovae.evaluation.hamiltonian import transition, tuned_sizes
+from pyrovae.evaluation.likelihood import LogLikelihood, log_likelihood
+from pyrovae.evaluation.paths import Density, GeometricPath, Point, simulated
+from pyrovae.inference.modules import Program, evaluation_mode
+from pyrovae.inference.weights import log_mean_exp
+from pyrovae.programs.conditionals import share_constants
+
+Track = Callable[[Sequence[Any]], Iterable[Any]]
+# States at once: on a CPU as many as its caches hold, elsewhere as many as keep it busy.
+STATES_AT_ONCE = {"cpu": 100}
+STATES_AT_ONCE_ELSEWHERE = 10_000
+# Of the run that finds the sizes of steps: first at the start distribution, then along the path.
+SETTLING, PILOT_TEMPERATURES = 20, 100
+SPREAD_SAMPLES = 100
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AnnealedLikelihood:
+    """Log-likelihoods by annealed importance sampling, in nats: lower bounds in expectation.
+
+    Args:
+        per_image: the log-mean weight over the chains of each image ``(N,)``.
+        acceptance_rate: the share of each image's trajectories that were accepted ``(N,)``; not a number where there is none.
+        step_size: the size of a leapfrog step next to the posterior ``(N,)``, in units of the start distribution's spread.
+        num_temperatures: steps from the start distribution to the posterior.
+        num_chains: of each image.
+    """
+
+    per_image: Tensor
+    acceptance_rate: Tensor
+    step_size: Tensor
+    num_temperatures: int
+    num_chains: int
+
+    @property
+    def mean(self) -> float:
+        """The estimate for the set: the mean over images."""
+        return self.per_image.mean().item()
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of ``mean`` over images, as a sample of all images of their kind."""
+        return self.per_image.std().item() / math.sqrt(len(self.per_image))
+
+    def __repr__(self) -> str:
+        images = f"{len(self.per_image)} images, {self.num_chains} chains of {self.num_temperatures} temperatures each"
+        return f"AnnealedLikelihood({self.mean:.2f} ± {self.standard_error:.2f} nats; {images})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BidirectionalBounds:
+    """Stochastic bounds of log p(x) from both sides, in nats, on data that the model itself has drawn.
+
+    Args:
+        x: the data ``(B, D)``.
+        lower: annealed importance sampling ``(B,)``, with its acceptance and steps.
+        upper: the same in reverse, from the latents that the data were drawn from ``(B,)``.
+        importance_sampled: ``log_likelihood`` on the same data.
+    """
+
+    x: Tensor
+    lower: AnnealedLikelihood
+    upper: Tensor
+    importance_sampled: LogLikelihood
+
+    @property
+    def gap(self) -> Tensor:
+        """Upper less lower bound ``(B,)``: in expectation more than either is wrong by."""
+        return self.upper - self.lower.per_image
+
+    def __repr__(self) -> str:
+        lower, upper, sampled = self.lower.mean, self.upper.mean().item(), self.importance_sampled.mean
+        return f"BidirectionalBounds({lower:.2f} to {upper:.2f} nats; importance-sampled {sampled:.2f}; {len(self.x)} images)"
+
+
+def annealed_log_likelihood(
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    *,
+    num_temperatures: int = 1000,
+    num_chains: int = 10,
+    num_leapfrog: int = 10,
+    start: str = "guide",
+    context: Tensor | None = None,
+    track: Track = iter,
+) -> AnnealedLikelihood:
+    r"""Bound the log-likelihood of each row of x ``(N, D)`` from below by annealed importance sampling.
+
+    .. math::
+        \log p(x | c) \ge E \log \frac 1 K \sum_{k=1}^K \prod_{t=1}^T \frac{f_{b_t}(z_{t-1}^k)}{f_{b_{t-1}}(z_{t-1}^k)},
+        \quad \log f_b(z) = (1 - b) \log s(z) + b \log p(x, z | c)
+
+    Each chain goes from the start distribution s to the posterior, by Hamiltonian transitions that leave the densities
+    between them invariant. A guide that misses a part of the posterior spoils importance sampling without a sign; a chain finds
+    its way there. With one temperature it is importance sampling. Neal (2001); Wu et al. (2017).
+
+    The weights are unbiased for fixed transitions only, and steps that follow a chain's own acceptance are not fixed. A pilot
+    run, whose chains are thrown away, finds the size of steps for each image and temperature.
+
+    Args:
+        model: the generative program.
+        guide: q(z | x, c).
+        x: the images.
+        num_temperatures: T, on the sigmoidal schedule of ``temperatures``.
+        num_chains: K.
+        num_leapfrog: steps of a trajectory.
+        start: s is the ``guide``, which is the tighter, or the ``prior``, as in Wu et al.
+        context: c ``(N, C)`` of a conditional model.
+        track: wraps the sequence of image chunks, to show progress.
+
+    Raises:
+        ValueError: for fewer than one temperature, chain or step, for as many contexts as there are not images, and for latents
+            that have no gradient.
+    """
+    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
+    with evaluation_mode(), share_constants():
+        return annealing.summary(map(annealing.forward, track(annealing.chunks(*_rows(x, context)))))
+
+
+def bidirectional_bounds(
+    model: Program,
+    guide: Program,
+    batch_size: int = 1,
+    *,
+    num_temperatures: int = 1000,
+    num_chains: int = 10,
+    num_leapfrog: int = 10,
+    num_samples: int = 5000,
+    start: str = "guide",
+    context: Tensor | None = None,
+    track: Track = iter,
+) -> BidirectionalBounds:
+    r"""Enclose log p(x) on data drawn from the model: how far off can the figures of the guide be?
+
+    .. math:: E \log \frac 1 K \sum_k w_k \; \le \; \log p(x | c) \; \le \; - E \log \frac 1 K \sum_k \frac 1 {w'_k}
+
+    The latents that an image was drawn from are an exact sample of its posterior. From there the chains of annealed importance
+    sampling run in reverse, and the means of their inverse weights w' bound log p(x) from above. The transitions, each of them
+    reversible, and the sizes of their steps, from one pilot run that begins at the start distribution, are those of the
+    forward chains. Grosse et al. (2015).
+
+    Args:
+        model: the generative program.
+        guide: q(z | x, c).
+        batch_size: B, how many images to draw; as many as there are contexts, where there are any.
+        num_temperatures: T.
+        num_chains: K, forward and in reverse.
+        num_leapfrog: steps of a trajectory.
+        num_samples: importance samples of the figure that is to be judged.
+        start: as for ``annealed_log_likelihood``.
+        context: c ``(B, C)`` of a conditional model.
+        track: wraps the sequence of image chunks, to show progress.
+
+    Raises:
+        ValueError: as ``annealed_log_likelihood`` does.
+    """
+    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
+    with evaluation_mode(), share_constants():
+        x, z = simulated(model, batch_size, context)
+        runs = [annealing.both_ways(rows, z) for *rows, z in track(annealing.chunks(*_rows(x, context), z))]
+    lower = annealing.summary(forward for forward, _ in runs)
+    upper = torch.cat([reverse for _, reverse in runs])
+    return BidirectionalBounds(x, lower, upper, log_likelihood(model, guide, x, num_samples, context=context))
+
+
+def _rows(x: Tensor, context: Tensor | None) -> list[Tensor]:
+    if context is not None and len(context) != len(x):
+        raise ValueError(f"expected a context for each image; got {len(context)} of them for {len(x)} images")
+    return [x] if context is None else [x, context]
+
+
+class _Forward(NamedTuple):
+    """Of a few images: bound, acceptance and last step, each ``(B,)``."""
+
+    bound: Tensor
+    acceptance_rate: Tensor
+    step_size: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Annealing:
+    """Chains along a path, a few images at a time."""
+
+    path: GeometricPath
+    num_temperatures: int
+    num_chains: int
+    num_leapfrog: int
+
+    def __post_init__(self) -> None:
+        for name in ("num_temperatures", "num_chains", "num_leapfrog"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} of at least one; got {getattr(self, name)}")
+
+    def chunks(self, *columns: Tensor) -> list[tuple[Tensor, ...]]:
+        """As many rows at a time as are fast."""
+        states = STATES_AT_ONCE.get(columns[0].device.type, STATES_AT_ONCE_ELSEWHERE)
+        return list(zip(*(column.split(max(1, states // self.num_chains)) for column in columns), strict=True))
+
+    def forward(self, rows: Sequence[Tensor]) -> _Forward:
+        """From the start distribution to the posterior."""
+        return self._forward(rows, self._transitions(rows))
+
+    def both_ways(self, rows: Sequence[Tensor], z: Tensor) -> tuple[_Forward, Tensor]:
+        """The same, and the upper bound ``(B,)`` from exact samples of the posterior ``(B, D)``."""
+        transitions = self._transitions(rows)
+        end = transitions.density(z.expand(self.num_chains, *z.shape))
+        log_inverse_weights, _ = transitions.reversed().run(end)
+        return self._forward(rows, transitions), -log_mean_exp(log_inverse_weights)
+
+    def summary(self, chunks: Iterable[_Forward]) -> AnnealedLikelihood:
+        """Of all images."""
+        bound, acceptance, step = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        return AnnealedLikelihood(bound, acceptance, step, self.num_temperatures, self.num_chains)
+
+    def _forward(self, rows: Sequence[Tensor], transitions: _Transitions) -> _Forward:
+        log_weights, acceptance = transitions.run(transitions.density(self.path.draw(rows, self.num_chains)))
+        return _Forward(log_mean_exp(log_weights), acceptance, transitions.sizes[-1])
+
+    def _transitions(self, rows: Sequence[Tensor]) -> _Transitions:
+        """Those that suit these images, from a pilot run: none of its chains is used again."""
+        density = self.path.given(rows, self.num_chains)
+        scale = self.path.draw(rows, SPREAD_SAMPLES).std(0)
+        pilot = [0.0] * SETTLING + temperatures(min(self.num_temperatures, PILOT_TEMPERATURES))
+        point = density(self.path.draw(rows, self.num_chains))
+        tuned = tuned_sizes(density, point, scale, pilot, self.num_leapfrog)[SETTLING:]
+        sizes = interpolate(tuned.T[None], size=self.num_temperatures + 1, mode="linear", align_corners=True)[0].T
+        return _Transitions(density, scale, temperatures(self.num_temperatures), sizes, self.num_leapfrog)
+
+
+@dataclass(frozen=True, eq=False)
+class _Transitions:
+    """Transitions fixed before the chains run: sizes of steps at each temperature ``(T + 1, B)``, in units of a scale."""
+
+    density: Density
+    scale: Tensor
+    temperatures: list[float]
+    sizes: Tensor
+    num_leapfrog: int
+
+    def reversed(self) -> _Transitions:
+        """The same in the other order."""
+        return replace(self, temperatures=self.temperatures[::-1], sizes=self.sizes.flip(0))
+
+    def run(self, point: Point) -> tuple[Tensor, Tensor]:
+        """Estimates of log Z_end - log Z_begin ``(K, B)`` by chains from a point, and the mean acceptance ``(B,)``."""
+        total = torch.zeros_like(point.log_weight, dtype=torch.float64)
+        acceptance = torch.zeros_like(self.sizes[0])
+        for number, (here, there) in enumerate(pairwise(self.temperatures)):
+            if number:
+                step = self.sizes[number, :, None] * self.scale
+                point, accepted = transition(self.density, point, here, step, self.num_leapfrog)
+                acceptance += accepted.mean(0)
+            total += (there - here) * point.log_weight
+        # Without a transition, zero over zero: not a number.
+        return total, acceptance / (len(self.temperatures) - 2)
+
+
+def temperatures(number: int) -> list[float]:
+    r"""From zero to one in that many steps, short ones at both ends, where the densities change most.
+
+    .. math:: b_t = \frac{\sigma(\delta (2 t / T - 1)) - \sigma(-\delta)}{\sigma(\delta) - \sigma(-\delta)}, \quad \delta = 4
+
+    The sigmoidal schedule of Wu et al. (2017).
+
+    >>> [round(each, 3) for each in temperatures(4)]
+    [0.0, 0.105, 0.5, 0.895, 1.0]
+    """
+    sigmoid = torch.sigmoid(torch.linspace(-4, 4, number + 1, dtype=torch.float64))
+    return ((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])).tolist()

@@ -1,0 +1,177 @@
+"""The geometric path from a start distribution to p(x, z), as densities of flat states: what annealing runs along."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import constraints
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+from torch import Tensor
+
+from pyrovae.inference.capture import CaptureError, capture
+from pyrovae.inference.folding import fold
+from pyrovae.inference.modules import Program
+from pyrovae.inference.weights import sample_sites
+from pyrovae.programs.conditionals import share_conditionals
+
+# Where a path begins: the guide's q(z | x, c), or the model's own p(z | c).
+STARTS = ("guide", "prior")
+
+
+class Point(NamedTuple):
+    """States of all latents side by side, and what is known there, in nats.
+
+    Args:
+        z: the states ``(K, B, D)``: chain, image, entry.
+        log_start: log s(z) ``(K, B)``.
+        log_weight: log p(x, z | c) - log s(z) ``(K, B)``: the log importance weight.
+        start_gradient: of ``log_start`` by z ``(K, B, D)``.
+        weight_gradient: of ``log_weight`` by z ``(K, B, D)``.
+    """
+
+    z: Tensor
+    log_start: Tensor
+    log_weight: Tensor
+    start_gradient: Tensor
+    weight_gradient: Tensor
+
+    def log_density(self, temperature: float) -> Tensor:
+        """The logarithm of f_b(z) ``(K, B)``."""
+        return self.log_start + temperature * self.log_weight
+
+    def gradient(self, temperature: float) -> Tensor:
+        """Of ``log_density`` by z ``(K, B, D)``."""
+        return torch.add(self.start_gradient, self.weight_gradient, alpha=temperature)
+
+
+Density = Callable[[Tensor], Point]
+
+
+class GeometricPath:
+    r"""Unnormalised densities between a start distribution s and the joint density of a model.
+
+    .. math:: \log f_b(z) = (1 - b) \log s(z) + b \log p(x, z | c) = \log s(z) + b \log w(z), \quad 0 \le b \le 1
+
+    All latents are one state. The densities come from the programs run on given values; the gradients from one captured graph,
+    in which whatever depends on the data alone is computed once. Neal (2001), equation 3.
+
+    Args:
+        model: the generative program.
+        guide: q(z | x, c).
+        start: one of ``STARTS``.
+
+    Raises:
+        ValueError: for another start.
+    """
+
+    def __init__(self, model: Program, guide: Program, start: str = "guide") -> None:
+        if start not in STARTS:
+            raise ValueError(f"expected a start out of {', '.join(STARTS)}; got {start!r}")
+        self.model, self.guide, self.start = model, guide, start
+        self._graphs: dict[Any, Any] = {}
+
+    def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
+        """States ``(K, B, D)`` from the start distribution, for data ``(B, D)`` and contexts ``(B, C)`` where there are any."""
+        return flat(latents(_run(self.guide if self.start == "guide" else self.model, rows, num_chains)))
+
+    def given(self, rows: Sequence[Tensor], num_chains: int) -> Density:
+        """The densities for a few images: a function of states ``(K, B, D)``.
+
+        Raises:
+            ValueError: where model and guide have other latents, or latents that are not real vectors.
+        """
+        shapes = self._shapes(rows)
+        evaluate = partial(self._evaluate, shapes)
+        z = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
+        key = tuple(tensor.shape for tensor in (z, *rows))
+        try:
+            if key not in self._graphs:
+                self._graphs[key] = capture(evaluate, [z, *rows])
+        except CaptureError:
+            return lambda z: Point(z, *evaluate(z, *rows))
+        graph = fold(self._graphs[key], *rows)
+        # The graph is of states laid out as those that it was captured with.
+        return lambda z: Point(z, *graph([z.contiguous()]))  # type: ignore[arg-type]
+
+    def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
+        """The shape of an event of each latent, by its site."""
+        model, guide = (latents(_run(program, rows)) for program in (self.model, self.guide))
+        if set(model) != set(guide):
+            raise ValueError(f"expected the same latents in model and guide; got {sorted(model)} and {sorted(guide)}")
+        for name, site in (*model.items(), *guide.items()):
+            support = getattr(site["fn"].support, "base_constraint", site["fn"].support)
+            if support not in (constraints.real, constraints.real_vector):
+                raise ValueError(
+                    f"expected latents over all real numbers, where gradients lead; site {name!r} is a "
+                    f"{type(site['fn']).__name__}: transform it in the programs, or use log_likelihood"
+                )
+        return {name: site["fn"].event_shape for name, site in sorted(guide.items())}
+
+    def _evaluate(self, shapes: dict[str, torch.Size], z: Tensor, *rows: Tensor) -> list[Tensor]:
+        """What a point knows beside its states."""
+        with torch.enable_grad(), pyro.validation_enabled(False):
+            z = z.detach().requires_grad_()
+            log_start, log_weight = self._densities(unflat(z, shapes), rows)
+            (start_gradient,) = torch.autograd.grad(log_start.sum(), z, retain_graph=True)
+            (weight_gradient,) = torch.autograd.grad(log_weight.sum(), z)
+        return [log_start.detach(), log_weight.detach(), start_gradient, weight_gradient]
+
+    def _densities(self, values: dict[str, Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Of start and weight, each ``(K, B)``."""
+        num_chains = len(next(iter(values.values())))
+        with share_conditionals():
+            joint = _log_densities(_run(poutine.condition(self.model, data=values), rows, num_chains))
+            if self.start == "prior":
+                return _total(joint, values), sum(term for name, term in joint.items() if name not in values)  # type: ignore
+            start = _total(_log_densities(_run(poutine.condition(self.guide, data=values), rows, num_chains)), values)
+        return start, _total(joint, joint) - start
+
+
+def simulated(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Data ``(B, D)`` drawn from a model, and the latents ``(B, D)`` that they were drawn from: a sample of the posterior.
+
+    With contexts ``(B, C)`` one image for each of them, else ``batch_size`` images.
+    """
+    arguments = {"batch_size": batch_size} if context is None else {"context": context}
+    sites = latents(prune_subsample_sites(poutine.trace(model).get_trace(**arguments)))
+    return sites.pop("x")["value"], flat(sites)
+
+
+def _run(program: Program, rows: Sequence[Tensor], num_chains: int = 1) -> Trace:
+    """A trace with the chains in dimension -2."""
+    with pyro.plate("chains", num_chains, dim=-2):
+        return prune_subsample_sites(poutine.trace(program).get_trace(*rows))
+
+
+def _log_densities(trace: Trace) -> dict[str, Tensor]:
+    trace.compute_log_prob()
+    return {site["name"]: site["log_prob"] for site in sample_sites(trace)}
+
+
+def _total(terms: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
+    first, *others = (terms[name] for name in names)
+    return sum(others, first)
+
+
+def latents(trace: Trace) -> dict[str, Any]:
+    """The sites that were drawn, by name."""
+    return {site["name"]: site for site in sample_sites(trace) if not site["is_observed"]}
+
+
+def flat(sites: Mapping[str, Any]) -> Tensor:
+    """The values of sites side by side ``(*, D)``, in the order of their names."""
+    in_order = [sites[name] for name in sorted(sites)]
+    return torch.cat([site["value"].flatten(site["value"].dim() - site["fn"].event_dim) for site in in_order], -1)
+
+
+def unflat(z: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The values ``(K, B, *event)`` of each latent that stand side by side in z ``(K, B, D)``."""
+    parts = z.split([math.prod(shape) for shape in shapes.values()], -1)
+    return {name: part.reshape(*z.shape[:-1], *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}

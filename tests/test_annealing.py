@@ -1,0 +1,467 @@
+"""Annealed bounds against models whose evidence is known, and their transitions against Gaussians.
+
+Statistical checks allow five standard errors: a false alarm in 1.7 million, for seeds that are fixed anyway.
+"""
+
+import json
+import math
+from itertools import pairwise
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from click.testing import CliRunner
+from linear_gaussian import BIAS, NOISE, WEIGHT, Chain, LinearGaussian, Several
+from pyrovae.cli import main
+
+from pyrovae.evaluation import annealing
+from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds, temperatures
+from pyrovae.evaluation.hamiltonian import leapfrog, transition, tuned_sizes
+from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.evaluation.paths import GeometricPath, Point
+from pyrovae.inference.capture import capture
+from pyrovae.inference.folding import fold
+from pyrovae.inference.modules import evaluation_mode
+from pyrovae.inference.weights import log_mean_exp, log_weights
+from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.conditionals import share_constants
+from pyrovae.programs.distributions import GaussianMixture
+from pyrovae.programs.guides import GUIDES, MeanField
+from pyrovae.programs.models import GenerativeModel
+from pyrovae.programs.priors import ConditionalGaussian
+from pyrovae.recipes import assemble, build, load_data
+from pyrovae.runs import Run
+from pyrovae.settings import Recipe
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+@pytest.fixture(autouse=True)
+def _one_chunk(monkeypatch):
+    """Programs as small as these have no need of the caches."""
+    monkeypatch.setattr(annealing, "STATES_AT_ONCE", {"cpu": 1000})
+
+
+DATA = [[0.5, -1.0, 0.2], [2.0, 0.3, -0.7], [-1.5, 0.8, 0.0]]
+NARROW = 0.12
+
+
+def five_standard_errors(samples):
+    return 5 * samples.std().item() / math.sqrt(samples.numel())
+
+
+class Gaussian:
+    """A density for transitions alone: N(mean, covariance), the same at every temperature."""
+
+    def __init__(self, mean, covariance):
+        self.target = dist.MultivariateNormal(torch.tensor(mean), torch.tensor(covariance))
+
+    def __call__(self, z):
+        log_density = self.target.log_prob(z)
+        gradient = (self.target.loc - z) @ self.target.precision_matrix
+        return Point(z, log_density, torch.zeros_like(log_density), gradient, torch.zeros_like(z))
+
+
+MEAN, COVARIANCE = [1.0, -2.0], [[1.0, 0.6], [0.6, 0.5]]
+
+
+def test_transitions_leave_a_gaussian_invariant():
+    """From exact samples, ten transitions of a large step: means and covariances within five standard errors."""
+    density = Gaussian(MEAN, COVARIANCE)
+    point = density(density.target.sample((400, 100)))
+    first = point.z
+    for _ in range(10):
+        point, acceptance = transition(density, point, 0.5, torch.full((100, 2), 0.45), 5)
+    assert 0.3 < acceptance.mean() < 0.95, "nothing was refused: no test of the correction"
+    assert (point.z - first).abs().mean() > 0.3, "the chains did not move"
+    centred = point.z - density.target.loc
+    for moment, truth in ((centred, torch.zeros(2)), (centred[..., None] * centred[..., None, :], torch.tensor(COVARIANCE))):
+        error = moment.flatten(0, 1).std(0) / math.sqrt(first.shape[0] * first.shape[1])
+        assert ((moment.mean((0, 1)) - truth).abs() < 5 * error).all()
+
+
+def test_a_trajectory_comes_back_when_its_momentum_is_turned_round():
+    density = Gaussian(MEAN, COVARIANCE)
+    start, momentum = density(torch.randn(4, 3, 2)), torch.randn(4, 3, 2)
+    end, last = leapfrog(density, start, momentum, 0.3, torch.tensor([0.2, 0.4]), 10)
+    back, turned = leapfrog(density, end, -last, 0.3, torch.tensor([0.2, 0.4]), 10)
+    assert (end.z - start.z).abs().mean() > 0.1
+    torch.testing.assert_close(back.z, start.z, rtol=0, atol=1e-10)
+    torch.testing.assert_close(turned, -momentum, rtol=0, atol=1e-10)
+
+
+def test_a_leapfrog_step_errs_by_the_third_power_of_its_size():
+    density = Gaussian(MEAN, COVARIANCE)
+    start, momentum = density(torch.randn(50, 3, 2)), torch.randn(50, 3, 2)
+
+    def error(size, steps):
+        end, last = leapfrog(density, start, momentum, 0.0, torch.tensor(size), steps)
+        return (end.log_start - start.log_start + 0.5 * (momentum**2 - last**2).sum(-1)).abs().mean()
+
+    assert error(0.02, 1) / error(0.01, 1) == pytest.approx(8, rel=0.05)
+    assert error(0.02, 5) / error(0.01, 10) == pytest.approx(4, rel=0.05), "over one stretch of time the square"
+
+
+@pytest.mark.parametrize("num_chains", [1, 10])
+def test_sizes_settle_where_the_target_is_accepted(num_chains):
+    """In scales that differ a hundredfold; of the last hundred of 200 transitions, over 50 images."""
+    density = Gaussian([0.0] * 4, torch.diag(torch.tensor([1e-4, 1.0, 0.01, 1.0])).tolist())
+    scale = torch.tensor([0.01, 1.0, 0.1, 1.0]).expand(50, 4)
+    start = density(density.target.sample((num_chains, 50)))
+    sizes = tuned_sizes(density, start, scale, [0.0] * 200, 10)
+    assert sizes.shape == (200, 50)
+    step = sizes[100:].log().mean(0).exp()[:, None] * scale
+    rates = [transition(density, density(density.target.sample((200, 50))), 0.0, step, 10)[1].mean() for _ in range(5)]
+    assert 0.5 < torch.stack(rates).mean() < 0.8
+
+
+def test_a_density_that_is_not_a_number_is_refused():
+    def density(z):
+        inside = torch.where(z.abs() < 1, 0.0, torch.nan).sum(-1)
+        return Point(z, inside, torch.zeros_like(inside), torch.zeros_like(z), torch.zeros_like(z))
+
+    start = density(torch.zeros(50, 1, 1))
+    end, acceptance = transition(density, start, 0.0, torch.ones(1, 1), 1)
+    assert end.log_start.isfinite().all()
+    assert set(acceptance.flatten().tolist()) == {0.0, 1.0}
+
+
+def test_the_schedule_rises_from_zero_to_one_and_is_slow_at_both_ends():
+    schedule = torch.tensor(temperatures(100))
+    rise = schedule.diff()
+    assert (schedule[0].item(), schedule[-1].item()) == pytest.approx((0.0, 1.0), abs=1e-12)
+    torch.testing.assert_close(schedule, 1 - schedule.flip(0))
+    assert (rise > 0).all()
+    assert rise[0] < rise[50] / 10
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("start", ["guide", "prior"])
+def test_a_path_holds_the_densities_and_gradients_of_the_programs(start, depth):
+    """Against log-densities of the conditionals at the same values; the gradients by central differences."""
+    chain, x = Chain(depth), torch.tensor(DATA)
+    guide = chain.wrong_guide("mean_field")
+    z = torch.randn(4, 3, depth)
+    layers = z.split(1, -1)
+    prior = dist.Normal(0, 1).log_prob(layers[-1]).sum(-1)
+    for conditional, below, above in zip(chain.model.conditionals, layers, layers[1:], strict=False):
+        prior = prior + conditional(above).log_prob(below)
+    joint = prior + chain.model.likelihood(layers[0]).log_prob(x)
+    posterior = sum(head(x).log_prob(layer) for head, layer in zip(guide.encoder.heads, layers, strict=True))
+    with evaluation_mode():
+        density = GeometricPath(chain.model, guide, start).given([x], 4)
+        point = density(z)
+        torch.testing.assert_close(point.log_start, posterior if start == "guide" else prior)
+        torch.testing.assert_close(point.log_density(1.0), joint)
+        for direction in torch.eye(depth):
+            there, back = density(z + 1e-5 * direction), density(z - 1e-5 * direction)
+            slope = (there.log_density(0.3) - back.log_density(0.3)) / 2e-5
+            torch.testing.assert_close(point.gradient(0.3) @ direction, slope, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_a_prior_that_is_shared_by_all_chunks_is_that_of_each(prior):
+    """Log-weights of the same draws: the path's, under components that an earlier chunk encoded, and the programs' own."""
+    recipe = Recipe(prior=prior, num_components=3, **TINY | {"guide": "ladder", "batch_norm": True})
+    vae, x = assemble(recipe, (1, 2, 3)).double(), torch.bernoulli(torch.full((5, 6), 0.5))
+    path = GeometricPath(vae.model, vae.guide)
+    with evaluation_mode(), share_constants():
+        for rows in (x[:3], x[3:], x[1:4]):
+            density = path.given([rows], 4)
+            torch.manual_seed(1)
+            point = density(path.draw([rows], 4))
+            torch.manual_seed(1)
+            torch.testing.assert_close(point.log_weight, log_weights(vae.model, vae.guide, rows, num_particles=4))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_chains_from_the_exact_posterior_weigh_the_evidence(depth, monkeypatch):
+    """Zero variance, whatever the transitions, the chunks of two images and the family."""
+    chain, x = Chain(depth), torch.randn(4, 3)
+    monkeypatch.setattr(annealing, "STATES_AT_ONCE", {"cpu": 10})
+    for family, guide in chain.exact_guides().items():
+        result = annealed_log_likelihood(chain.model, guide, x, num_temperatures=3, num_chains=5, num_leapfrog=1)
+        torch.testing.assert_close(result.per_image, chain.evidence(x), rtol=0, atol=1e-10, msg=family)
+
+
+def test_one_temperature_is_importance_sampling(monkeypatch):
+    chain, x = Chain(2), torch.tensor(DATA)
+    guide = chain.wrong_guide("ladder")
+    states = []
+    draw = GeometricPath.draw
+    monkeypatch.setattr(GeometricPath, "draw", lambda *args: states.append(torch.get_rng_state()) or draw(*args))
+    result = annealed_log_likelihood(chain.model, guide, x, num_temperatures=1, num_chains=20)
+    torch.set_rng_state(states[-1])
+    torch.testing.assert_close(result.per_image, log_mean_exp(log_weights(chain.model, guide, x, num_particles=20)))
+    assert result.acceptance_rate.isnan().all(), "there was no transition"
+
+
+def contextual():
+    """z | c ~ N(m c, s^2) and x | z, c ~ N(W z + b, r^2 I): model, a guide that is too wide, contexts and the evidence."""
+    slope, scale = torch.tensor([[0.8, -0.5]]), 0.6
+    weight, bias = torch.tensor(WEIGHT), torch.tensor(BIAS)
+    likelihood = LinearGaussian(torch.cat([weight[:, None], torch.zeros(3, 2)], 1), BIAS, NOISE)
+    model = GenerativeModel(ConditionalGaussian(LinearGaussian(slope, [0.2], scale)), likelihood)
+    guide = MeanField(Several(LinearGaussian([[0.4, -0.2, 0.1, 0.4, -0.2]], [0.1], 0.8)))
+    context = torch.randn(60, 2)
+    covariance = scale**2 * torch.outer(weight, weight) + NOISE**2 * torch.eye(3)
+    return (
+        model,
+        guide,
+        context,
+        lambda x: dist.MultivariateNormal((context @ slope.T + 0.2) * weight + bias, covariance).log_prob(x),
+    )
+
+
+def mixed():
+    """Under a mixture of three Gaussians, with a guide that knows the middle one alone."""
+    means, scales = torch.tensor([[-2.0], [0.5], [3.0]]), torch.tensor([[0.3], [1.0], [0.5]])
+
+    class Fixed(torch.nn.Module):
+        def forward(self, context):
+            return GaussianMixture(means, scales)
+
+    weight = torch.tensor(WEIGHT)
+    covariances = scales[:, :, None] ** 2 * torch.outer(weight, weight) + NOISE**2 * torch.eye(3)
+    parts = dist.MultivariateNormal(means * weight + torch.tensor(BIAS), covariances)
+    model = GenerativeModel(Fixed(), LinearGaussian(WEIGHT, BIAS, NOISE))
+    guide = MeanField(Several(LinearGaussian([[0.5, -0.2, 0.1]], [0.0], 1.0)))
+    return model, guide, None, lambda x: parts.log_prob(x[:, None]).logsumexp(1) - math.log(3)
+
+
+def chain(depth, family):
+    truth = Chain(depth)
+    return truth.model, truth.wrong_guide(family), None, truth.evidence
+
+
+CASES = {
+    "five layers, ladder": lambda: chain(5, "ladder"),
+    "five layers": lambda: chain(5, "mean_field"),
+    "one layer": lambda: chain(1, "mean_field"),
+    "conditional": contextual,
+    "mixture": mixed,
+}
+
+
+# From the prior, nothing depends on the guide's family.
+@pytest.mark.parametrize(
+    ("case", "start"), [*((case, "guide") for case in CASES), *((case, "prior") for case in list(CASES)[1:])]
+)
+def test_the_evidence_is_between_the_bounds(case, start):
+    """In the mean over 60 images, and less than a tenth of a nat from either."""
+    model, guide, context, evidence = CASES[case]()
+    result = bidirectional_bounds(
+        model, guide, 60, num_temperatures=40, num_chains=10, num_leapfrog=4, num_samples=10, start=start, context=context
+    )
+    truth = evidence(result.x)
+    below, above = truth - result.lower.per_image, result.upper - truth
+    assert below.mean().item() > -five_standard_errors(below)
+    assert above.mean().item() > -five_standard_errors(above)
+    assert below.mean().item() < 0.1 + five_standard_errors(below)
+    assert above.mean().item() < 0.1 + five_standard_errors(above)
+    torch.testing.assert_close(result.gap, below + above)
+    assert 0.5 < result.lower.acceptance_rate.mean() < 0.85
+    assert result.importance_sampled.per_image.shape == (60,)
+
+
+def test_both_weights_are_unbiased():
+    """E w / p(x) = 1 forward and E p(x) / w' = 1 in reverse, with chains that are refused often: 3000 weights."""
+    truth = Chain(1)
+    result = bidirectional_bounds(
+        truth.model, truth.wrong_guide("mean_field"), 3000, num_temperatures=4, num_chains=1, num_leapfrog=2, num_samples=1
+    )
+    for log_ratio in (result.lower.per_image - truth.evidence(result.x), truth.evidence(result.x) - result.upper):
+        ratio = log_ratio.exp()
+        assert ratio.std() > 0.1, "no spread: nothing was tested"
+        assert abs(ratio.mean().item() - 1) < five_standard_errors(ratio)
+
+
+def test_the_gap_closes_as_temperatures_are_added():
+    truth = Chain(3)
+    guide, gaps = truth.wrong_guide("mean_field"), []
+    for number in (1, 4, 16):
+        result = bidirectional_bounds(
+            truth.model, guide, 60, num_temperatures=number, num_chains=5, num_leapfrog=4, num_samples=1
+        )
+        gaps.append(result.gap)
+    for wider, narrower in pairwise(gaps):
+        assert (wider.mean() - narrower.mean()).item() > 0
+    assert gaps[0].mean().item() > 1
+    assert gaps[-1].mean().item() < gaps[0].mean().item() / 5
+
+
+def test_annealing_reaches_what_a_guide_that_is_far_too_narrow_misses():
+    """Importance sampling is low by far more than its spread over images; the chains find the rest of the posterior."""
+    truth = Chain(1)
+    guide = truth.exact_guides()["mean_field"]
+    with torch.no_grad():
+        guide.encoder.heads[0].log_scale += math.log(NARROW)
+        guide.encoder.heads[0].bias += 0.3
+        x = truth.model(batch_size=60)
+    missed = truth.evidence(x) - log_likelihood(truth.model, guide, x, 100).per_image
+    left = (
+        truth.evidence(x)
+        - annealed_log_likelihood(truth.model, guide, x, num_temperatures=50, num_chains=5, num_leapfrog=5).per_image
+    )
+    assert missed.mean().item() > five_standard_errors(missed)
+    assert left.mean().item() < missed.mean().item() / 3
+
+
+def test_the_cut_into_chunks_moves_the_bound_by_no_more_than_chance(monkeypatch):
+    """50 copies of an image are one chunk, or chunks of 15 and a rest, each with its own steps."""
+    truth, x = Chain(1), torch.tensor(DATA[:1]).expand(50, 3)
+    guide, means = truth.wrong_guide("top_down"), []
+    for states in (100, 30):
+        monkeypatch.setattr(annealing, "STATES_AT_ONCE", {"cpu": states})
+        means.append(
+            annealed_log_likelihood(truth.model, guide, x, num_temperatures=10, num_chains=2, num_leapfrog=2).per_image
+        )
+    assert len(means[0]) == len(means[1]) == 50
+    error = math.hypot(*map(five_standard_errors, means))
+    assert abs((means[0].mean() - means[1].mean()).item()) < error
+
+
+def test_a_seed_brings_the_same_bounds_back():
+    truth, x = Chain(1), torch.tensor(DATA)
+    results = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(seed)
+        results.append(
+            annealed_log_likelihood(
+                truth.model, truth.wrong_guide("ladder"), x, num_temperatures=3, num_chains=3, num_leapfrog=2
+            )
+        )
+    assert torch.equal(results[0].per_image, results[1].per_image)
+    assert not torch.equal(results[0].per_image, results[2].per_image)
+    assert repr(results[0]).endswith("nats; 3 images, 3 chains of 3 temperatures each)")
+
+
+@pytest.mark.parametrize("family", ["bottom_up", "ladder"])
+def test_trained_programs_keep_their_modes_buffers_and_gradients(family):
+    """Networks with batch norm, in single precision: run in evaluation mode, and left as they were."""
+    torch.set_default_dtype(torch.float32)
+    sizes = Architecture(shape=(1, 2, 3), latent_sizes=(4, 3), hidden_sizes=(8, 7), batch_norm=True)
+    model = GenerativeModel.of(sizes)
+    guide = GUIDES[family].of(model, sizes)
+    before = [buffer.clone() for program in (model, guide) for buffer in program.buffers()]
+    x = torch.tensor([[1.0, 0.0, 0.0, 1.0, 1.0, 0.0]])
+    result = annealed_log_likelihood(model, guide, x.expand(50, 6), num_temperatures=10, num_chains=4, num_leapfrog=4)
+    sampled = log_likelihood(model, guide, x, 50_000)
+    ratio = (result.per_image - sampled.per_image).exp()
+    error = (1 / sampled.effective_sample_size - 1 / 50_000).sqrt().item()
+    assert abs(ratio.mean().item() - 1) < math.hypot(five_standard_errors(ratio), 5 * error)
+    after = [buffer for program in (model, guide) for buffer in program.buffers()]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert all(module.training for program in (model, guide) for module in program.modules())
+    assert all(parameter.grad is None for program in (model, guide) for parameter in program.parameters())
+
+
+def test_what_cannot_be_annealed_is_refused():
+    truth, x = Chain(1), torch.tensor(DATA)
+    guide = truth.wrong_guide("mean_field")
+
+    def positive(x):
+        with pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z1", dist.LogNormal(torch.zeros(len(x), 1), 1.0).to_event(1))
+
+    cases = [
+        ((guide, {"start": "posterior"}), "expected a start out of guide, prior; got 'posterior'"),
+        ((guide, {"num_temperatures": 0}), "expected num_temperatures of at least one; got 0"),
+        ((guide, {"num_chains": 0}), "expected num_chains of at least one; got 0"),
+        ((guide, {"num_leapfrog": 0}), "expected num_leapfrog of at least one; got 0"),
+        ((guide, {"context": x[:2]}), "expected a context for each image; got 2 of them for 3 images"),
+        ((Chain(2).wrong_guide("mean_field"), {}), r"expected the same latents in model and guide; got \['z1'\] and"),
+        ((positive, {}), "expected latents over all real numbers, where gradients lead; site 'z1' is a"),
+    ]
+    for (proposal, arguments), message in cases:
+        with pytest.raises(ValueError, match=message):
+            annealed_log_likelihood(truth.model, proposal, x, **arguments)
+
+
+def test_a_program_that_cannot_be_captured_is_annealed_all_the_same():
+    """One that looks at a value, for its own reasons."""
+    truth, x = Chain(1), torch.tensor(DATA)
+    guide = truth.exact_guides()["mean_field"]
+
+    def curious(x):
+        return guide(x if x.sum() < 100 else -x)
+
+    result = annealed_log_likelihood(truth.model, curious, x, num_temperatures=2, num_chains=3, num_leapfrog=1)
+    torch.testing.assert_close(result.per_image, truth.evidence(x), rtol=0, atol=1e-10)
+
+
+def test_a_folded_graph_computes_the_same_with_less():
+    weight, z, x = torch.randn(4, 4), torch.randn(3, 4), torch.randn(3, 4)
+
+    def function(z, x):
+        return [torch.tanh(z + (x @ weight).exp() @ weight), torch.rand_like(x) + (x @ weight)]
+
+    graph = capture(function, [z, x])
+    folded = fold(graph, x)
+    torch.manual_seed(2)
+    expected = graph([z, x])
+    torch.manual_seed(2)
+    torch.testing.assert_close(folded([z]), expected)
+    operations = [node.target for node in folded.module.graph.nodes if node.op == "call_function"]
+    assert torch.ops.aten.mm.default not in operations
+    assert torch.ops.aten.rand_like.default in operations, "random numbers are to be drawn at every call"
+
+
+def test_a_graph_that_writes_to_its_tensors_is_not_folded():
+    z, x = torch.randn(3), torch.randn(3)
+    folded = fold(capture(lambda z, x: [(2 * x).add_(z)], [z, x]), x)
+    for _ in range(2):
+        torch.testing.assert_close(folded([z])[0], 2 * x + z)
+
+
+TINY = {"guide": "mean_field", "latent_sizes": (4,), "hidden_sizes": (8,), "hidden_layers": 1, "likelihood": "bernoulli"}
+
+
+def untrained(folder, **settings):
+    """A run folder as it is before the first epoch, which is one all the same."""
+    torch.set_default_dtype(torch.float32)
+    recipe = Recipe(**TINY | settings)
+    data = load_data(recipe)
+    run = Run.create(folder, recipe, data, build(recipe, data))
+    run.save_weights()
+    return str(folder)
+
+
+@pytest.mark.parametrize("condition", ["none", "middle-column"])
+def test_the_command_line_prints_bounds_from_both_sides(condition, tmp_path):
+    run = untrained(tmp_path / "run", condition=condition)
+    arguments = ("bounds", run, "--images", "4", "--temperatures", "3", "--chains", "3", "--samples", "50")
+    first, second = (CliRunner().invoke(main, [*arguments, "--json"]) for _ in range(2))
+    assert first.exit_code == 0, first.output
+    results = json.loads(first.stdout)
+    assert results["simulated"]["gap"] == pytest.approx(
+        results["simulated"]["upper"] - results["simulated"]["annealed"], abs=1e-3
+    )
+    assert -800 < results["test"]["annealed"] < -400, "an untrained network gives bits a probability of about one half"
+    assert abs(results["test"]["difference"]) < 5
+    assert 0 < results["test"]["acceptance_rate"] <= 1
+    assert results | {"seconds": 0} == json.loads(second.stdout) | {"seconds": 0}, "the same seed"
+
+
+def test_the_table_says_how_its_figures_were_made(tmp_path):
+    arguments = ("--images", "2", "--temperatures", "2", "--chains", "3", "--samples", "50")
+    table = CliRunner().invoke(main, ["bounds", untrained(tmp_path / "run"), *arguments]).stdout
+    for part in (
+        "annealed, from above",
+        "3 chains of 2 temperatures",
+        "50 importance samples",
+        "2 of the test set",
+        "accepted",
+    ):
+        assert part in table
+
+
+def test_the_command_line_refuses_what_has_no_bounds(tmp_path):
+    regressor = {"latent_sizes": (), "condition": "middle-column"}
+    cases = [(regressor, "expected latents to anneal"), ({"likelihood": "cross_entropy"}, "'cross_entropy' is a loss")]
+    for number, (settings, message) in enumerate(cases):
+        result = CliRunner().invoke(main, ["bounds", untrained(tmp_path / str(number), **settings)])
+        assert result.exit_code == 2, result.output
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1
