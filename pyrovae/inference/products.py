@@ -6,6 +6,7 @@ faster, and small products go the other way. The candidates give the same result
 
 import copy
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from torch import Tensor, fx
 
 aten = torch.ops.aten
 PRODUCTS = (aten.mm.default, aten.addmm.default)
+ROUNDS = 15
 MARGIN = 0.95  # another library must gain more than the noise of timing it
 
 # An operator of our own, which inductor leaves as it is: of oneDNN's own it would copy the transposed operands.
@@ -82,8 +84,10 @@ class _Answers:
         if key not in self.known:
             operands = [_ones(*layout) for layout in layouts]
             *bias, x, weight = operands
-            usual = _seconds(lambda: aten.addmm.default(*operands) if bias else aten.mm.default(*operands))
-            onednn = _seconds(lambda: torch.ops.pyrovae.linear(x, weight.t(), bias[0] if bias else None))
+            usual, onednn = _seconds(
+                lambda: aten.addmm.default(*operands) if bias else aten.mm.default(*operands),
+                lambda: torch.ops.pyrovae.linear(x, weight.t(), bias[0] if bias else None),
+            )
             self.known[key] = onednn < MARGIN * usual
         return bool(self.known[key])
 
@@ -103,13 +107,13 @@ def _ones(shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
     return torch.ones(extent).as_strided(shape, stride)
 
 
-def _seconds(product: Callable[[], Tensor]) -> float:
-    """The best of a few rounds: a disturbance only ever makes one slower."""
-    product()
-    rounds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(5):
+def _seconds(*products: Callable[[], Tensor]) -> list[float]:
+    """The best of some rounds of each, in turn: a disturbance only ever makes one slower, and meets them all alike."""
+    best = [math.inf] * len(products)
+    for _ in range(ROUNDS):
+        for number, product in enumerate(products):
             product()
-        rounds.append(time.perf_counter() - start)
-    return min(rounds)
+            start = time.perf_counter()
+            product()
+            best[number] = min(best[number], time.perf_counter() - start)
+    return best
