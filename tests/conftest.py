@@ -1,3 +1,9 @@
+import os
+
+# Before torch is imported: processes beside each other would fight for the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pyro
 import pytest
 import torch
