@@ -11,6 +11,7 @@ import click
 from pyrovae.errors import InputError
 
 from . import console, options
+from .opening import opened
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
@@ -30,6 +31,7 @@ SUBSET_SEED = 1
 @click.option("--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Importance samples per image.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of samples and chains.")
 @options.root
+@options.mirror
 @options.device
 @options.as_json
 def bounds(
@@ -40,6 +42,7 @@ def bounds(
     samples: int,
     seed: int,
     root: str | None,
+    mirror: str | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -49,13 +52,8 @@ def bounds(
     """
     import torch
 
-    from pyrovae.recipes import load_data
-    from pyrovae.runs import Run
-
-    trained = Run.load(run)
+    trained, dataset = opened(run, root, mirror, device, quiet=as_json)
     _refuse_what_has_no_bounds(trained)
-    dataset = load_data(trained.recipe, root).to(options.torch_device(device))
-    trained.vae.to(dataset.test.device)
     torch.manual_seed(seed)
     results = measure(trained, dataset, images, temperatures, chains, samples, quiet=as_json)
     if as_json:
@@ -84,7 +82,7 @@ def measure(
     from pyrovae.evaluation.likelihood import log_likelihood
 
     start = time.perf_counter()
-    model, guide = run.vae.model, run.vae.guide
+    model, guide, shift = run.vae.model, run.vae.guide, dataset.log_jacobian
     x, context = _subset(dataset, images)
     sampled = log_likelihood(model, guide, x, samples, context=context, track=_metered("importance sampling", quiet=quiet))
     annealed = annealed_log_likelihood(
@@ -108,16 +106,16 @@ def measure(
     )
     return {
         "test": {
-            "importance_sampled": sampled.mean,
+            "importance_sampled": sampled.mean + shift,
             "importance_sampled_standard_error": sampled.standard_error,
-            **_annealed(annealed),
+            **_annealed(annealed, shift),
             "difference": (annealed.per_image - sampled.per_image).mean().item(),
             "difference_standard_error": _standard_error(annealed.per_image - sampled.per_image),
         },
         "simulated": {
-            "importance_sampled": both.importance_sampled.mean,
-            **_annealed(both.lower),
-            "upper": both.upper.mean().item(),
+            "importance_sampled": both.importance_sampled.mean + shift,
+            **_annealed(both.lower, shift),
+            "upper": both.upper.mean().item() + shift,
             "gap": both.gap.mean().item(),
             "gap_standard_error": _standard_error(both.gap),
         },
@@ -142,9 +140,9 @@ def _subset(dataset: Dataset, images: int) -> tuple[Any, Any]:
     return dataset.test[chosen], None if context is None else context[chosen]
 
 
-def _annealed(result: AnnealedLikelihood) -> dict[str, float]:
+def _annealed(result: AnnealedLikelihood, shift: float) -> dict[str, float]:
     return {
-        "annealed": result.mean,
+        "annealed": result.mean + shift,
         "annealed_standard_error": result.standard_error,
         "acceptance_rate": result.acceptance_rate.mean().item(),
         "step_size": result.step_size.mean().item(),

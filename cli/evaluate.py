@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import click
 
-from pyrovae.errors import InputError
-
 from . import console, options
-from .datasets import fetched
 from .measuring import measure, summary
+from .opening import opened
 from .pictures import draw_histogram
-
-if TYPE_CHECKING:
-    from pyrovae.data.datasets import Dataset
-    from pyrovae.runs import Run
 
 
 @click.command()
@@ -47,16 +38,8 @@ def evaluate(
     """
     import torch
 
-    from pyrovae.runs import Run
-
-    trained = Run.load(run)
-    if not trained.is_whole:
-        epochs = f"{len(trained.history)} of {trained.recipe.total_epochs} epochs"
-        console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
+    trained, images = opened(run, root, mirror, device, other=dataset, quiet=as_json)
     other = dataset if dataset != trained.recipe.dataset else None
-    fetched(other or trained.recipe.dataset, root, mirror, quiet=as_json)
-    images = _load(trained, other, root, mirror).to(options.torch_device(device))
-    trained.vae.to(images.test.device)
     torch.manual_seed(seed)
     evaluation = measure(trained, images, samples, quiet=as_json)
     # Printed first: hours of sampling are not to be lost to a folder that cannot be written.
@@ -66,26 +49,3 @@ def evaluate(
         console.show(summary(evaluation.results), title=f"{run} on the test set{f' of {other}' if other else ''}")
     trained.save_evaluation(evaluation, other or "")
     draw_histogram(trained, other or "")
-
-
-def _load(run: Run, other: str | None, root: str | None, mirror: str | None) -> Dataset:
-    """The run's own dataset, or another of images of the same shape, as its likelihood takes them and under its condition."""
-    from pyrovae.recipes import load_data, resolved
-
-    recipe = run.recipe if other is None else replace(run.recipe, dataset=other)
-    dataset = load_data(recipe, root, mirror)
-    if other is None:
-        run.check_data(dataset)
-        return dataset
-    resolved(recipe, dataset)
-    if dataset.shape != run.shape:
-        raise InputError(
-            f"expected images of shape {run.shape}, as {run.recipe.dataset!r} has; got {dataset.shape} of {other!r}"
-        )
-    size = dataset.condition.size if dataset.condition else 0
-    if size != run.vae.model.context_size:
-        raise InputError(
-            f"expected contexts of {run.vae.model.context_size} entries under the condition {recipe.condition!r}; "
-            f"got {size} of {other!r}"
-        )
-    return dataset

@@ -299,3 +299,14 @@ def test_what_needs_all_data_in_memory_says_so(tmp_path, monkeypatch, options):
     message = f"a.npy: expected examples that fit into memory for the {purpose[0]} '{purpose[1]}'; got 48 of 16 numbers"
     with pytest.raises(InputError, match=message):
         load_dataset(path, **options)
+
+
+def test_another_table_is_not_scored_by_statistics_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other"):
+        np.savetxt(tmp_path / f"{name}.csv", np.random.default_rng(0).normal(size=(40, 3)), delimiter=",")
+    flags = ("--epochs", "1", "--latent-sizes", "2", "--hidden-sizes", "4", "--batch-size", "8", "--samples", "5")
+    assert CliRunner().invoke(main, ["fit", "--dataset", "one.csv", *flags, "--output", "r"]).exit_code == 0
+    result = CliRunner().invoke(main, ["evaluate", "r", "--dataset", "other.csv"])
+    assert result.exit_code == 2
+    assert "'other.csv' holds real ones, standardised by statistics of their own" in result.stderr
