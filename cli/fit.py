@@ -20,6 +20,7 @@ from .pictures import draw
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
+    from pyrovae.programs.guides import VAE
     from pyrovae.runs import Run
 
 
@@ -51,49 +52,62 @@ def fit(
     """
     from pyrovae.runs import Run, new_folder
 
+    dataset, chosen = _prepared(recipe, flags, root, mirror, options.torch_device(device), quiet=as_json)
+    # What is refused is refused before anything is written.
+    vae = build(chosen, dataset)
+    _check(chosen, dataset, vae)
+    run = Run.create(output or new_folder("runs", f"{Path(chosen.dataset).stem}-{_kind(chosen)}"), chosen, dataset, vae)
+    if not as_json:
+        _announce(run, dataset, short=recipe is None)
+    decision = _train(run, dataset, engine, quiet=as_json)
+    evaluation = measure(run, dataset, samples, quiet=as_json)
+    run.save_evaluation(evaluation)
+    pictures = draw(run, dataset)
+    if as_json:
+        console.print_json(evaluation.results | {"run": str(run.folder)})
+    else:
+        early = ", stopped early" if run.history[-1].get("stopped_early") else ""
+        time = console.duration(sum(row["seconds"] for row in run.history))
+        training_row = {"training": f"{len(run.history)} epochs{early} in {time}; {decision}"}
+        rows = summary(evaluation.results) | training_row | {"pictures": ", ".join(pictures), "run folder": str(run.folder)}
+        console.show(rows, title=f"{_kind(chosen)} on {dataset.name}, {chosen.total_epochs} epochs")
+
+
+def _prepared(
+    recipe: str | None, flags: dict[str, Any], root: str | None, mirror: str | None, device: Any, *, quiet: bool
+) -> tuple[Dataset, Recipe]:
+    """The data, and the recipe with what it leaves to them and to the flags filled in."""
     chosen = _chosen(recipe, flags)
-    place = options.torch_device(device)
-    fetched(chosen.dataset, root, mirror, quiet=as_json)
-    dataset = load_data(chosen, root, mirror).to(place)
+    fetched(chosen.dataset, root, mirror, quiet=quiet)
+    dataset = load_data(chosen, root, mirror).to(device)
     chosen = resolved(chosen, dataset)
     if recipe is None:
         chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
     # A path is kept whole, so that the run finds its data from elsewhere.
-    chosen = replace(chosen, dataset=dataset.name)
-    # What is refused is refused before anything is written.
-    for stage in chosen.schedule:
+    return dataset, replace(chosen, dataset=dataset.name)
+
+
+def _check(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
+    build_optimizer(recipe, vae)
+    for stage in recipe.schedule:
         build_objective(stage)
         training.batches_of(stage, dataset)
         if stage.patience and dataset.valid is None:
             raise InputError(
-                f"expected validation images for patience; {chosen.dataset!r} has none: use --validation, or --patience 0"
+                f"expected validation images for patience; {recipe.dataset!r} has none: use --validation, or --patience 0"
             )
-    vae = build(chosen, dataset)
-    build_optimizer(chosen, vae)
-    run = Run.create(output or new_folder("runs", f"{Path(chosen.dataset).stem}-{_kind(chosen)}"), chosen, dataset, vae)
+
+
+def _train(run: Run, dataset: Dataset, engine: str, *, quiet: bool) -> str:
+    """Returns what the engine was, and why; where training breaks off it says what is left of it."""
     try:
-        if not as_json:
-            _announce(run, dataset, short=recipe is None)
-        decision = training.train(run, dataset, engine, quiet=as_json)
+        return training.train(run, dataset, engine, quiet=quiet)
     except KeyboardInterrupt:
-        console.say(f"{run.folder} holds {len(run.history)} of {chosen.total_epochs} epochs")
+        console.say(f"{run.folder} holds {len(run.history)} of {run.recipe.total_epochs} epochs")
         raise
     except FloatingPointError as error:
-        kept = f"{run.folder} holds {len(run.history)} of {chosen.total_epochs} epochs"
+        kept = f"{run.folder} holds {len(run.history)} of {run.recipe.total_epochs} epochs"
         raise InputError(f"{error}; {kept}: try a lower --learning-rate") from error
-    evaluation = measure(run, dataset, samples, quiet=as_json)
-    results = evaluation.results
-    run.save_evaluation(evaluation)
-    pictures = draw(run, dataset)
-    if as_json:
-        console.print_json(results | {"run": str(run.folder)})
-    else:
-        early = ", stopped early" if run.history[-1].get("stopped_early") else ""
-        trained = (
-            f"{len(run.history)} epochs{early} in {console.duration(sum(row['seconds'] for row in run.history))}; {decision}"
-        )
-        rows = summary(results) | {"training": trained, "pictures": ", ".join(pictures), "run folder": str(run.folder)}
-        console.show(rows, title=f"{_kind(chosen)} on {dataset.name}, {chosen.total_epochs} epochs")
 
 
 def _chosen(recipe: str | None, flags: dict[str, Any]) -> Recipe:

@@ -33,7 +33,10 @@ def short_schedule(recipe: Recipe, num_images: int, epochs: int | None = None) -
     """The same training within minutes: about 2,000 steps unless told otherwise, half of them warm-up where there is any."""
     if epochs is None:
         epochs = math.ceil(SHORT_SCHEDULE_STEPS / max(1, num_images // recipe.batch_size))
-    return replace(recipe, epochs=epochs, warmup_epochs=epochs // 2 if recipe.warmup_epochs else 0, patience=0)
+    warmup_epochs = epochs // 2 if recipe.warmup_epochs else 0
+    # A batch of few examples is all of them.
+    batch_size = min(recipe.batch_size, num_images)
+    return replace(recipe, epochs=epochs, warmup_epochs=warmup_epochs, patience=0, batch_size=batch_size)
 
 
 def recipe_of_guide(guide: str) -> Recipe:
