@@ -42,15 +42,17 @@ def fetch(name: str, root: str | None, mirror: str | None) -> None:
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], root: str | None) -> None:
     """Check the files at hand against the authors' checksums; exits with 1 if any is damaged."""
-    damaged = False
+    damaged = seen = False
     for source in filter(None, (DATASETS[name].source for name in names or DATASETS)):
         at_hand = list(_at_hand(source, root))
         for name, path in at_hand:
             result = verified(source, name, path)
-            damaged |= result is False
+            damaged, seen = damaged or result is False, True
             click.echo(f"{source.name}: {path}: {_judged(source, result, path)}")
         if names and not at_hand:
             click.echo(f"{source.name}: {_to_fetch(source.name)}")
+    if not (names or seen):
+        console.say("no file of any dataset is at hand: see 'pyrovae datasets'")
     context.exit(int(damaged))
 
 

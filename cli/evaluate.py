@@ -39,7 +39,7 @@ def evaluate(
     import torch
 
     trained, images = opened(run, root, mirror, device, other=dataset, quiet=as_json)
-    other = dataset if dataset != trained.recipe.dataset else None
+    other = dataset if images.protocol.hash != trained.protocol_hash else None
     torch.manual_seed(seed)
     evaluation = measure(trained, images, samples, quiet=as_json)
     # Printed first: hours of sampling are not to be lost to a folder that cannot be written.

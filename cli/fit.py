@@ -57,9 +57,7 @@ def fit(
     vae = build(chosen, dataset)
     _check(chosen, dataset, vae)
     run = Run.create(output or new_folder("runs", f"{Path(chosen.dataset).stem}-{_kind(chosen)}"), chosen, dataset, vae)
-    if not as_json:
-        _announce(run, dataset, short=recipe is None)
-    decision = _train(run, dataset, engine, quiet=as_json)
+    decision = _train(run, dataset, engine, short=recipe is None, quiet=as_json)
     evaluation = measure(run, dataset, samples, quiet=as_json)
     run.save_evaluation(evaluation)
     pictures = draw(run, dataset)
@@ -98,9 +96,11 @@ def _check(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
             )
 
 
-def _train(run: Run, dataset: Dataset, engine: str, *, quiet: bool) -> str:
+def _train(run: Run, dataset: Dataset, engine: str, *, short: bool, quiet: bool) -> str:
     """Returns what the engine was, and why; where training breaks off it says what is left of it."""
     try:
+        if not quiet:
+            _announce(run, dataset, short=short)
         return training.train(run, dataset, engine, quiet=quiet)
     except KeyboardInterrupt:
         console.say(f"{run.folder} holds {len(run.history)} of {run.recipe.total_epochs} epochs")

@@ -41,8 +41,10 @@ def _load(run: Run, other: str | None, root: str | None, mirror: str | None) -> 
 
     recipe = run.recipe if other is None else replace(run.recipe, dataset=other)
     dataset = load_data(recipe, root, mirror)
-    if recipe == run.recipe:
+    if other is None:
         run.check_data(dataset)
+    # The same data under another name are the run's own.
+    if dataset.protocol.hash == run.protocol_hash:
         return dataset
     resolved(recipe, dataset)
     if dataset.values == "real":

@@ -12,6 +12,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.recipes import build_clipping, build_objective, build_optimizer
+from pyrovae.settings import STAGE_SETTINGS, Recipe
 
 from . import console
 from .measuring import measured_latents
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pyrovae.inference.training import Epoch, MovingAverage
     from pyrovae.programs.guides import VAE
     from pyrovae.runs import Run
-    from pyrovae.settings import Recipe
 
 TRACKED_IMAGES = 1000
 # Of those, drawn once, the ones that the latents are followed on.
@@ -34,6 +34,8 @@ ACTIVITY_IMAGES = 500
 # Enough for means and variances within a hundredth of a standard deviation; all are used before the last evaluation.
 RECOLLECTED_IMAGES = 10_000
 MEASURED_STEPS = 8
+# Of a stage: inputs of its graph, or of the loop around it.
+NO_PART_OF_A_GRAPH = ("epochs", "patience", "warmup_epochs", "warmup", "kl_weight", "learning_rate")
 
 
 def batches_of(stage: Recipe, dataset: Dataset) -> Batches:
@@ -80,18 +82,7 @@ def train(run: Run, dataset: Dataset, engine: str, *, quiet: bool) -> str:
 
 def _alike(recipe: Recipe) -> Iterator[list[Recipe]]:
     """Consecutive stages that one captured graph serves: only numbers that are its inputs change between them."""
-    same_graph = (
-        "objective",
-        "num_particles",
-        "num_averages",
-        "alpha",
-        "gradient",
-        "free_bits",
-        "analytic_kl",
-        "batch_size",
-        "clip_norm",
-        "skip_norm",
-    )
+    same_graph = [name for name in STAGE_SETTINGS if name not in NO_PART_OF_A_GRAPH]
     for _, stages in groupby(recipe.schedule, key=lambda stage: [getattr(stage, name) for name in same_graph]):
         yield list(stages)
 
@@ -155,11 +146,13 @@ class _Tracked:
     def of(cls, dataset: Dataset) -> _Tracked:
         import torch
 
+        # Rows may be sorted: the first of them are no sample.
+        rows = dataset.train if dataset.valid is None else dataset.valid
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:TRACKED_IMAGES].to(rows.device)
         if dataset.valid is not None:
             contexts = dataset.contexts.get("valid")
-            return cls("valid_elbo", dataset.valid[:TRACKED_IMAGES], None if contexts is None else contexts[:TRACKED_IMAGES])
-        generator = torch.Generator(dataset.train.device).manual_seed(0)
-        drawn = dataset.draw_train(slice(TRACKED_IMAGES), generator=generator)
+            return cls("valid_elbo", dataset.valid[chosen], None if contexts is None else contexts[chosen])
+        drawn = dataset.draw_train(chosen, generator=torch.Generator(rows.device).manual_seed(0))
         return cls("train_elbo", *drawn) if isinstance(drawn, tuple) else cls("train_elbo", drawn, None)
 
     def elbo(self, vae: VAE) -> float:
@@ -218,8 +211,8 @@ class _Recorder:
 
     def restore(self) -> None:
         """The stage has ended: go back to its best weights, where it kept any."""
-        if self.stopping is not None:
-            self.stopping.restore()
+        if self.stopping is not None and self.stopping.restore() and self.average is not None:
+            self.average.restart()
 
     def end(self) -> None:
         """All stages have ended: the weights that are to be measured, with the statistics of all training data."""
@@ -239,7 +232,11 @@ class _Recorder:
         recollect_statistics(self.run.vae, islice(drawn.epoch(self.epochs + 1), batches))
 
     def _record(self, epoch: Epoch) -> dict[str, Any]:
-        record: dict[str, Any] = {"epoch": epoch.number, "loss_nats": epoch.loss, "kl_weight": epoch.kl_weight}
+        record: dict[str, Any] = {
+            "epoch": epoch.number,
+            "loss_nats": epoch.loss - self.dataset.log_jacobian,
+            "kl_weight": epoch.kl_weight,
+        }
         if len(self.run.recipe.schedule) > 1:
             record["stage"] = self.number
         if self.svi.clipping.skips:

@@ -67,7 +67,8 @@ def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, 
     condition = _look_up(CONDITIONS, "condition", recipe.condition)(shape, num_classes)
     architecture = _architecture(recipe, shape, 0 if condition is None else condition.size)
     model = GenerativeModel.of(architecture, _likelihood(recipe), skip_connections=recipe.skip_connections)
-    model.told = None if condition is None else condition.told
+    if condition is not None:
+        model.told, model.pictured = condition.told, condition.pictured
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
     prior = _look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:
@@ -165,6 +166,11 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     from pyrovae.programs.conditionals import start_at_means
 
     recipe = resolved(recipe, dataset)
+    if recipe.prior == "vamp" and dataset.served_values == "real":
+        raise InputError(
+            "expected values in [0, 1], which trained pseudo-inputs are kept in, for the prior 'vamp'; got real ones: use the "
+            "prior 'vamp_data' or 'mixture'"
+        )
     if _look_up(CONDITIONS, "condition", recipe.condition)(dataset.shape, dataset.num_classes) != dataset.condition:
         raise InputError(
             f"expected data under the condition {recipe.condition!r} of the recipe; got '{dataset.protocol}': "
@@ -177,7 +183,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     if recipe.output_bias:
         *_, likelihood = vae.model.likelihood.children()
         start_at_means(likelihood, dataset.train.mean(0))
-    if recipe.analytic_kl and not vae.guide.analytic_kl:
+    if any(stage.analytic_kl for stage in recipe.schedule) and not vae.guide.analytic_kl:
         raise InputError(
             f"expected a guide that allows analytic_kl; got {recipe.guide!r} with {len(recipe.latent_sizes)} layers, where a "
             "divergence in closed form is not the bound's: use --no-analytic-kl, or another guide"
@@ -237,6 +243,11 @@ def build_optimizer(recipe: Recipe, vae: nn.Module) -> torch.optim.Optimizer:
         for name, each in sorted(vars(torch.optim).items())
         if isinstance(each, type) and name not in ("Optimizer", "LBFGS", "SparseAdam")
     }
+    if reserved := sorted({"lr", "fused", "foreach", "capturable", "maximize"} & set(recipe.optimizer_arguments)):
+        raise InputError(
+            f"expected arguments that no other setting has and no engine chooses; got {', '.join(reserved)}: the step size is "
+            "the learning rate, --learning-rate"
+        )
     fused = {"fused": True} if recipe.optimizer in ("Adam", "AdamW") else {}
     arguments = {"lr": recipe.learning_rate, **fused, **recipe.optimizer_arguments}
     try:

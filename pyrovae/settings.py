@@ -176,7 +176,9 @@ class Recipe:
         return sum(stage.epochs for stage in self.schedule)
 
     def overridden(self, values: Mapping[str, Any]) -> Recipe:
-        """With other settings, in every stage."""
+        """With other settings, in every stage; the arguments of one optimizer are none of another."""
+        if values.get("optimizer", self.optimizer) != self.optimizer:
+            values = {"optimizer_arguments": {}, **values}
         stages = tuple({name: value for name, value in stage.items() if name not in values} for stage in self.stages)
         return replace(self, **{"stages": stages, **values})
 

@@ -242,7 +242,7 @@ def test_small_norb_is_one_camera_reduced(tmp_path, monkeypatch):
     norb_files(tmp_path, 20)
     dataset = load_dataset("small-norb", tmp_path, validation=True)
     assert dataset.protocol.sizes == (18, 2, 20)
-    assert (dataset.likelihood, dataset.served_values, dataset.shape) == ("gaussian", "grey", (1, 32, 32))
+    assert (dataset.likelihood, dataset.served_values, dataset.shape) == ("gaussian", "levels", (1, 32, 32))
     expected = torch.zeros(32, 32)
     expected[1:3, 10:20] = 1
     assert dataset.test.view(-1, 32, 32).eq(expected).all()
@@ -253,7 +253,7 @@ def test_small_norb_is_one_camera_reduced(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("dataset", "likelihood", "values"),
     [
-        ("freyfaces", "discretized_logistic", "grey"),
+        ("freyfaces", "discretized_logistic", "levels"),
         ("caltech101-silhouettes", "bernoulli", "bits"),
         ("mnist", "bernoulli", "bits"),
     ],

@@ -233,6 +233,7 @@ REFUSED = {
         ["fit", "--optimizer-arguments", "momentum=0.9"],
         "expected arguments of torch.optim.Adam; got {'momentum': 0.9}",
     ),
+    "step size twice": (["fit", "--optimizer-arguments", "lr=0.1"], "got lr: the step size is the learning rate"),
     "bad betas": (["fit", "--optimizer-arguments", "betas=(0.9, 1)"], "Invalid beta parameter at index 1"),
     "average of nothing": (["fit", "--average-decay", "1"], "expected average decay of at least 0 and below 1; got 1.0"),
     "negative norm": (["fit", "--clip-norm", "-1"], "expected clip norm of at least 0; got -1.0"),
@@ -299,7 +300,9 @@ def test_a_training_that_diverges_says_so_in_one_line(tmp_path):
     assert result.exit_code == 2, result.stderr
     assert result.stdout == ""
     assert "the step was not applied; r holds 0 of 2 epochs: try a lower --learning-rate" in result.stderr
-    assert "Traceback" not in result.stderr
+    aloud = invoked(*TINY, *TINY_LAYERS, "--learning-rate", "1e30", "--output", "s", cwd=tmp_path)
+    assert aloud.exit_code == 2, "while it says how long it will take"
+    assert "try a lower --learning-rate" in aloud.stderr
 
 
 def test_an_interrupted_training_is_measured_as_one(fitted, tmp_path):

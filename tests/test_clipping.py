@@ -32,8 +32,11 @@ def test_a_step_is_left_out_above_a_norm(skip_norm, expected):
     assert not Clipping(1.0, skip_norm)(GRADIENTS, ~HEALTHY)[1]
 
 
-def test_a_gradient_that_is_not_finite_is_left_out():
-    assert not Clipping(skip_norm=1e9)([torch.tensor([math.nan])], HEALTHY)[1]
+@pytest.mark.parametrize("clipping", [Clipping(skip_norm=1e9), Clipping(max_norm=1.0)])
+def test_a_gradient_that_is_not_finite_is_left_out(clipping):
+    for bad in (math.nan, math.inf):
+        assert clipping.skips
+        assert not clipping([torch.tensor([bad])], HEALTHY)[1]
 
 
 def test_the_scale_makes_gradients_those_of_the_mean():

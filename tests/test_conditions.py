@@ -10,6 +10,8 @@ from pyrovae.data.datasets import Dataset
 from pyrovae.data.loading import load_dataset
 from pyrovae.data.protocol import Protocol
 from pyrovae.errors import InputError
+from pyrovae.programs.conditionals import Bernoulli
+from pyrovae.programs.models import GenerativeModel
 from pyrovae.recipes import build
 from pyrovae.settings import Recipe
 
@@ -149,3 +151,24 @@ def test_data_without_labels_cannot_be_conditioned_on_them(small, monkeypatch):
     monkeypatch.setitem(DATASETS, small, lambda options: Dataset(small, IMAGES, None, IMAGES, {}, SHAPE, PROTOCOL))
     with pytest.raises(InputError, match="these have none: use another condition"):
         load_dataset(small, condition="label")
+
+
+def test_the_protocol_holds_what_is_measured(monkeypatch):
+    """Classes and contexts are part of log p(x | c): others are another protocol."""
+    hashes = set()
+    for labels in (LABELS, LABELS.flip(0)):
+        small = Dataset("small", IMAGES, None, IMAGES, {"train": labels, "test": labels}, SHAPE, PROTOCOL)
+        monkeypatch.setitem(DATASETS, "small", lambda options, small=small: small)
+        hashes |= {load_dataset("small", condition=name).protocol.hash for name in ("none", "label", "mask")}
+    assert len(hashes) == 6
+
+
+def test_what_a_model_draws_is_completed_by_what_its_context_gives_away():
+    x, context = drawn("left-half")
+    condition = CONDITIONS["left-half"](SHAPE, 7)
+    model = GenerativeModel(None, Bernoulli(1, 24), told=condition.told)
+    model.pictured = condition.pictured
+    other = 1 - x
+    told = condition.told(context)
+    assert torch.equal(model.completed(other, context), torch.where(told, x, other))
+    assert torch.equal(model.completed(other, None), other)

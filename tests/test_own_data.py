@@ -31,8 +31,8 @@ TINY = ("--epochs", "1", "--samples", "3", "--batch-size", "8", "--latent-sizes"
 @pytest.mark.parametrize(
     ("array", "shape", "values", "likelihood", "unit"),
     [
-        (numbers().integers(0, 256, (50, 4, 3), np.uint8), (1, 4, 3), "grey", "discretized_logistic", 255),
-        (numbers().integers(0, 256, (50, 6, 5, 3)), (3, 6, 5), "grey", "discretized_logistic", 255),
+        (numbers().integers(0, 256, (50, 4, 3), np.uint8), (1, 4, 3), "levels", "discretized_logistic", 255),
+        (numbers().integers(0, 256, (50, 6, 5, 3)), (3, 6, 5), "levels", "discretized_logistic", 255),
         (numbers().random((50, 4, 3), np.float32), (1, 4, 3), "grey", "continuous_bernoulli", 1),
         (numbers().integers(0, 2, (50, 3, 4, 5)).astype(">f4"), (3, 4, 5), "bits", "bernoulli", 1),
         (numbers().random((50, 6)) > 0.5, (1, 1, 6), "bits", "bernoulli", 1),
@@ -93,7 +93,7 @@ def test_a_folder_of_images(tmp_path, mode, channels):
     (tmp_path / "a/notes.txt").write_text("none of it")
     dataset = load_dataset(tmp_path)
     assert dataset.shape == (channels, 4, 6)
-    assert dataset.values == ("bits" if mode == "1" else "grey")
+    assert dataset.values == ("bits" if mode == "1" else "levels")
     row = int(torch.randperm(20, generator=torch.Generator().manual_seed(0))[0])
     path = sorted(tmp_path.rglob("*.png"))[row]
     pixels = np.asarray(Image.open(path).convert("RGB" if channels == 3 else mode)).reshape(4, 6, channels)
@@ -310,3 +310,29 @@ def test_another_table_is_not_scored_by_statistics_of_its_own(tmp_path, monkeypa
     result = CliRunner().invoke(main, ["evaluate", "r", "--dataset", "other.csv"])
     assert result.exit_code == 2
     assert "'other.csv' holds real ones, standardised by statistics of their own" in result.stderr
+
+
+def test_a_folder_of_images_keeps_its_split(tmp_path):
+    for part, shade in (("train", 10), ("test", 200)):
+        (tmp_path / part).mkdir()
+        for number in range(3):
+            Image.fromarray(np.full((4, 5), shade + number, np.uint8)).save(tmp_path / part / f"{number}.png")
+    dataset = load_dataset(str(tmp_path))
+    assert (len(dataset.train), dataset.valid, len(dataset.test)) == (3, None, 3)
+    assert dataset.train.max() < 0.1 < 0.7 < dataset.test.min(), "images of the test were trained on"
+    assert not dataset.labels
+    assert "split as in the file" in dataset.protocol.split
+
+
+def test_levels_are_no_other_grey_values(tmp_path):
+    """A probability of levels is none of values between them."""
+    np.save(tmp_path / "grey.npy", np.random.default_rng(0).uniform(size=(40, 12)))
+    dataset = load_dataset(str(tmp_path / "grey.npy"))
+    with pytest.raises(InputError, match=r"expected a likelihood of grey for .*; got 'discretized_logistic'"):
+        build(Recipe(likelihood="discretized_logistic"), dataset)
+
+
+def test_trained_pseudo_inputs_are_refused_where_data_are_real(tmp_path):
+    np.save(tmp_path / "real.npy", np.random.default_rng(0).normal(size=(40, 12)))
+    with pytest.raises(InputError, match=r"expected values in .0, 1., .* use the prior 'vamp_data' or 'mixture'"):
+        build(Recipe(prior="vamp", num_components=3), load_dataset(str(tmp_path / "real.npy")))

@@ -41,7 +41,7 @@ def test_burdas_stages():
     assert [stage.epochs for stage in stages] == [1, 3, 9, 27, 81, 243, 729, 2187]
     assert stages[0].learning_rate == 1e-3
     assert stages[-1].learning_rate == pytest.approx(1e-4)
-    assert RECIPES["iwae-1"].total_epochs == RECIPES["iwae-1"].epochs == 3280
+    assert RECIPES["iwae-1"].total_epochs == 3280
 
 
 def test_fine_tuning_follows_the_whole_training_of_the_ladder():
@@ -62,6 +62,15 @@ def test_a_stage_changes_how_steps_are_taken_and_nothing_else():
 def test_another_setting_holds_in_every_stage():
     recipe = Recipe(stages=({"epochs": 3}, {"epochs": 5, "batch_size": 10})).overridden({"epochs": 1})
     assert [(stage.epochs, stage.batch_size) for stage in recipe.schedule] == [(1, 100), (1, 10)]
+
+
+def test_the_arguments_of_one_optimizer_are_none_of_another():
+    recipe = RECIPES["activity-vae"]
+    assert recipe.overridden({"optimizer": "SGD"}).optimizer_arguments == {}
+    assert recipe.overridden({"optimizer": "Adam"}).optimizer_arguments == recipe.optimizer_arguments
+    assert (
+        recipe.overridden({"optimizer": "SGD", "optimizer_arguments": {"momentum": 0.9}}).optimizer_arguments["momentum"] == 0.9
+    )
 
 
 OPTIMIZERS = ["ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"]

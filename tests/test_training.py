@@ -189,6 +189,27 @@ def test_training_stops_where_the_bound_no_longer_grows_and_the_best_weights_com
         EarlyStopping(module, lambda: 0.0, patience=0)
 
 
+def test_patience_counts_measured_epochs_alone():
+    """Under a cyclical weight nine epochs in ten say nothing."""
+    stopping = EarlyStopping(torch.nn.Linear(1, 1), iter([1.0, 0.5, 0.6]).__next__, patience=2)
+    schedule = WARMUPS["cyclical"](10)
+    answers = [stopping(Epoch(number, 0.0, 1.0 if number % 10 == 0 else schedule(number) / 2, 0.0)) for number in range(1, 31)]
+    assert answers.index(True) == 29
+
+
+def test_a_moving_average_leaves_the_buffers_that_are_trained_and_begins_anew():
+    module = torch.nn.BatchNorm1d(1)
+    average = MovingAverage(module, 0.5)
+    average()
+    with average.swapped():
+        module.running_mean.fill_(7.0)
+    assert module.running_mean.item() == 0
+    torch.nn.init.constant_(module.weight, 5.0)
+    average.restart()
+    with average.swapped():
+        assert module.weight.item() == 5
+
+
 def test_the_moving_average_is_that_of_its_equation():
     module = torch.nn.Linear(2, 1, bias=False)
     average = MovingAverage(module, 0.9)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pyrovae.data.conditions import CONDITIONS, Condition
-from pyrovae.data.protocol import BINARIZATION_SEED, CONTEXT_SEED, Protocol
+from pyrovae.data.protocol import BINARIZATION_SEED, CONTEXT_SEED, Protocol, checksum
 from pyrovae.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Dataset:
         binarize: whether training draws a bit for each grey value.
         condition: one of ``CONDITIONS`` made for these images, or None.
         contexts: what it tells of each image held out ``(T, C)``, drawn once, by the split's name.
-        values: what is stored: ``bits``, ``grey`` in [0, 1], or ``real``.
+        values: what is stored: ``bits``, ``levels`` k / 255, other ``grey`` in [0, 1], or ``real``.
         likelihood: the density in ``LIKELIHOODS`` that suits it where nobody says another.
         log_jacobian: in nats, added to a log-density of these examples to make it one of the values in the file, which were
             standardised.
@@ -76,7 +76,7 @@ class Dataset:
     binarize: bool = True
     condition: Condition | None = None
     contexts: dict[str, Tensor] = field(default_factory=dict)
-    values: str = "grey"
+    values: str = "levels"
     likelihood: str = "bernoulli"
     log_jacobian: float = 0.0
     found: str = ""
@@ -88,7 +88,7 @@ class Dataset:
 
     @property
     def served_values(self) -> str:
-        """What the programs are given: ``bits``, ``grey`` or ``real``."""
+        """What the programs are given: ``bits``, ``levels``, ``grey`` or ``real``."""
         return "bits" if self.binarize else self.values
 
     def draw(
@@ -135,7 +135,7 @@ def served(stored: Dataset, binarization: str) -> Dataset:
     """
     if binarization not in BINARIZATIONS:
         raise InputError(f"expected a binarization out of {', '.join(BINARIZATIONS)}; got {binarization!r}")
-    if stored.values != "grey":
+    if stored.values not in ("grey", "levels"):
         if binarization in ("auto", "none" if stored.values == "real" else "dynamic"):
             return replace(stored, binarize=False)
         raise InputError(
@@ -170,6 +170,17 @@ def conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
     }
     protocol = replace(dataset.protocol, condition=f"given {name} (seed {CONTEXT_SEED})")
     return replace(dataset, condition=condition, contexts=contexts, protocol=protocol)
+
+
+def stamped(dataset: Dataset) -> Dataset:
+    """With checksums of what was drawn once, bits and contexts, and of classes: what is measured depends on them too."""
+    import torch
+
+    parts = {"bits of valid": dataset.valid, "bits of test": dataset.test} if dataset.binarize else {}
+    parts |= {f"contexts of {split}": each for split, each in dataset.contexts.items()}
+    parts |= {f"classes of {split}": each for split, each in dataset.labels.items()}
+    known = {name: checksum(each) for name, each in parts.items() if isinstance(each, torch.Tensor)}
+    return replace(dataset, protocol=replace(dataset.protocol, checksums=dataset.protocol.checksums | known))
 
 
 def _drawn(stored: Dataset) -> Dataset:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from pyrovae.data.benchmarks import DATASETS
-from pyrovae.data.datasets import Dataset, Options, conditioned, served
+from pyrovae.data.datasets import Dataset, Options, conditioned, served, stamped
 from pyrovae.errors import InputError
 
 
@@ -38,7 +38,7 @@ def load_dataset(
     """
     options = Options(root=root, mirror=mirror, validation=validation, split_seed=split_seed)
     stored = _loader(str(name))(options)
-    return conditioned(served(stored, binarization), stored, condition)
+    return stamped(conditioned(served(stored, binarization), stored, condition))
 
 
 def _loader(name: str) -> Callable[[Options], Dataset]:

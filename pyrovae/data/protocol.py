@@ -24,7 +24,7 @@ class Protocol:
         values: what became of them on the way: binarized and how, grey, standardised.
         condition: what a conditional model is told.
         remark: what a reader must know before comparing.
-        checksums: of the examples as stored, by split: whatever container the files came in.
+        checksums: of the examples as stored, by split, whatever container the files came in; and of what is measured.
 
     >>> protocol = Protocol(dataset="digits", sizes=(4000, 0, 500), values="grey")
     >>> print(protocol)

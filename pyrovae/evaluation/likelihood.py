@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyrovae.data.rows import Rows
 from pyrovae.evaluation.sampling import WeightSampler
-from pyrovae.evaluation.weighing import HEAVY_TAIL, bound, effective_sample_size, pareto_k, sizes_of_curve, standard_error
+from pyrovae.evaluation.weighing import bound, effective_sample_size, heavy_tail, pareto_k, sizes_of_curve, standard_error
 from pyrovae.inference.modules import Program
 
 IMAGES_AT_ONCE = 100
@@ -25,7 +25,7 @@ class LogLikelihood:
         standard_error_per_image: of that estimate, from the spread of its weights ``(N,)``.
         elbo_per_image: the mean log-weight of the same samples ``(N,)``: the bound with one sample.
         effective_sample_size: of each image's weights ``(N,)``, between 1 and ``num_samples``.
-        pareto_k: the tail index of each image's weights ``(N,)``: above 0.7 its estimate is not to be trusted.
+        pareto_k: the tail index of each image's weights ``(N,)``: above ``heavy_tail(num_samples)`` no estimate to trust.
         curve: the mean over images of the bound with 1, 10, 100, ... and all samples, from the same weights.
         num_samples: importance samples per image.
     """
@@ -60,9 +60,9 @@ class LogLikelihood:
 
     @property
     def share_of_heavy_tails(self) -> float:
-        """The share of images whose ``pareto_k`` is above 0.7, of those that have one."""
+        """The share of images whose ``pareto_k`` is above what so many samples bear, of those that have one."""
         known = self.pareto_k[~self.pareto_k.isnan()]
-        return (known > HEAVY_TAIL).double().mean().item() if len(known) else math.nan
+        return (known > heavy_tail(self.num_samples)).double().mean().item() if len(known) else math.nan
 
     def __repr__(self) -> str:
         images = f"{len(self.per_image)} images, {self.num_samples} samples each"
@@ -85,8 +85,8 @@ def log_likelihood(
 
     Exactly K = ``num_samples`` samples per image. Memory holds the weights of a hundred images, 400 bytes for each of K, and
     the networks' values for 2,000 samples. Modules are put into evaluation mode while they run; what depends
-    on parameters alone is evaluated once, what depends on the image once per image. The figures depend on torch's generator
-    and nothing else.
+    on parameters alone is evaluated once, what depends on the image once per image. On a CPU the figures depend on torch's
+    generator and nothing else.
     Burda et al. (2016), equation 8; a lower bound in expectation, tighter as K grows.
 
     Args:

@@ -20,6 +20,7 @@ from pyrovae.inference.folding import fold
 from pyrovae.inference.modules import Program
 from pyrovae.inference.weights import sample_sites
 from pyrovae.programs.conditionals import share_conditionals
+from pyrovae.programs.models import GenerativeModel
 
 # Where a path begins: the guide's q(z | x, c), or the model's own p(z | c).
 STARTS = ("guide", "prior")
@@ -141,7 +142,9 @@ def simulated(model: Program, batch_size: int, context: Tensor | None = None) ->
     """
     arguments = {"batch_size": batch_size} if context is None else {"context": context}
     sites = latents(prune_subsample_sites(poutine.trace(model).get_trace(**arguments)))
-    return sites.pop("x")["value"], flat(sites)
+    x = sites.pop("x")["value"]
+    # What the guide reads of told pixels is to be what it is told of them.
+    return model.completed(x, context) if isinstance(model, GenerativeModel) else x, flat(sites)
 
 
 def _run(program: Program, rows: Sequence[Tensor], num_chains: int = 1) -> Trace:

@@ -19,7 +19,7 @@ from pyrovae.inference.svi import ENGINES
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
 
-# Samples are drawn in rounds of this many, however many are asked for: figures depend on the seed, and on nothing else.
+# Samples are drawn in rounds of this many, however many are asked for: on a CPU figures depend on the seed alone.
 PARTICLES_AT_ONCE = 20
 # Below so many samples in all, capturing takes longer than it saves.
 FEWEST_SAMPLES = 200

@@ -8,7 +8,6 @@ from torch import Tensor
 
 # Below ten exceedances a tail cannot be told from chance.
 FEWEST_IN_TAIL = 10
-HEAVY_TAIL = 0.7
 # Largest weights within a thousandth of each other cannot mislead by more.
 ALIKE = 1e-3
 
@@ -35,8 +34,8 @@ def pareto_k(weights: Tensor) -> Tensor:
     r"""The tail index of the weights, from log-weights ``(K, B)``: the estimate has a finite variance below one half.
 
     Of the generalized Pareto distribution fitted to the largest :math:`\min(K / 5, 3 \sqrt K)` weights, less the next one.
-    Above 0.7 the estimate and its standard error are not to be trusted. Vehtari et al. (2024), section 3. Minus infinity where
-    all the weights are the same; not a number where fewer than ten are in the tail.
+    Above ``heavy_tail`` the estimate and its standard error are not to be trusted. Vehtari et al. (2024), section 3. Minus
+    infinity where all the weights are the same; not a number where fewer than ten are in the tail.
     """
     count = math.ceil(min(0.2 * len(weights), 3 * math.sqrt(len(weights))))
     if count < FEWEST_IN_TAIL:
@@ -44,6 +43,15 @@ def pareto_k(weights: Tensor) -> Tensor:
     largest = weights.topk(count + 1, dim=0).values
     exceedances = (largest[:-1] - largest[0]).exp() - (largest[-1] - largest[0]).exp()
     return torch.tensor([_tail_index(each) for each in exceedances.T.cpu()], dtype=weights.dtype, device=weights.device)
+
+
+def heavy_tail(num_samples: int) -> float:
+    r"""The tail index above which so many weights are too few: :math:`\min(1 - 1 / \log_{10} K, 0.7)`, Vehtari et al. (2024).
+
+    >>> round(heavy_tail(500), 2), heavy_tail(5000)
+    (0.63, 0.7)
+    """
+    return min(1 - 1 / math.log10(num_samples), 0.7) if num_samples > 1 else 0.0
 
 
 def _tail_index(exceedances: Tensor) -> float:

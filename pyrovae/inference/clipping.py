@@ -16,8 +16,8 @@ class Clipping:
 
     .. math:: g \min(1, c / \|g\|), \quad \text{and no step where not } \|g\| \le s
 
-    with the Euclidean norm over all parameters together. A gradient that is not finite is left out too. Pascanu et al. (2013),
-    section 3.2; Child (2021), section 3, for steps that are left out.
+    with the Euclidean norm over all parameters together. With either, a gradient that is not finite is left out too.
+    Pascanu et al. (2013), section 3.2; Child (2021), section 3, for steps that are left out.
 
     Args:
         max_norm: c, infinite for no cut.
@@ -31,8 +31,8 @@ class Clipping:
 
     @property
     def skips(self) -> bool:
-        """Whether any step may be left out."""
-        return self.skip_norm < math.inf
+        """Whether any step may be left out: those of gradients that are not finite are wherever norms are looked at."""
+        return min(self.max_norm, self.skip_norm) < math.inf
 
     def scaled(self, loss: Tensor) -> Tensor:
         """What is differentiated."""
@@ -40,10 +40,10 @@ class Clipping:
 
     def __call__(self, gradients: Gradients, healthy: Tensor) -> tuple[Gradients, Tensor]:
         """The gradients that the optimizer takes, and whether it takes them: never where a loss was not ``healthy``."""
-        if self.max_norm == math.inf and not self.skips:
+        if not self.skips:
             return gradients, healthy.clone()
         norm = get_total_norm([each for each in gradients if each is not None])
         if self.max_norm < math.inf:
             factor = (self.max_norm / norm).clamp(max=1)
             gradients = [None if each is None else each * factor for each in gradients]
-        return gradients, healthy & (norm <= self.skip_norm) if self.skips else healthy.clone()
+        return gradients, healthy & norm.isfinite() & (norm <= self.skip_norm)

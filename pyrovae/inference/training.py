@@ -98,23 +98,28 @@ class MovingAverage:
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Within, the module has the averaged parameters; afterwards those that it trains again."""
-        trained = [parameter.detach().clone() for parameter in self._module.parameters()]
+        """Within, the module has the averaged parameters; afterwards those that it trains, and buffers as they were."""
+        trained = [value.detach().clone() for value in (*self._module.parameters(), *self._module.buffers())]
         self.adopt()
         try:
             yield
         finally:
-            _assign(self._module, trained)
+            _assign((*self._module.parameters(), *self._module.buffers()), trained)
 
     def adopt(self) -> None:
         """Give the module the averaged parameters."""
-        _assign(self._module, list(self._average.module.parameters()))
+        _assign(tuple(self._module.parameters()), list(self._average.module.parameters()))
+
+    def restart(self) -> None:
+        """Begin anew with the parameters as they are."""
+        self._average.n_averaged.zero_()
+        self()
 
 
-def _assign(module: nn.Module, values: Sequence[Tensor]) -> None:
+def _assign(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     with torch.no_grad():
-        for parameter, value in zip(module.parameters(), values, strict=True):
-            parameter.copy_(value)
+        for place, value in zip(places, values, strict=True):
+            place.copy_(value)
 
 
 class EarlyStopping:
@@ -137,7 +142,7 @@ class EarlyStopping:
         if patience < 1:
             raise ValueError(f"expected a patience of at least one epoch; got {patience}")
         self.module, self.bound, self.patience, self.kl_weight = module, bound, patience, kl_weight
-        self.best_bound, self.best_epoch = -math.inf, 0
+        self.best_bound, self.best_epoch, self._waited = -math.inf, 0, 0
         self._best: dict[str, Tensor] = {}
 
     def __call__(self, epoch: Epoch) -> bool:
@@ -145,15 +150,17 @@ class EarlyStopping:
         if epoch.kl_weight < self.kl_weight:
             return False
         bound = self.bound()
+        self._waited += 1
         if bound > self.best_bound:
-            self.best_bound, self.best_epoch = bound, epoch.number
+            self.best_bound, self.best_epoch, self._waited = bound, epoch.number, 0
             self._best = {name: value.clone() for name, value in self.module.state_dict().items()}
-        return epoch.number - self.best_epoch >= self.patience
+        return self._waited >= self.patience
 
-    def restore(self) -> None:
-        """Go back to the best weights, where there are any."""
+    def restore(self) -> bool:
+        """Go back to the best weights; whether there are any."""
         if self._best:
             self.module.load_state_dict(self._best)
+        return bool(self._best)
 
 
 def fit(

@@ -1,11 +1,11 @@
 """Conditional distributions: modules whose forward takes features ``(*, in_features)`` and returns a distribution.
 
 Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
-A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``values`` says of what it is one: ``bits``, ``grey``
-values in [0, 1], ``real`` ones; ``normalized`` whether it is a density at all, and ``discrete`` whether one of levels: a
-probability, that no density is compared with. Pictures show the mean of the distribution that it returns. Its parameters are
-linear in the features through ``readout``, made by ``readout(in_features, number * size)``, ``nn.Linear`` for one; the first
-``size`` of them move its mean.
+A likelihood is a conditional over the data, entered in ``LIKELIHOODS``; ``values`` says of what it is one: ``bits``, ``levels``
+k / 255, other ``grey`` values in [0, 1], ``real`` ones; ``normalized`` whether it is a density at all, and ``discrete``
+whether one of levels: a probability, that no density is compared with. Pictures show the mean of the distribution that it
+returns. Its parameters are linear in the features through ``readout``, made by ``readout(in_features, number * size)``,
+``nn.Linear`` for one; the first ``size`` of them move its mean.
 
 Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
 """
@@ -82,7 +82,7 @@ class share_constants(Messenger):  # noqa: N801 - used as a context, like a pout
 class Likelihood(nn.Module):
     """What every likelihood says of itself, beside its ``forward``."""
 
-    values: ClassVar[tuple[str, ...]]
+    values: ClassVar[tuple[str, ...]] = ()
     normalized: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
     readout: nn.Module
@@ -96,7 +96,7 @@ class DiagonalGaussian(Likelihood):
     The two linear maps are one matrix product. Sønderby et al. (2016), equations 11 and 12.
     """
 
-    values = ("grey", "real")
+    values: ClassVar[tuple[str, ...]] = ("grey", "levels", "real")
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Bernoulli(Likelihood):
     .. math:: p(x | h) = \prod_d \operatorname{Bernoulli}(x_d | \operatorname{sigmoid}(w_d^\top h + b_d))
     """
 
-    values = ("bits",)
+    values: ClassVar[tuple[str, ...]] = ("bits",)
     discrete = True
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
@@ -134,7 +134,7 @@ class CrossEntropy(Bernoulli):
     Doersch (2016), section 4.1. No log-likelihood is reported of what it trains.
     """
 
-    values = ("grey",)
+    values: ClassVar[tuple[str, ...]] = ("grey", "levels")
     normalized = False
     discrete = False
 
@@ -151,7 +151,7 @@ class ContinuousBernoulli(Bernoulli):
     Loaiza-Ganem and Cunningham (2019), equation 4.
     """
 
-    values = ("grey",)
+    values: ClassVar[tuple[str, ...]] = ("grey", "levels")
     discrete = False
 
     def forward(self, h: Tensor) -> Independent:
@@ -167,7 +167,7 @@ class FixedScaleGaussian(Likelihood):
     Doersch (2016), section 2.4.3.
     """
 
-    values = ("grey", "real")
+    values: ClassVar[tuple[str, ...]] = ("grey", "levels", "real")
 
     def __init__(self, in_features: int, size: int, *, scale: float = 0.1, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class BoundedGaussian(Likelihood):
     Bettencourt and Craddock, section 2.1.
     """
 
-    values = ("grey",)
+    values: ClassVar[tuple[str, ...]] = ("grey", "levels")
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class DiscretizedLogisticLevels(Likelihood):
     Tomczak and Welling (2018), section 4, for grey images.
     """
 
-    values = ("grey",)
+    values: ClassVar[tuple[str, ...]] = ("levels",)
     discrete = True
 
     def __init__(self, in_features: int, size: int, *, readout: Readout = nn.Linear) -> None:

@@ -51,6 +51,7 @@ class GenerativeModel(nn.Module):
         self.conditionals = nn.ModuleList(conditionals)
         self.skip_connections = skip_connections
         self.told = told
+        self.pictured: Callable[[Tensor], Tensor] | None = None
         self.context_size: int | None = None
 
     @classmethod
@@ -100,6 +101,13 @@ class GenerativeModel(nn.Module):
                 latents.insert(0, pyro.sample(f"z{self.depth - len(latents)}", given(conditional, latents[0])))
             parents = beside(*(latents if self.skip_connections else latents[:1]), context)
             return pyro.sample("x", self._scored(self.likelihood(parents), context), obs=x)
+
+    def completed(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """Data ``(B, D)`` as drawn, with the entries that their contexts give away in place of those that were drawn."""
+        told = None if self.told is None or context is None else self.told(context)
+        if told is None or self.pictured is None or context is None:
+            return x
+        return torch.where(told, self.pictured(context), x)
 
     def _scored(self, likelihood: Independent, context: Tensor | None) -> Independent:
         """The likelihood, of the entries alone that the context does not give away."""

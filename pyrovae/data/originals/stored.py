@@ -25,11 +25,12 @@ def stored_dataset(
     split: str = "",
     stored: str = "",
     remark: str = "",
-    values: str = "grey",
+    values: str = "levels",
     likelihood: str = "bernoulli",
 ) -> Dataset:
     """From examples by split ``(N, D)`` to a dataset: levels 0 to 255 to [0, 1], bits and real numbers as they are."""
     whole = values == "bits" or levels["train"].is_floating_point()
+    values = "grey" if whole and values == "levels" else values
     # In place: another copy of MNIST as floats would take a fifth of the time of loading it.
     images = {part: each.float() if whole else each.float().div_(255) for part, each in levels.items()}
     protocol = Protocol(

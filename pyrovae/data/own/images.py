@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pyrovae.data.own.arrays import Contents, limit, reading
+from pyrovae.data.own.arrays import SPLITS, Contents, limit, reading
 from pyrovae.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -19,12 +19,19 @@ CHANNELS = {"1": 1, "L": 1, "RGB": 3, "RGBA": 4}
 def read_folder(folder: Path) -> Contents:
     """All images under a folder, ``(N, C, H, W)``, in the order of their paths; sub-folders are classes, where all lie in some.
 
-    Links to other folders are not followed.
+    Sub-folders ``train`` and ``test``, and perhaps ``valid``, keep that split. Links to other folders are not followed.
 
     Raises:
         InputError: for a folder without images, for images of different sizes or modes, damaged or too large.
     """
+    parts = {name: folder / name for name in SPLITS if (folder / name).is_dir()}
+    if {"train", "test"} <= set(parts):
+        return Contents({name: _stacked(part, sorted(_images(part))) for name, part in parts.items()})
     paths = sorted(_images(folder))
+    return Contents({"all": _stacked(folder, paths)}, labels=_classes(folder, paths))
+
+
+def _stacked(folder: Path, paths: list[Path]) -> np.ndarray:
     if not paths:
         raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}); got none: name the folder that holds them")
     first = _header(paths[0])
@@ -39,7 +46,7 @@ def read_folder(folder: Path) -> Contents:
                 f"{found[0][1]} of mode {found[1]}: bring all images to one size and mode"
             )
         pixels[row] = _pixels(path).reshape(height, width, -1).transpose(2, 0, 1)
-    return Contents({"all": pixels}, labels=_classes(folder, paths))
+    return pixels
 
 
 def _images(folder: Path) -> Iterator[Path]:

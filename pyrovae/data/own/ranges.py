@@ -33,7 +33,7 @@ class Kind:
 
 
 BITS = Kind("bits", "bits", "bernoulli")
-LEVELS = Kind("8-bit grey", "grey", "discretized_logistic", unit=255.0)
+LEVELS = Kind("8-bit grey", "levels", "discretized_logistic", unit=255.0)
 UNIT_INTERVAL = Kind("grey", "grey", "continuous_bernoulli")
 REAL = Kind("real", "real", "gaussian")
 
