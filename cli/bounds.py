@@ -15,7 +15,8 @@ from .opening import opened
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
-    from pyrovae.evaluation.annealing import AnnealedLikelihood
+    from pyrovae.evaluation.annealing import AnnealedLikelihood, BidirectionalBounds
+    from pyrovae.evaluation.likelihood import LogLikelihood
     from pyrovae.runs import Run
 
 Track = Callable[[Sequence[Any]], Iterable[Any]]
@@ -105,20 +106,8 @@ def measure(
         track=_metered("both ways on simulated images", quiet=quiet),
     )
     return {
-        "test": {
-            "importance_sampled": sampled.mean + shift,
-            "importance_sampled_standard_error": sampled.standard_error,
-            **_annealed(annealed, shift),
-            "difference": (annealed.per_image - sampled.per_image).mean().item(),
-            "difference_standard_error": _standard_error(annealed.per_image - sampled.per_image),
-        },
-        "simulated": {
-            "importance_sampled": both.importance_sampled.mean + shift,
-            **_annealed(both.lower, shift),
-            "upper": both.upper.mean().item() + shift,
-            "gap": both.gap.mean().item(),
-            "gap_standard_error": _standard_error(both.gap),
-        },
+        "test": _on_test_images(sampled, annealed, shift),
+        "simulated": _on_simulated_images(both, shift),
         "num_images": len(x),
         "num_samples": samples,
         "num_temperatures": temperatures,
@@ -128,6 +117,27 @@ def measure(
         "protocol": str(dataset.protocol),
         "protocol_hash": dataset.protocol.hash,
         "seconds": time.perf_counter() - start,
+    }
+
+
+def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift: float) -> dict[str, float]:
+    difference = annealed.per_image - sampled.per_image
+    return {
+        "importance_sampled": sampled.mean + shift,
+        "importance_sampled_standard_error": sampled.standard_error,
+        **_annealed(annealed, shift),
+        "difference": difference.mean().item(),
+        "difference_standard_error": _standard_error(difference),
+    }
+
+
+def _on_simulated_images(both: BidirectionalBounds, shift: float) -> dict[str, float]:
+    return {
+        "importance_sampled": both.importance_sampled.mean + shift,
+        **_annealed(both.lower, shift),
+        "upper": both.upper.mean().item() + shift,
+        "gap": both.gap.mean().item(),
+        "gap_standard_error": _standard_error(both.gap),
     }
 
 

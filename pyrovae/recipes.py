@@ -166,6 +166,10 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     from pyrovae.programs.conditionals import start_at_means
 
     recipe = resolved(recipe, dataset)
+    if recipe.network != "mlp" and dataset.shape[1] == 1:
+        raise InputError(
+            f"expected images for the network {recipe.network!r}; {dataset.name!r} is a table: use the network 'mlp'"
+        )
     if recipe.prior == "vamp" and dataset.served_values == "real":
         raise InputError(
             "expected values in [0, 1], which trained pseudo-inputs are kept in, for the prior 'vamp'; got real ones: use the "

@@ -336,3 +336,9 @@ def test_trained_pseudo_inputs_are_refused_where_data_are_real(tmp_path):
     np.save(tmp_path / "real.npy", np.random.default_rng(0).normal(size=(40, 12)))
     with pytest.raises(InputError, match=r"expected values in .0, 1., .* use the prior 'vamp_data' or 'mixture'"):
         build(Recipe(prior="vamp", num_components=3), load_dataset(str(tmp_path / "real.npy")))
+
+
+def test_a_table_has_no_convolutions(tmp_path):
+    np.save(tmp_path / "real.npy", np.random.default_rng(0).normal(size=(40, 12)))
+    with pytest.raises(InputError, match=r"expected images for the network 'residual'; .* is a table: use the network 'mlp'"):
+        build(Recipe(network="residual"), load_dataset(str(tmp_path / "real.npy")))
