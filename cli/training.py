@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 TRACKED_IMAGES = 1000
 # Of those, drawn once, the ones that the latents are followed on.
 ACTIVITY_IMAGES = 500
-# Enough for means and variances within a hundredth of a standard deviation; all are used before the last evaluation.
-RECOLLECTED_IMAGES = 10_000
+# Of an epoch's batches, statistics are collected anew on these before its bound; on all of them before the last evaluation.
+RECOLLECTED_SHARE, FEWEST_RECOLLECTED = 0.1, 4
 MEASURED_STEPS = 8
 # Of a stage: inputs of its graph, or of the loop around it.
 NO_PART_OF_A_GRAPH = ("epochs", "patience", "warmup_epochs", "warmup", "kl_weight", "learning_rate")
@@ -200,7 +200,8 @@ class _Recorder:
         """An epoch has ended; whether to stop."""
         self.epochs = epoch.number
         with self._measured():
-            self._recollect(-(-RECOLLECTED_IMAGES // self.stage.batch_size))
+            batches = len(batches_of(self.stage, self.dataset))
+            self._recollect(max(FEWEST_RECOLLECTED, int(RECOLLECTED_SHARE * batches)))
             self.elbo = self.tracked.elbo(self.run.vae) + self.dataset.log_jacobian
             self.latents = self.tracked.latents(self.run.vae)
             stop = self.stopping is not None and self.stopping(epoch)
