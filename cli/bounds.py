@@ -121,23 +121,28 @@ def measure(
 
 
 def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift: float) -> dict[str, float]:
-    difference = annealed.per_image - sampled.per_image
+    from pyrovae.evaluation.likelihood import Estimates
+
+    difference = Estimates(annealed.per_image - sampled.per_image)
     return {
         "importance_sampled": sampled.mean + shift,
         "importance_sampled_standard_error": sampled.standard_error,
         **_annealed(annealed, shift),
-        "difference": difference.mean().item(),
-        "difference_standard_error": _standard_error(difference),
+        "difference": difference.mean,
+        "difference_standard_error": difference.standard_error,
     }
 
 
 def _on_simulated_images(both: BidirectionalBounds, shift: float) -> dict[str, float]:
+    from pyrovae.evaluation.likelihood import Estimates
+
+    gap = Estimates(both.gap)
     return {
         "importance_sampled": both.importance_sampled.mean + shift,
         **_annealed(both.lower, shift),
         "upper": both.upper.mean().item() + shift,
-        "gap": both.gap.mean().item(),
-        "gap_standard_error": _standard_error(both.gap),
+        "gap": gap.mean,
+        "gap_standard_error": gap.standard_error,
     }
 
 
@@ -157,10 +162,6 @@ def _annealed(result: AnnealedLikelihood, shift: float) -> dict[str, float]:
         "acceptance_rate": result.acceptance_rate.mean().item(),
         "step_size": result.step_size.mean().item(),
     }
-
-
-def _standard_error(per_image: Any) -> float:
-    return per_image.std().item() / len(per_image) ** 0.5
 
 
 def _metered(label: str, *, quiet: bool) -> Track:

@@ -129,11 +129,12 @@ def _announce(run: Run, dataset: Dataset, *, short: bool) -> None:
     published = "the schedule of minutes" if short else "the schedule of the paper"
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
+    steps = training.num_steps(recipe.schedule, dataset)
     stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
     if dataset.found:
         console.say(f"{dataset.found}; likelihood {recipe.likelihood}")
     console.say(f"{what}, on {run.protocol}: {published}")
     console.say(
-        f"{recipe.total_epochs} epochs{stages}, {training.num_steps(recipe, dataset)} steps on {dataset.train.device}, "
+        f"{recipe.total_epochs} epochs{stages}, {steps} steps on {dataset.train.device}, "
         f"warm-up {recipe.schedule[0].warmup_epochs:g}; about {console.duration(seconds)} or less; writing to {run.folder}"
     )

@@ -94,12 +94,9 @@ def _completions(run: Run, dataset: Dataset) -> dict[str, Figure]:
     assert context is not None
     assert dataset.condition is not None
     repeated = context.repeat_interleave(PICTURED_IMAGES - 2, 0)
-    drawn = _means(poutine.trace(run.vae.model).get_trace(context=repeated))
+    drawn = run.vae.model.completed(_means(poutine.trace(run.vae.model).get_trace(context=repeated)), repeated)
     drawn = drawn.reshape(len(context), -1, drawn.shape[-1])
-    pictured, told = dataset.condition.pictured(context), dataset.condition.told(context)
-    if told is not None:
-        drawn = drawn.where(~told[:, None], pictured[:, None])
-    rows = (each.cpu().numpy() for each in (pictured, drawn, originals))
+    rows = (each.cpu().numpy() for each in (dataset.condition.pictured(context), drawn, originals))
     return {"completions": plots.completions(*rows, shape=run.shape)}
 
 

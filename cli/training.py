@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyrovae.runs import Run
 
 TRACKED_IMAGES = 1000
-# Of those, drawn once, the ones that the latents are followed on.
+# Of those the first, which the latents are followed on.
 ACTIVITY_IMAGES = 500
 # Of an epoch's batches, statistics are collected anew on these before its bound; on all of them before the last evaluation.
 RECOLLECTED_SHARE, FEWEST_RECOLLECTED = 0.1, 4
@@ -43,17 +43,14 @@ def batches_of(stage: Recipe, dataset: Dataset) -> Batches:
     return dataset.train_batches(stage.batch_size, seed=stage.seed, drawn=False)
 
 
-def num_steps(recipe: Recipe, dataset: Dataset) -> int:
-    """Of all stages together."""
-    return sum(stage.epochs * len(batches_of(stage, dataset)) for stage in recipe.schedule)
+def num_steps(stages: Iterable[Recipe], dataset: Dataset) -> int:
+    """Of stages together."""
+    return sum(stage.epochs * len(batches_of(stage, dataset)) for stage in stages)
 
 
 def expected_seconds(vae: VAE, recipe: Recipe, dataset: Dataset) -> float:
     """How long the training takes without compilation, from a few steps of each kind on a copy that is thrown away."""
-    return sum(
-        _seconds_per_step(vae, stages[0], dataset) * sum(stage.epochs * len(batches_of(stage, dataset)) for stage in stages)
-        for stages in _alike(recipe)
-    )
+    return sum(_seconds_per_step(vae, stages[0], dataset) * num_steps(stages, dataset) for stages in _alike(recipe))
 
 
 def train(run: Run, dataset: Dataset, engine: str, *, quiet: bool) -> str:
@@ -64,11 +61,11 @@ def train(run: Run, dataset: Dataset, engine: str, *, quiet: bool) -> str:
     torch.manual_seed(recipe.seed)
     optimizer = build_optimizer(recipe, vae.train())
     number, decision = 0, ""
-    with console.meter("training", num_steps(recipe, dataset), "steps", quiet=quiet) as meter, _warnings_in_yellow():
+    with console.meter("training", num_steps(recipe.schedule, dataset), "steps", quiet=quiet) as meter, _warnings_in_yellow():
         recorder = _Recorder(run, dataset, meter.note)
         for stages in _alike(recipe):
             svi = _svi(vae, optimizer, stages[0], dataset, engine)
-            svi.expect(sum(stage.epochs * len(batches_of(stage, dataset)) for stage in stages))
+            svi.expect(num_steps(stages, dataset))
             for stage in stages:
                 number += 1
                 recorder.begin(stage, number, svi)
@@ -161,12 +158,9 @@ class _Tracked:
         return log_likelihood(vae.model, vae.guide, self.images, num_samples=1, context=self.context).elbo
 
     def latents(self, vae: VAE) -> dict[str, Any]:
-        """What the layers do on some of the images, the same at every epoch."""
-        import torch
-
-        order = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(0))
-        chosen = order[:ACTIVITY_IMAGES].to(self.images.device)
-        return measured_latents(vae, self.images[chosen], None if self.context is None else self.context[chosen])
+        """What the layers do on some of the images, which are in random order, the same at every epoch."""
+        some = slice(ACTIVITY_IMAGES)
+        return measured_latents(vae, self.images[some], None if self.context is None else self.context[some])
 
 
 class _Recorder:

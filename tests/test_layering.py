@@ -67,6 +67,7 @@ ORDER = [
         "inference.training",
     ],
     [
+        "evaluation.chunks",
         "evaluation.sampling",
         "evaluation.weighing",
         "evaluation.likelihood",

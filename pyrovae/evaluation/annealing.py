@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pyrovae.evaluation.chunks import columns_of
 from pyrovae.evaluation.hamiltonian import transition, tuned_sizes
-from pyrovae.evaluation.likelihood import LogLikelihood, log_likelihood
+from pyrovae.evaluation.likelihood import Estimates, LogLikelihood, log_likelihood
 from pyrovae.evaluation.paths import Density, GeometricPath, Point, simulated
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.weights import log_mean_exp
@@ -29,7 +29,7 @@ SPREAD_SAMPLES = 100
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AnnealedLikelihood:
+class AnnealedLikelihood(Estimates):
     """Log-likelihoods by annealed importance sampling, in nats: lower bounds in expectation.
 
     Args:
@@ -40,21 +40,10 @@ class AnnealedLikelihood:
         num_chains: of each image.
     """
 
-    per_image: Tensor
     acceptance_rate: Tensor
     step_size: Tensor
     num_temperatures: int
     num_chains: int
-
-    @property
-    def mean(self) -> float:
-        """The estimate for the set: the mean over images."""
-        return self.per_image.mean().item()
-
-    @property
-    def standard_error(self) -> float:
-        """The standard error of ``mean`` over images, as a sample of all images of their kind."""
-        return self.per_image.std().item() / math.sqrt(len(self.per_image))
 
     def __repr__(self) -> str:
         images = f"{len(self.per_image)} images, {self.num_chains} chains of {self.num_temperatures} temperatures each"
@@ -129,7 +118,7 @@ def annealed_log_likelihood(
     """
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with evaluation_mode(), share_constants():
-        return annealing.summary(map(annealing.forward, track(annealing.chunks(*_rows(x, context)))))
+        return annealing.summary(map(annealing.forward, track(annealing.chunks(*columns_of(x, context)))))
 
 
 def bidirectional_bounds(
@@ -172,16 +161,10 @@ def bidirectional_bounds(
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with evaluation_mode(), share_constants():
         x, z = simulated(model, batch_size, context)
-        runs = [annealing.both_ways(rows, z) for *rows, z in track(annealing.chunks(*_rows(x, context), z))]
+        runs = [annealing.both_ways(rows, z) for *rows, z in track(annealing.chunks(*columns_of(x, context), z))]
     lower = annealing.summary(forward for forward, _ in runs)
     upper = torch.cat([reverse for _, reverse in runs])
     return BidirectionalBounds(x, lower, upper, log_likelihood(model, guide, x, num_samples, context=context))
-
-
-def _rows(x: Tensor, context: Tensor | None) -> list[Tensor]:
-    if context is not None and len(context) != len(x):
-        raise ValueError(f"expected a context for each image; got {len(context)} of them for {len(x)} images")
-    return [x] if context is None else [x, context]
 
 
 class _Forward(NamedTuple):

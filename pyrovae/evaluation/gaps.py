@@ -11,14 +11,15 @@ from pyro.distributions import Normal
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from pyrovae.evaluation.latents import is_gaussian, latent_sites, rows_of
+from pyrovae.evaluation.chunks import rows_of
+from pyrovae.evaluation.latents import is_gaussian, latent_sites
+from pyrovae.evaluation.sampling import WeightSampler
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.objectives import ELBO
-from pyrovae.inference.weights import log_mean_exp, log_weights
+from pyrovae.inference.weights import log_mean_exp
 from pyrovae.programs.conditionals import share_constants
 
 IMAGES_AT_ONCE = 100
-PARTICLES_AT_ONCE = 20
 REFINING_PARTICLES = 10
 
 
@@ -82,7 +83,9 @@ def inference_gaps(
         with evaluation_mode(), share_constants():
             refined = Refined(guide, rows)
             _refine(model, refined, rows, num_steps, learning_rate)
-            after, before = (_weights(model, program, rows, num_samples) for program in (refined, guide))
+            # A few images are soon sampled: plain Pyro takes any guide, and nothing need be captured.
+            samplers = (WeightSampler(model, program, engine="eager") for program in (refined, guide))
+            after, before = (sampler(rows, num_samples).double() for sampler in samplers)
             chunks.append((log_mean_exp(after), after.mean(0), before.mean(0)))
     return InferenceGaps(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
@@ -149,9 +152,3 @@ def _refine(model: Program, refined: Refined, rows: Sequence[Tensor], num_steps:
             parameter.grad = gradient
         optimizer.step()
         schedule.step()
-
-
-def _weights(model: Program, guide: Program, rows: Sequence[Tensor], num_samples: int) -> Tensor:
-    """Log-weights ``(K, B)`` in double precision."""
-    sizes = [min(PARTICLES_AT_ONCE, num_samples - start) for start in range(0, num_samples, PARTICLES_AT_ONCE)]
-    return torch.cat([log_weights(model, guide, *rows, num_particles=size).double() for size in sizes])

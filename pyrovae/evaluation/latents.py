@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pyro
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyrovae.data.rows import Rows
+from pyrovae.evaluation.chunks import rows_of
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.weights import Site, sample_sites, traces_of
 from pyrovae.programs.conditionals import share_constants
@@ -21,12 +22,6 @@ from pyrovae.programs.conditionals import share_constants
 IMAGES_AT_ONCE = 1000
 # A unit is active above the first (Burda et al., 2016), and beyond doubt above the second.
 THRESHOLDS = (1e-2, 1e-1)
-
-
-def rows_of(x: Tensor | Rows, context: Tensor | None, at_once: int = IMAGES_AT_ONCE) -> Iterator[tuple[Tensor, ...]]:
-    """Images ``(N, D)``, and their contexts ``(N, C)`` where there are any, a few at once: what programs are called with."""
-    columns = [column for column in (x, context) if column is not None]
-    return (tuple(column[start : start + at_once] for column in columns) for start in range(0, len(x), at_once))
 
 
 def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None = None) -> dict[str, float]:
@@ -82,7 +77,7 @@ def activity(
     if num_samples is not None and num_samples < 2:
         raise ValueError(f"expected at least two samples, or None for locations; got num_samples={num_samples}")
     with evaluation_mode(), share_constants():
-        chunks = [_expected_units(guide, rows, num_samples) for rows in rows_of(x, context)]
+        chunks = [_expected_units(guide, rows, num_samples) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
     variances = {}
     for site in sorted(chunks[0]):
         means, noise = (torch.cat(parts) for parts in zip(*(chunk[site] for chunk in chunks), strict=True))
@@ -104,7 +99,7 @@ def _mean_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, cont
     analytic = bool(getattr(guide, "analytic_kl", False))
     total: dict[str, Tensor] = {}
     with evaluation_mode(), share_constants():
-        for rows in rows_of(x, context):
+        for rows in rows_of(x, context, IMAGES_AT_ONCE):
             model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
             for site in sample_sites(guide_trace):
                 divergence = _divergence(model_trace.nodes.get(site["name"]), site, analytic).sum(0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.data.rows import Rows
+from pyrovae.evaluation.chunks import columns_of
 from pyrovae.evaluation.sampling import WeightSampler
 from pyrovae.evaluation.weighing import bound, effective_sample_size, heavy_tail, pareto_k, sizes_of_curve, standard_error
 from pyrovae.inference.modules import Program
@@ -17,7 +18,28 @@ IMAGES_AT_ONCE = 100
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LogLikelihood:
+class Estimates:
+    """An estimate for each image, in nats, and what they say of images of their kind.
+
+    Args:
+        per_image: the estimates ``(N,)``.
+    """
+
+    per_image: Tensor
+
+    @property
+    def mean(self) -> float:
+        """The estimate for the set: the mean over images."""
+        return self.per_image.mean().item()
+
+    @property
+    def standard_error(self) -> float:
+        """The standard error of ``mean`` over images, as a sample of all images of their kind."""
+        return self.per_image.std().item() / math.sqrt(len(self.per_image))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LogLikelihood(Estimates):
     """Importance-sampled log-likelihoods in nats, and what tells how far to trust them.
 
     Args:
@@ -30,23 +52,12 @@ class LogLikelihood:
         num_samples: importance samples per image.
     """
 
-    per_image: Tensor
     standard_error_per_image: Tensor
     elbo_per_image: Tensor
     effective_sample_size: Tensor
     pareto_k: Tensor
     curve: dict[int, float]
     num_samples: int
-
-    @property
-    def mean(self) -> float:
-        """The estimate for the set: the mean over images."""
-        return self.per_image.mean().item()
-
-    @property
-    def standard_error(self) -> float:
-        """The standard error of ``mean`` over images, as a sample of all images of their kind."""
-        return self.per_image.std().item() / math.sqrt(len(self.per_image))
 
     @property
     def sampling_error(self) -> float:
@@ -103,9 +114,7 @@ def log_likelihood(
     """
     if num_samples < 1:
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
-    if context is not None and len(context) != len(x):
-        raise ValueError(f"expected a context for each image; got {len(context)} of them for {len(x)} images")
-    columns = [column for column in (x, context) if column is not None]
+    columns = columns_of(x, context)
     chunks = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(x), IMAGES_AT_ONCE)]
     sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)
     measured = [_measured(sampler([column[rows] for column in columns], num_samples).double()) for rows in track(chunks)]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyrovae.evaluation.latents import is_gaussian, rows_of
+from pyrovae.evaluation.chunks import rows_of
+from pyrovae.evaluation.latents import IMAGES_AT_ONCE, is_gaussian
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.weights import sample_sites, traces_of
 from pyrovae.programs.conditionals import share_constants
@@ -70,7 +71,7 @@ def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor 
     _check(model, guide, context)
     top = f"z{model.depth}"
     with evaluation_mode(), share_constants():
-        chunks = [_parts(model, guide, rows, top) for rows in rows_of(x, context)]
+        chunks = [_parts(model, guide, rows, top) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
         log_q, log_p, z, loc, scale = (torch.cat(parts) for parts in zip(*(drawn for _, drawn in chunks), strict=True))
         aggregate = GaussianMixture(loc, scale, validate_args=False)
         log_aggregate = torch.cat([aggregate.log_prob(few) for few in z.split(max(1, PAIRS_AT_ONCE // len(z)))])
