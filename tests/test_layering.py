@@ -12,6 +12,7 @@ HOUSE = Path(pyrovae.__file__).parent
 ORDER = [
     ["errors"],
     [
+        "data.reading",
         "data.rows",
         "data.batches",
         "data.conditions",

@@ -7,12 +7,10 @@ from typing import IO
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from torch import Tensor
 
-from pyrovae.data.originals.readers import check_shape, filled, reading
-
-HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+from pyrovae.data.originals.readers import REPLACE, check_shape, filled
+from pyrovae.data.reading import npy_header, reading
 
 
 def read_npz(path: Path, arrays: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> dict[str, Tensor]:
@@ -21,7 +19,7 @@ def read_npz(path: Path, arrays: Mapping[str, tuple[torch.dtype, tuple[int, ...]
     Raises:
         InputError: where the file is damaged, lacks an array, or holds another type or shape under its name.
     """
-    with reading(path, "npz"), zipfile.ZipFile(path) as archive:
+    with reading(path, "a whole npz file", REPLACE), zipfile.ZipFile(path) as archive:
         return {name: _read(path, archive, name, dtype, shape) for name, (dtype, shape) in arrays.items()}
 
 
@@ -44,9 +42,6 @@ def _read(path: Path, archive: zipfile.ZipFile, name: str, dtype: torch.dtype, s
 
 def _header(file: IO[bytes]) -> tuple[str, tuple[int, ...], bool]:
     """Type, shape and whether the first index runs fastest, of an .npy file, which is left at the first entry."""
-    version = npy.read_magic(file)
-    if version not in HEADERS:
-        raise ValueError(f"its version is {version}")
-    shape, fortran_order, dtype = HEADERS[version](file)
+    shape, fortran_order, dtype = npy_header(file)
     plain = dtype.isnative and dtype.kind in "buif"
     return str(torch.from_numpy(np.empty(0, dtype)).dtype) if plain else repr(dtype), shape, fortran_order

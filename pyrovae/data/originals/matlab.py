@@ -13,7 +13,8 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from pyrovae.data.originals.readers import check_shape, reading
+from pyrovae.data.originals.readers import REPLACE, check_shape
+from pyrovae.data.reading import reading
 
 HEADER_BYTES = 128
 BYTE_ORDERS = {b"IM": "<", b"MI": ">"}
@@ -32,7 +33,7 @@ def read_mat(path: Path, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Ten
     """
     limit = 8 * sum(map(math.prod, shapes.values())) + SPARE_BYTES
     # Of what is read every shape and type is checked below: a warning would add nothing.
-    with reading(path, "MATLAB 5"), warnings.catch_warnings():
+    with reading(path, "a whole MATLAB 5 file", REPLACE), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = _decompressed(path, limit)
         _check_headers(path, plain, shapes)

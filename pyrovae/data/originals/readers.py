@@ -5,46 +5,19 @@ Every reader is told the shape that the file must have, reads no more than that,
 
 import gzip
 import struct
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 import torch
 from torch import Tensor
 
+from pyrovae.data.reading import reading
 from pyrovae.errors import InputError
 
 CHUNK_BYTES = 2**24
-LONGEST_REASON = 400
+REPLACE = "delete it or replace it by a whole copy"
 IDX_TYPES = {8: "bytes", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 NORB_TYPES = {0x1E3D4C55: torch.uint8, 0x1E3D4C54: torch.int32, 0x1E3D4C51: torch.float32, 0x1E3D4C53: torch.float64}
-
-
-@contextmanager
-def reading(path: Path, kind: str) -> Iterator[None]:
-    """Whatever goes wrong with a damaged file, in one line that names it.
-
-    Decompressors and libraries raise nearly anything over a header that was tampered with, MemoryError included.
-
-    Raises:
-        InputError: in place of any other exception.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{path}: expected a whole {kind} file; reading it failed ({in_one_line(error)}): "
-            "delete it or replace it by a whole copy"
-        ) from error
-
-
-def in_one_line(error: Exception) -> str:
-    """What an error says, in one line that is not too long, or else its name."""
-    return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...") or type(error).__name__
 
 
 def opened(path: Path) -> IO[bytes]:
@@ -70,8 +43,7 @@ def check_range(path: Path, what: str, values: Tensor, low: float, high: float) 
     """
     if not ((values >= low) & (values <= high)).all():
         raise InputError(
-            f"{path}: expected {what} from {low} to {high}; got values from {values.min()} to {values.max()}: "
-            "delete it or replace it by a whole copy"
+            f"{path}: expected {what} from {low} to {high}; got values from {values.min()} to {values.max()}: {REPLACE}"
         )
     return values
 
@@ -114,7 +86,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
     Raises:
         InputError: where the file is truncated, of another format, or of another shape.
     """
-    with reading(path, "idx"), opened(path) as file:
+    with reading(path, "a whole idx file", REPLACE), opened(path) as file:
         zero, kind, dimensions = header(file, ">HBB")
         if zero or kind not in IDX_TYPES:
             raise ValueError("its magic number is another one")
@@ -132,7 +104,7 @@ def read_norb(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     Raises:
         InputError: where the file is truncated, of another format, of another type or shape.
     """
-    with reading(path, "NORB matrix"), opened(path) as file:
+    with reading(path, "a whole NORB matrix file", REPLACE), opened(path) as file:
         magic, dimensions = header(file, "<II")
         if magic not in NORB_TYPES or not 0 < dimensions <= 8:
             raise ValueError("its magic number is another one")
@@ -149,7 +121,7 @@ def read_amat(path: Path, shape: tuple[int, int]) -> Tensor:
     """
     rows, columns = shape
     limit = 2 * rows * (columns + 1)
-    with reading(path, "amat"), opened(path) as file:
+    with reading(path, "a whole amat file", REPLACE), opened(path) as file:
         text = file.read(limit + 1)
     characters = torch.frombuffer(bytearray(text or b" "), dtype=torch.uint8)
     digits = characters[characters > ord(" ")] - ord("0")

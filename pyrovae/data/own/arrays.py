@@ -2,14 +2,13 @@
 
 import math
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from pyrovae.data.reading import npy_header, reading
 from pyrovae.errors import InputError
 
 # Of what has to be read as a whole. Larger data belong into an .npy file, which is read where it lies.
@@ -31,20 +30,6 @@ class Contents:
     arrays: dict[str, np.ndarray]
     labels: np.ndarray | None = None
     columns: tuple[str, ...] = ()
-
-
-@contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """Whatever a parser makes of damaged or hostile bytes, as one line that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
-        raise InputError(
-            f"{path}: expected {what}; reading it failed ({reason}): mend it or replace it by a whole copy"
-        ) from error
 
 
 def limit(path: Path, num_bytes: int) -> None:
@@ -117,11 +102,7 @@ def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np
 
 
 def _described_bytes(stream: IO[bytes]) -> int:
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(stream)
-    if version not in readers:
-        raise ValueError(f"a format of version {version}")
-    shape, _, dtype = readers[version](stream)
+    shape, _, dtype = npy_header(stream)
     if dtype.hasobject:
         raise ValueError("Python objects, which are never loaded")
     return math.prod(shape) * dtype.itemsize
