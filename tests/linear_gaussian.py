@@ -44,9 +44,9 @@ class Several(nn.Module):
 class Chain:
     """A chain of ``depth`` latents: its program, evidence, and exact posterior in the form of each guide."""
 
-    def __init__(self, depth):
+    def __init__(self, depth, scales=SCALES):
         self.depth = depth
-        self.slopes, self.shifts, self.scales = SLOPES[: depth - 1], SHIFTS[: depth - 1], SCALES[: depth - 1]
+        self.slopes, self.shifts, self.scales = SLOPES[: depth - 1], SHIFTS[: depth - 1], scales[: depth - 1]
         self.weight, self.bias = torch.tensor(WEIGHT), torch.tensor(BIAS)
         conditionals = [LinearGaussian([a], [b], s) for a, b, s in zip(self.slopes, self.shifts, self.scales, strict=True)]
         self.model = GenerativeModel(StandardNormal(1), LinearGaussian(WEIGHT, BIAS, NOISE), conditionals)

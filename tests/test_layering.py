@@ -75,6 +75,7 @@ ORDER = [
         "evaluation.latents",
         "evaluation.surgery",
         "evaluation.gaps",
+        "evaluation.standardized",
         "evaluation.paths",
         "evaluation.hamiltonian",
         "evaluation.annealing",

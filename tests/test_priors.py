@@ -52,6 +52,8 @@ def test_a_mixture_of_gaussians_equals_torchs():
     z = 50 + 3 * torch.randn(2, 9, 4, dtype=torch.float64)
     theirs = MixtureSameFamily(Categorical(torch.ones(7, dtype=torch.float64)), Independent(Normal(loc, scale), 1))
     torch.testing.assert_close(GaussianMixture(loc, scale).log_prob(z), theirs.log_prob(z), rtol=1e-10, atol=1e-10)
+    for moment in ("mean", "variance"):
+        torch.testing.assert_close(getattr(GaussianMixture(loc, scale), moment), getattr(theirs, moment))
     single = GaussianMixture(loc.float(), scale.float()).log_prob(z.float()).double()
     torch.testing.assert_close(single, theirs.log_prob(z), rtol=1e-4, atol=1e-3)
 

@@ -25,7 +25,6 @@ STATES_AT_ONCE = {"cpu": 100}
 STATES_AT_ONCE_ELSEWHERE = 10_000
 # Of the run that finds the sizes of steps: first at the start distribution, then along the path.
 SETTLING, PILOT_TEMPERATURES = 20, 100
-SPREAD_SAMPLES = 100
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,7 +34,7 @@ class AnnealedLikelihood(Estimates):
     Args:
         per_image: the log-mean weight over the chains of each image ``(N,)``.
         acceptance_rate: the share of each image's trajectories that were accepted ``(N,)``; not a number where there is none.
-        step_size: the size of a leapfrog step next to the posterior ``(N,)``, in units of the start distribution's spread.
+        step_size: of a leapfrog step next to the posterior ``(N,)``, in units of the start distribution's standard deviations.
         num_temperatures: steps from the start distribution to the posterior.
         num_chains: of each image.
     """
@@ -201,7 +200,8 @@ class _Annealing:
     def both_ways(self, rows: Sequence[Tensor], z: Tensor) -> tuple[_Forward, Tensor]:
         """The same, and the upper bound ``(B,)`` from exact samples of the posterior ``(B, D)``."""
         transitions = self._transitions(rows)
-        end = transitions.density(z.expand(self.num_chains, *z.shape))
+        state = self.path.state_of(rows, z)
+        end = transitions.density(state.expand(self.num_chains, *state.shape))
         log_inverse_weights, _ = transitions.reversed().run(end)
         return self._forward(rows, transitions), -log_mean_exp(log_inverse_weights)
 
@@ -217,20 +217,18 @@ class _Annealing:
     def _transitions(self, rows: Sequence[Tensor]) -> _Transitions:
         """Those that suit these images, from a pilot run: none of its chains is used again."""
         density = self.path.given(rows, self.num_chains)
-        scale = self.path.draw(rows, SPREAD_SAMPLES).std(0)
         pilot = [0.0] * SETTLING + temperatures(min(self.num_temperatures, PILOT_TEMPERATURES))
         point = density(self.path.draw(rows, self.num_chains))
-        tuned = tuned_sizes(density, point, scale, pilot, self.num_leapfrog)[SETTLING:]
+        tuned = tuned_sizes(density, point, pilot, self.num_leapfrog)[SETTLING:]
         sizes = interpolate(tuned.T[None], size=self.num_temperatures + 1, mode="linear", align_corners=True)[0].T
-        return _Transitions(density, scale, temperatures(self.num_temperatures), sizes, self.num_leapfrog)
+        return _Transitions(density, temperatures(self.num_temperatures), sizes, self.num_leapfrog)
 
 
 @dataclass(frozen=True, eq=False)
 class _Transitions:
-    """Transitions fixed before the chains run: sizes of steps at each temperature ``(T + 1, B)``, in units of a scale."""
+    """Transitions fixed before the chains run: sizes of steps at each temperature ``(T + 1, B)``."""
 
     density: Density
-    scale: Tensor
     temperatures: list[float]
     sizes: Tensor
     num_leapfrog: int
@@ -245,8 +243,7 @@ class _Transitions:
         acceptance = torch.zeros_like(self.sizes[0])
         for number, (here, there) in enumerate(pairwise(self.temperatures)):
             if number:
-                step = self.sizes[number, :, None] * self.scale
-                point, accepted = transition(self.density, point, here, step, self.num_leapfrog)
+                point, accepted = transition(self.density, point, here, self.sizes[number], self.num_leapfrog)
                 acceptance += accepted.mean(0)
             total += (there - here) * point.log_weight
         # Without a transition, zero over zero: not a number.

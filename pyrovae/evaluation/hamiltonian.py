@@ -24,15 +24,15 @@ def transition(density: Density, point: Point, temperature: float, step: Tensor,
         density: of the path.
         point: where the chains are.
         temperature: b.
-        step: the length of a leapfrog step in each direction ``(B, D)``.
+        step: the length of a leapfrog step ``(B,)``, the same in all directions of an image.
         num_leapfrog: steps of a trajectory.
 
     Returns:
         Where the chains are next, and the probability ``(K, B)`` with which each end was accepted.
     """
     lengths = torch.empty_like(point.log_start).uniform_(SHORTEST, LONGEST)
-    momentum = torch.randn_like(point.z)
-    end, last = leapfrog(density, point, momentum, temperature, lengths[..., None] * step, num_leapfrog)
+    momentum = torch.randn_like(point.state)
+    end, last = leapfrog(density, point, momentum, temperature, (lengths * step)[..., None], num_leapfrog)
     kinetic = 0.5 * (momentum**2 - last**2).sum(-1)
     log_ratio = end.log_density(temperature) - point.log_density(temperature) + kinetic
     accepted = torch.rand_like(log_ratio).log() < log_ratio
@@ -65,7 +65,7 @@ def leapfrog(
     """
     for _ in range(num_steps):
         momentum = momentum + 0.5 * step * point.gradient(temperature)
-        point = density(point.z + step * momentum)
+        point = density(point.state + step * momentum)
         momentum = momentum + 0.5 * step * point.gradient(temperature)
     return point, momentum
 
@@ -76,7 +76,7 @@ def where(accepted: Tensor, one: Point, other: Point) -> Point:
     return Point(*(torch.where(accepted[..., None] if new.dim() == 3 else accepted, new, old) for new, old in pairs))
 
 
-def tuned_sizes(density: Density, point: Point, scale: Tensor, temperatures: list[float], num_leapfrog: int) -> Tensor:
+def tuned_sizes(density: Density, point: Point, temperatures: list[float], num_leapfrog: int) -> Tensor:
     r"""The size of steps at which about 65 % of the ends are accepted, as chains pass through some temperatures.
 
     .. math:: \log \epsilon \leftarrow \log \epsilon + 0.3 (\bar a - 0.65)
@@ -87,18 +87,16 @@ def tuned_sizes(density: Density, point: Point, scale: Tensor, temperatures: lis
     Args:
         density: of the path.
         point: where the chains begin.
-        scale: the spread of each direction ``(B, D)``.
         temperatures: T of them, in the order in which they are met.
         num_leapfrog: steps of a trajectory.
 
     Returns:
-        Sizes ``(T, B)`` in units of the scale.
+        Sizes ``(T, B)``.
     """
     log_size = torch.full_like(point.log_start[0], FIRST_SIZE).log()
     sizes = []
     for temperature in temperatures:
-        step = log_size.exp()[:, None] * scale
-        point, acceptance = transition(density, point, temperature, step, num_leapfrog)
+        point, acceptance = transition(density, point, temperature, log_size.exp(), num_leapfrog)
         log_size = log_size + ADAPTATION_RATE * (acceptance.mean(0) - TARGET_ACCEPTANCE)
         sizes.append(log_size.exp())
     return torch.stack(sizes)

@@ -1,4 +1,4 @@
-"""The geometric path from a start distribution to p(x, z), as densities of flat states: what annealing runs along."""
+"""The geometric path from a start distribution to p(x, z), as densities of standardized states: what annealing runs along."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
 from pyrovae.inference.capture import CaptureError, capture
 from pyrovae.inference.folding import fold
 from pyrovae.inference.modules import Program
@@ -30,25 +31,25 @@ class Point(NamedTuple):
     """States of all latents side by side, and what is known there, in nats.
 
     Args:
-        z: the states ``(K, B, D)``: chain, image, entry.
-        log_start: log s(z) ``(K, B)``.
-        log_weight: log p(x, z | c) - log s(z) ``(K, B)``: the log importance weight.
-        start_gradient: of ``log_start`` by z ``(K, B, D)``.
-        weight_gradient: of ``log_weight`` by z ``(K, B, D)``.
+        state: the latents, standardized, ``(K, B, D)``: chain, image, entry.
+        log_start: log s of the state ``(K, B)``.
+        log_weight: log p(x, z | c) - log s(z) ``(K, B)``: the log importance weight, the same in all coordinates.
+        start_gradient: of ``log_start`` by the state ``(K, B, D)``.
+        weight_gradient: of ``log_weight`` by the state ``(K, B, D)``.
     """
 
-    z: Tensor
+    state: Tensor
     log_start: Tensor
     log_weight: Tensor
     start_gradient: Tensor
     weight_gradient: Tensor
 
     def log_density(self, temperature: float) -> Tensor:
-        """The logarithm of f_b(z) ``(K, B)``."""
+        """The logarithm of f_b ``(K, B)``."""
         return self.log_start + temperature * self.log_weight
 
     def gradient(self, temperature: float) -> Tensor:
-        """Of ``log_density`` by z ``(K, B, D)``."""
+        """Of ``log_density`` by the state ``(K, B, D)``."""
         return torch.add(self.start_gradient, self.weight_gradient, alpha=temperature)
 
 
@@ -60,8 +61,11 @@ class GeometricPath:
 
     .. math:: \log f_b(z) = (1 - b) \log s(z) + b \log p(x, z | c) = \log s(z) + b \log w(z), \quad 0 \le b \le 1
 
-    All latents are one state. The densities come from the programs run on given values; the gradients from one captured graph,
-    in which whatever depends on the data alone is computed once. Neal (2001), equation 3.
+    All latents are one state, each in units of the start distribution given what it drew before: see ``standardized``. What
+    starts as a Gaussian then starts as N(0, I), whatever the hierarchy, and one size of step suits all directions.
+
+    The densities come from the programs run on given values; the gradients from one captured graph, in which whatever depends
+    on the data alone is computed once. Neal (2001), equation 3.
 
     Args:
         model: the generative program.
@@ -80,7 +84,13 @@ class GeometricPath:
 
     def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
         """States ``(K, B, D)`` from the start distribution, for data ``(B, D)`` and contexts ``(B, C)`` where there are any."""
-        return flat(latents(_run(self.guide if self.start == "guide" else self.model, rows, num_chains)))
+        return flat([standard_value(site) for _, site in sorted(latents(_run(self._first, rows, num_chains)).items())], 2)
+
+    def state_of(self, rows: Sequence[Tensor], z: Tensor) -> Tensor:
+        """The states ``(B, D)`` that stand for latents side by side ``(B, D)``."""
+        values = unflat(z[None], self._shapes(rows))
+        sites = _run(poutine.condition(self._first, data=values), rows).nodes
+        return flat([standard_value(sites[name]) for name in values], 2)[0]
 
     def given(self, rows: Sequence[Tensor], num_chains: int) -> Density:
         """The densities for a few images: a function of states ``(K, B, D)``.
@@ -90,16 +100,21 @@ class GeometricPath:
         """
         shapes = self._shapes(rows)
         evaluate = partial(self._evaluate, shapes)
-        z = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
-        key = tuple(tensor.shape for tensor in (z, *rows))
+        state = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
+        key = tuple(tensor.shape for tensor in (state, *rows))
         try:
             if key not in self._graphs:
-                self._graphs[key] = capture(evaluate, [z, *rows])
+                self._graphs[key] = capture(evaluate, [state, *rows])
         except CaptureError:
-            return lambda z: Point(z, *evaluate(z, *rows))
+            return lambda state: Point(state, *evaluate(state, *rows))
         graph = fold(self._graphs[key], *rows)
         # The graph is of states laid out as those that it was captured with.
-        return lambda z: Point(z, *graph([z.contiguous()]))  # type: ignore[arg-type]
+        return lambda state: Point(state, *graph([state.contiguous()]))  # type: ignore[arg-type]
+
+    @property
+    def _first(self) -> Program:
+        """The program that draws from the start distribution."""
+        return self.guide if self.start == "guide" else self.model
 
     def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
         """The shape of an event of each latent, by its site."""
@@ -115,24 +130,28 @@ class GeometricPath:
                 )
         return {name: site["fn"].event_shape for name, site in sorted(guide.items())}
 
-    def _evaluate(self, shapes: dict[str, torch.Size], z: Tensor, *rows: Tensor) -> list[Tensor]:
+    def _evaluate(self, shapes: dict[str, torch.Size], state: Tensor, *rows: Tensor) -> list[Tensor]:
         """What a point knows beside its states."""
         with torch.enable_grad(), pyro.validation_enabled(False):
-            z = z.detach().requires_grad_()
-            log_start, log_weight = self._densities(unflat(z, shapes), rows)
-            (start_gradient,) = torch.autograd.grad(log_start.sum(), z, retain_graph=True)
-            (weight_gradient,) = torch.autograd.grad(log_weight.sum(), z)
+            state = state.detach().requires_grad_()
+            log_start, log_weight = self._densities(unflat(state, shapes), rows)
+            (start_gradient,) = torch.autograd.grad(log_start.sum(), state, retain_graph=True)
+            (weight_gradient,) = torch.autograd.grad(log_weight.sum(), state)
         return [log_start.detach(), log_weight.detach(), start_gradient, weight_gradient]
 
     def _densities(self, values: dict[str, Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Of start and weight, each ``(K, B)``."""
         num_chains = len(next(iter(values.values())))
         with share_conditionals():
-            joint = _log_densities(_run(poutine.condition(self.model, data=values), rows, num_chains))
+            with standardized(values):
+                first = _run(self._first, rows, num_chains)
+            pairs = [log_densities(first.nodes[name], value) for name, value in values.items()]
+            log_start, of_latents = (_total(terms) for terms in zip(*pairs, strict=True))
             if self.start == "prior":
-                return _total(joint, values), sum(term for name, term in joint.items() if name not in values)  # type: ignore
-            start = _total(_log_densities(_run(poutine.condition(self.guide, data=values), rows, num_chains)), values)
-        return start, _total(joint, joint) - start
+                return log_start, _total(_log_probabilities(first, without=values))
+            data = {name: first.nodes[name]["value"] for name in values}
+            joint = _run(poutine.condition(self.model, data=data), rows, num_chains)
+        return log_start, _total(_log_probabilities(joint)) - of_latents
 
 
 def simulated(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -144,7 +163,8 @@ def simulated(model: Program, batch_size: int, context: Tensor | None = None) ->
     sites = latents(prune_subsample_sites(poutine.trace(model).get_trace(**arguments)))
     x = sites.pop("x")["value"]
     # What the guide reads of told pixels is to be what it is told of them.
-    return model.completed(x, context) if isinstance(model, GenerativeModel) else x, flat(sites)
+    x = model.completed(x, context) if isinstance(model, GenerativeModel) else x
+    return x, flat([site["value"] for _, site in sorted(sites.items())], 1)
 
 
 def _run(program: Program, rows: Sequence[Tensor], num_chains: int = 1) -> Trace:
@@ -153,13 +173,14 @@ def _run(program: Program, rows: Sequence[Tensor], num_chains: int = 1) -> Trace
         return prune_subsample_sites(poutine.trace(program).get_trace(*rows))
 
 
-def _log_densities(trace: Trace) -> dict[str, Tensor]:
+def _log_probabilities(trace: Trace, without: Iterable[str] = ()) -> list[Tensor]:
+    """Of all sites but some, each ``(K, B)``."""
     trace.compute_log_prob()
-    return {site["name"]: site["log_prob"] for site in sample_sites(trace)}
+    return [site["log_prob"] for site in sample_sites(trace) if site["name"] not in without]
 
 
-def _total(terms: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
-    first, *others = (terms[name] for name in names)
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    first, *others = terms
     return sum(others, first)
 
 
@@ -168,10 +189,9 @@ def latents(trace: Trace) -> dict[str, Any]:
     return {site["name"]: site for site in sample_sites(trace) if not site["is_observed"]}
 
 
-def flat(sites: Mapping[str, Any]) -> Tensor:
-    """The values of sites side by side ``(*, D)``, in the order of their names."""
-    in_order = [sites[name] for name in sorted(sites)]
-    return torch.cat([site["value"].flatten(site["value"].dim() - site["fn"].event_dim) for site in in_order], -1)
+def flat(values: Iterable[Tensor], batch_dims: int) -> Tensor:
+    """Values ``(*batch, *event)`` side by side ``(*batch, D)``."""
+    return torch.cat([value.flatten(batch_dims) for value in values], -1)
 
 
 def unflat(z: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

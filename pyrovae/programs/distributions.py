@@ -69,6 +69,12 @@ class GaussianMixture(TorchDistribution):
         """``(D,)``, expanded to the batch."""
         return self.loc.mean(0).expand(self.batch_shape + self.event_shape)
 
+    @property
+    def variance(self) -> Tensor:
+        """Within the components and between them ``(D,)``, expanded to the batch."""
+        variance = self.scale.square().mean(0) + self.loc.var(0, correction=0)
+        return variance.expand(self.batch_shape + self.event_shape)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Values ``(*, D)`` to log-densities ``(*,)`` in nats."""
         if self._validate_args:
