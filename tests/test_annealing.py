@@ -20,6 +20,7 @@ from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_
 from pyrovae.evaluation.hamiltonian import leapfrog, transition, tuned_sizes
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.paths import GeometricPath, Point
+from pyrovae.evaluation.repeated import Repeated
 from pyrovae.inference.capture import capture
 from pyrovae.inference.folding import fold
 from pyrovae.inference.modules import evaluation_mode
@@ -35,12 +36,6 @@ from pyrovae.runs import Run
 from pyrovae.settings import Recipe
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-@pytest.fixture(autouse=True)
-def _one_chunk(monkeypatch):
-    """Programs as small as these have no need of the caches."""
-    monkeypatch.setattr(annealing, "STATES_AT_ONCE", {"cpu": 1000})
 
 
 DATA = [[0.5, -1.0, 0.2], [2.0, 0.3, -0.7], [-1.5, 0.8, 0.0]]
@@ -347,6 +342,18 @@ def test_the_cut_into_chunks_moves_the_bound_by_no_more_than_chance(monkeypatch)
     assert len(means[0]) == len(means[1]) == 50
     error = math.hypot(*map(five_standard_errors, means))
     assert abs((means[0].mean() - means[1].mean()).item()) < error
+
+
+def test_chains_that_are_compiled_end_where_others_do(monkeypatch):
+    """The same random numbers, and rounding alone between them."""
+    truth, x = Chain(3), torch.tensor(DATA)
+    given, bounds = Repeated.given, []
+    for engine in ("graph", "compiled"):
+        monkeypatch.setattr(Repeated, "given", lambda self, rows, ahead, engine=engine: given(self, rows, ahead, engine))
+        torch.manual_seed(0)
+        arguments = {"num_temperatures": 5, "num_chains": 3, "num_leapfrog": 2}
+        bounds.append(annealed_log_likelihood(truth.model, truth.wrong_guide("ladder"), x, **arguments).per_image)
+    torch.testing.assert_close(*bounds, rtol=0, atol=1e-8)
 
 
 def test_a_seed_brings_the_same_bounds_back():

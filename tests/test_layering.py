@@ -69,6 +69,7 @@ ORDER = [
     ],
     [
         "evaluation.chunks",
+        "evaluation.repeated",
         "evaluation.sampling",
         "evaluation.weighing",
         "evaluation.likelihood",

@@ -20,8 +20,8 @@ from pyrovae.inference.weights import log_mean_exp
 from pyrovae.programs.conditionals import share_constants
 
 Track = Callable[[Sequence[Any]], Iterable[Any]]
-# States at once: on a CPU as many as its caches hold, elsewhere as many as keep it busy.
-STATES_AT_ONCE = {"cpu": 100}
+# States at once: as many as keep a device busy.
+STATES_AT_ONCE = {"cpu": 1000}
 STATES_AT_ONCE_ELSEWHERE = 10_000
 # Of the run that finds the sizes of steps: first at the start distribution, then along the path.
 SETTLING, PILOT_TEMPERATURES = 20, 100
@@ -117,7 +117,7 @@ def annealed_log_likelihood(
     """
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with evaluation_mode(), share_constants():
-        return annealing.summary(map(annealing.forward, track(annealing.chunks(*columns_of(x, context)))))
+        return annealing.summary(map(annealing.forward, track(annealing.chunks(1, *columns_of(x, context)))))
 
 
 def bidirectional_bounds(
@@ -160,7 +160,7 @@ def bidirectional_bounds(
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with evaluation_mode(), share_constants():
         x, z = simulated(model, batch_size, context)
-        runs = [annealing.both_ways(rows, z) for *rows, z in track(annealing.chunks(*columns_of(x, context), z))]
+        runs = [annealing.both_ways(rows, z) for *rows, z in track(annealing.chunks(2, *columns_of(x, context), z))]
     lower = annealing.summary(forward for forward, _ in runs)
     upper = torch.cat([reverse for _, reverse in runs])
     return BidirectionalBounds(x, lower, upper, log_likelihood(model, guide, x, num_samples, context=context))
@@ -188,10 +188,13 @@ class _Annealing:
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least one; got {getattr(self, name)}")
 
-    def chunks(self, *columns: Tensor) -> list[tuple[Tensor, ...]]:
-        """As many rows at a time as are fast."""
+    def chunks(self, num_ways: int, *columns: Tensor) -> list[tuple[Tensor, ...]]:
+        """As many rows at a time as are fast, for chains that go one way or both."""
         states = STATES_AT_ONCE.get(columns[0].device.type, STATES_AT_ONCE_ELSEWHERE)
-        return list(zip(*(column.split(max(1, states // self.num_chains)) for column in columns), strict=True))
+        chunks = list(zip(*(column.split(max(1, states // self.num_chains)) for column in columns), strict=True))
+        transitions = SETTLING + min(self.num_temperatures, PILOT_TEMPERATURES) + num_ways * self.num_temperatures
+        self.path.calls_ahead = len(chunks) * transitions * self.num_leapfrog
+        return chunks
 
     def forward(self, rows: Sequence[Tensor]) -> _Forward:
         """From the start distribution to the posterior."""

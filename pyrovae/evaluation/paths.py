@@ -15,9 +15,9 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
-from pyrovae.inference.capture import CaptureError, capture
-from pyrovae.inference.folding import fold
+from pyrovae.inference.capture import CaptureError
 from pyrovae.inference.modules import Program
 from pyrovae.inference.weights import sample_sites
 from pyrovae.programs.conditionals import share_conditionals
@@ -64,13 +64,16 @@ class GeometricPath:
     All latents are one state, each in units of the start distribution given what it drew before: see ``standardized``. What
     starts as a Gaussian then starts as N(0, I), whatever the hierarchy, and one size of step suits all directions.
 
-    The densities come from the programs run on given values; the gradients from one captured graph, in which whatever depends
-    on the data alone is computed once. Neal (2001), equation 3.
+    The densities come from the programs run on given values, with their gradients as one captured graph, in which whatever
+    depends on the data alone is computed once. Neal (2001), equation 3.
 
     Args:
         model: the generative program.
         guide: q(z | x, c).
         start: one of ``STARTS``.
+
+    Attributes:
+        calls_ahead: how many densities are still to be asked for, of all images together: whether compiling is worth its time.
 
     Raises:
         ValueError: for another start.
@@ -80,7 +83,8 @@ class GeometricPath:
         if start not in STARTS:
             raise ValueError(f"expected a start out of {', '.join(STARTS)}; got {start!r}")
         self.model, self.guide, self.start = model, guide, start
-        self._graphs: dict[Any, Any] = {}
+        self.calls_ahead = 0
+        self._captured: dict[Any, Repeated] = {}
 
     def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
         """States ``(K, B, D)`` from the start distribution, for data ``(B, D)`` and contexts ``(B, C)`` where there are any."""
@@ -103,13 +107,18 @@ class GeometricPath:
         state = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
         key = tuple(tensor.shape for tensor in (state, *rows))
         try:
-            if key not in self._graphs:
-                self._graphs[key] = capture(evaluate, [state, *rows])
+            if key not in self._captured:
+                self._captured[key] = Repeated(evaluate, [state], rows)
         except CaptureError:
             return lambda state: Point(state, *evaluate(state, *rows))
-        graph = fold(self._graphs[key], *rows)
-        # The graph is of states laid out as those that it was captured with.
-        return lambda state: Point(state, *graph([state.contiguous()]))  # type: ignore[arg-type]
+        known = self._captured[key].given(rows, self.calls_ahead)
+
+        def density(state: Tensor) -> Point:
+            self.calls_ahead -= 1
+            # What was captured is a function of states laid out as those that it was captured with.
+            return Point(state, *known(state.contiguous()))
+
+        return density
 
     @property
     def _first(self) -> Program:
@@ -149,7 +158,7 @@ class GeometricPath:
             log_start, of_latents = (_total(terms) for terms in zip(*pairs, strict=True))
             if self.start == "prior":
                 return log_start, _total(_log_probabilities(first, without=values))
-            data = {name: first.nodes[name]["value"] for name in values}
+            data: dict[str, Any] = {name: first.nodes[name]["value"] for name in values}
             joint = _run(poutine.condition(self.model, data=data), rows, num_chains)
         return log_start, _total(_log_probabilities(joint)) - of_latents
 

@@ -4,16 +4,14 @@ The programs are captured once as one graph, and what is known is folded: the co
 examples, the encoder once for all samples of an example, and the rest is compiled where enough of it is ahead.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state
-from pyrovae.inference.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
-from pyrovae.inference.folding import fold
+from pyrovae.evaluation.repeated import Repeated
+from pyrovae.inference.capture import CaptureError, preserved_state
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.svi import ENGINES
 from pyrovae.inference.weights import log_weights
@@ -23,11 +21,8 @@ from pyrovae.programs.conditionals import share_constants
 PARTICLES_AT_ONCE = 20
 # Below so many samples in all, capturing takes longer than it saves.
 FEWEST_SAMPLES = 200
-MEASURED_ROUNDS, SAVED_SHARE = 3, 0.5
 
-Draw = Callable[[], Tensor]
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
-Weights = Callable[..., list[Tensor]]
+Weights = Callable[..., Sequence[Tensor]]
 
 
 class WeightSampler:
@@ -50,18 +45,18 @@ class WeightSampler:
             raise ValueError(f"expected an engine out of {', '.join(ENGINES)}; got {engine!r}")
         self._model, self._guide, self._engine = model, guide, engine
         self._samples_ahead = samples_ahead
-        self._captured: dict[Any, _Captured | None] = {}
+        self._captured: dict[Any, Repeated | None] = {}
 
     def __call__(self, args: Sequence[Tensor], num_samples: int) -> Tensor:
         """Weights ``(num_samples, B)`` for data ``(B, D)``, and contexts ``(B, C)`` behind them where there are any."""
         at_once = min(num_samples, PARTICLES_AT_ONCE)
         with evaluation_mode(), share_constants():
             draw = self._round(args, at_once)
-            weights = torch.cat([draw() for _ in range(-(-num_samples // at_once))])
+            weights = torch.cat([draw()[0] for _ in range(-(-num_samples // at_once))])
         self._samples_ahead -= num_samples
         return weights[:num_samples]
 
-    def _round(self, args: Sequence[Tensor], at_once: int) -> Draw:
+    def _round(self, args: Sequence[Tensor], at_once: int) -> Weights:
         def weights(*args: Tensor) -> list[Tensor]:
             return [log_weights(self._model, self._guide, *args, num_particles=at_once)]
 
@@ -70,61 +65,18 @@ class WeightSampler:
             self._captured[key] = self._capture(weights, args)
         captured = self._captured[key]
         if captured is None:
-            return lambda: weights(*args)[0]
-        return captured.draw(args, self._samples_ahead // at_once, self._engine)
+            return lambda: weights(*args)
+        return captured.given(args, self._samples_ahead // at_once, self._engine)
 
-    def _capture(self, weights: Weights, args: Sequence[Tensor]) -> "_Captured | None":
+    def _capture(self, weights: Weights, args: Sequence[Tensor]) -> Repeated | None:
         if self._engine == "eager" or (self._engine == "auto" and self._samples_ahead < FEWEST_SAMPLES):
             return None
         with preserved_state():
             # Pyro looks once at what it is given, with the validation that a graph leaves out.
             log_weights(self._model, self._guide, *args)
         try:
-            return _Captured(weights, args)
+            return Repeated(weights, [], args)
         except CaptureError:
             if self._engine != "auto":
                 raise
             return None
-
-
-class _Captured:
-    """The captured weights of examples of one shape."""
-
-    def __init__(self, weights: Weights, args: Sequence[Tensor]) -> None:
-        self._graph = fold(capture(weights, args))
-        self._compiled: Run | None = None
-        self._settled = False
-
-    def draw(self, args: Sequence[Tensor], rounds_ahead: int, engine: str) -> Draw:
-        """What draws a round of weights for these examples; compiled where asked, or worth it for the rounds ahead."""
-        # One compilation serves all examples: what is known of them is its input.
-        rest = fold(self._graph, *args)
-        chance, known = Graph(rest.module, []), rest.constants
-        if not self._settled:
-            self._settled = True
-            if _is_worth_compiling(chance, known, rounds_ahead, engine):
-                self._compiled = compile_graph(chance, known)
-        run: Run = self._compiled or chance
-
-        def round_of_weights() -> Tensor:
-            (weights,) = run(known)
-            assert weights is not None
-            return weights
-
-        return round_of_weights
-
-
-def _is_worth_compiling(graph: Graph, inputs: list[Tensor], rounds_ahead: int, engine: str) -> bool:
-    if engine != "auto" or not (has_compiler() or cuda_device(inputs)):
-        return engine == "compiled"
-    return SAVED_SHARE * _seconds(graph, inputs) * rounds_ahead > time_to_compile(graph, inputs)[0]
-
-
-def _seconds(graph: Graph, inputs: list[Tensor]) -> float:
-    times = []
-    with preserved_state():
-        for _ in range(MEASURED_ROUNDS):
-            start = time.perf_counter()
-            graph(inputs)
-            times.append(time.perf_counter() - start)
-    return min(times)
