@@ -17,7 +17,6 @@ from torch import Tensor
 
 from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
-from pyrovae.inference.capture import CaptureError
 from pyrovae.inference.modules import Program
 from pyrovae.inference.weights import sample_sites
 from pyrovae.programs.conditionals import share_conditionals
@@ -84,7 +83,7 @@ class GeometricPath:
             raise ValueError(f"expected a start out of {', '.join(STARTS)}; got {start!r}")
         self.model, self.guide, self.start = model, guide, start
         self.calls_ahead = 0
-        self._captured: dict[Any, Repeated] = {}
+        self._evaluations: Repeated | None = None
 
     def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
         """States ``(K, B, D)`` from the start distribution, for data ``(B, D)`` and contexts ``(B, C)`` where there are any."""
@@ -103,15 +102,10 @@ class GeometricPath:
             ValueError: where model and guide have other latents, or latents that are not real vectors.
         """
         shapes = self._shapes(rows)
-        evaluate = partial(self._evaluate, shapes)
+        if self._evaluations is None:
+            self._evaluations = Repeated(partial(self._evaluate, shapes))
         state = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
-        key = tuple(tensor.shape for tensor in (state, *rows))
-        try:
-            if key not in self._captured:
-                self._captured[key] = Repeated(evaluate, [state], rows)
-        except CaptureError:
-            return lambda state: Point(state, *evaluate(state, *rows))
-        known = self._captured[key].given(rows, self.calls_ahead)
+        known = self._evaluations.given([state], rows, self.calls_ahead)
 
         def density(state: Tensor) -> Point:
             self.calls_ahead -= 1

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from pyrovae.inference.capture import Graph, capture, preserved_state
+from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state
 from pyrovae.inference.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
 from pyrovae.inference.folding import fold
+from pyrovae.inference.svi import ENGINES
 
+# For fewer calls in all, capturing takes longer than it saves.
+FEWEST_CALLS = 20
 MEASURED_CALLS, SAVED_SHARE = 3, 0.5
 
 Function = Callable[..., Sequence[Tensor]]
@@ -18,37 +23,87 @@ Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 
 
 class Repeated:
-    """A captured function, in which what parameters and examples decide alone is computed once for each of them.
+    """A function that is captured once for each shape of what it is called with.
 
-    Parameters must not change as long as it lives.
+    What parameters decide alone is computed once, what the examples decide once for each of them, and the rest is compiled
+    where enough of it is ahead.
 
     Args:
-        function: of the inputs that vary, then of examples; captured with these.
-        varying: as many as vary, of the shapes in which they will come.
-        examples: of the shapes in which they will come.
+        function: of the inputs that vary, then of examples.
+        engine: ``eager``: the function as it is, which need not be one that can be captured; ``graph``: its operations one
+            after the other; ``compiled``: these through inductor; ``auto``: whichever is sooner done.
 
     Raises:
-        CaptureError: where the function cannot be captured.
+        ValueError: for an unknown engine.
     """
 
-    def __init__(self, function: Function, varying: Sequence[Tensor], examples: Sequence[Tensor]) -> None:
-        self._graph = fold(capture(function, [*varying, *examples]))
-        self._varying = varying
-        self._compiled: Run | None = None
-        self._settled = False
+    def __init__(self, function: Function, engine: str = "auto") -> None:
+        if engine not in ENGINES:
+            raise ValueError(f"expected an engine out of {', '.join(ENGINES)}; got {engine!r}")
+        self._function, self._engine = function, engine
+        self._captured: dict[Any, _Captured | None] = {}
 
-    def given(self, examples: Sequence[Tensor], calls_ahead: int, engine: str = "auto") -> Function:
-        """The function of what varies; compiled where the engine says so, or is ``auto`` and so many calls are worth it."""
+    def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
+        """The function of what varies, laid out as ``varying`` is, for some examples.
+
+        Args:
+            varying: of the shapes in which they will come.
+            examples: to stay.
+            calls_ahead: how many calls with such shapes are to come: whether preparing for them is worth its time.
+
+        Raises:
+            CaptureError: where the function cannot be captured, and the engine is not to be chosen.
+        """
+        key = tuple(each.shape for each in (*varying, *examples))
+        if key not in self._captured:
+            self._captured[key] = self._capture(varying, examples, calls_ahead)
+        captured = self._captured[key]
+        if captured is None:
+            return lambda *values: self._function(*values, *examples)
+        return captured.given(varying, examples, calls_ahead)
+
+    def parameters_changed(self) -> None:
+        """What was computed of parameters is out of date."""
+        for captured in self._captured.values():
+            if captured is not None:
+                captured.folded = fold(captured.graph)
+
+    def _capture(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> _Captured | None:
+        if self._engine == "eager" or (self._engine == "auto" and calls_ahead < FEWEST_CALLS):
+            return None
+        with preserved_state():
+            # Pyro looks once at what it is given, with the validation that a graph leaves out.
+            self._function(*varying, *examples)
+        try:
+            graph = capture(self._function, [*varying, *examples])
+        except CaptureError:
+            if self._engine != "auto":
+                raise
+            return None
+        return _Captured(graph, fold(graph), self._engine)
+
+
+@dataclass(eq=False)
+class _Captured:
+    """The operations of one shape: all of them, and those that parameters leave."""
+
+    graph: Graph
+    folded: Graph
+    engine: str
+    compiled: Run | None = None
+    settled: bool = False
+
+    def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
         # One compilation serves all examples: what is known of them is its input.
-        rest = fold(self._graph, *examples)
+        rest = fold(self.folded, *examples)
         graph, known = Graph(rest.module, []), rest.constants
-        if not self._settled:
-            self._settled = True
-            inputs = [*known, *self._varying]
-            if _is_worth_compiling(graph, inputs, calls_ahead, engine):
-                self._compiled = compile_graph(graph, inputs)
-        run: Run = self._compiled or graph
-        return lambda *varying: run([*known, *varying])  # type: ignore[return-value]
+        if not self.settled:
+            self.settled = True
+            inputs = [*known, *varying]
+            if _is_worth_compiling(graph, inputs, calls_ahead, self.engine):
+                self.compiled = compile_graph(graph, inputs)
+        run: Run = self.compiled or graph
+        return lambda *values: run([*known, *values])  # type: ignore[return-value]
 
 
 def _is_worth_compiling(graph: Graph, inputs: list[Tensor], calls_ahead: int, engine: str) -> bool:
