@@ -10,14 +10,15 @@ import torch
 from pyro.distributions import Normal
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import is_gaussian, latent_sites
-from pyrovae.evaluation.sampling import WeightSampler
+from pyrovae.evaluation.repeated import Repeated
+from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.objectives import ELBO
-from pyrovae.inference.weights import log_mean_exp
-from pyrovae.programs.conditionals import share_constants
+from pyrovae.inference.weights import log_mean_exp, log_weights
 
 IMAGES_AT_ONCE = 100
 REFINING_PARTICLES = 10
@@ -78,22 +79,82 @@ def inference_gaps(
     Raises:
         ValueError: for a guide with a latent that is no product of Gaussians over units.
     """
-    chunks = []
-    for rows in rows_of(x, context, IMAGES_AT_ONCE):
-        with evaluation_mode(), share_constants():
-            refined = Refined(guide, rows)
-            _refine(model, refined, rows, num_steps, learning_rate)
-            # A few images are soon sampled: plain Pyro takes any guide, and nothing need be captured.
-            samplers = (WeightSampler(model, program, engine="eager") for program in (refined, guide))
-            after, before = (sampler(rows, num_samples).double() for sampler in samplers)
-            chunks.append((log_mean_exp(after), after.mean(0), before.mean(0)))
+    estimator = GapEstimator(model, guide, num_samples=num_samples, num_steps=num_steps, learning_rate=learning_rate)
+    chunks = [vars(estimator(rows)).values() for rows in rows_of(x, context, IMAGES_AT_ONCE)]
     return InferenceGaps(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
-class Refined(nn.Module):
+class GapEstimator:
+    """Measures ``inference_gaps`` of a few images, again and again as the programs are trained: captured once.
+
+    Arguments as of ``inference_gaps``.
+    """
+
+    def __init__(self, model: Program, guide: Program, *, num_samples: int, num_steps: int, learning_rate: float) -> None:
+        self.model, self.guide = model, guide
+        self.num_samples, self.num_steps, self.learning_rate = num_samples, num_steps, learning_rate
+        self._gradients, self._weights = Repeated(self._gradients_of), Repeated(self._weights_of)
+
+    def __call__(self, rows: Sequence[Tensor]) -> InferenceGaps:
+        """Of images ``(B, D)``, with contexts ``(B, C)`` behind them where there are any, under the parameters of now."""
+        for captured in (self._gradients, self._weights):
+            captured.parameters_changed()
+        with evaluation_mode():
+            self._guide_moved = Moved(self.guide, rows)
+            unmoved = [torch.zeros_like(each) for each in self._guide_moved.parameters()]
+            after, before = (self._draw(moves, rows).double() for moves in (self._refined(unmoved, rows), unmoved))
+        return InferenceGaps(log_mean_exp(after), after.mean(0), before.mean(0))
+
+    def _refined(self, unmoved: list[Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
+        """The moves after gradient ascent on the bound."""
+        gradients_of = self._gradients.given(unmoved, rows, self.num_steps)
+        moves = [each.clone() for each in unmoved]
+        # In units of the guide's own scales the bound's curvature is about one, and so is lr / eps: near the optimum, where
+        # gradients vanish, steps do too. The usual eps would blow rounding errors up.
+        optimizer = torch.optim.Adam(moves, lr=self.learning_rate, eps=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(self.num_steps, 1))
+        for _ in range(self.num_steps):
+            for move, gradient in zip(moves, gradients_of(*moves), strict=True):
+                move.grad = gradient
+            optimizer.step()
+            schedule.step()
+        return moves
+
+    def _gradients_of(self, *inputs: Tensor) -> list[Tensor]:
+        """Of the negative bound, by the moves; without the score, whose noise would remain where the bound is tight."""
+        moves, rows = self._split(inputs)
+        objective = ELBO(REFINING_PARTICLES, gradient="sticking_the_landing")
+        with torch.enable_grad():
+            moves = [move.detach().requires_grad_() for move in moves]
+            loss = objective.differentiable_loss(self.model, self._with(moves), *rows)
+            # With respect to these alone: the programs' own gradients are not touched.
+            return list(torch.autograd.grad(loss, moves))
+
+    def _draw(self, moves: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
+        """Log-weights ``(num_samples, B)``."""
+        num_rounds = -(-self.num_samples // PARTICLES_AT_ONCE)
+        draw = self._weights.given(moves, rows, 2 * num_rounds)
+        return torch.cat([draw(*moves)[0] for _ in range(num_rounds)])[: self.num_samples]
+
+    def _weights_of(self, *inputs: Tensor) -> list[Tensor]:
+        moves, rows = self._split(inputs)
+        return [log_weights(self.model, self._with(moves), *rows, num_particles=PARTICLES_AT_ONCE)]
+
+    def _split(self, inputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        count = len(list(self._guide_moved.parameters()))
+        return inputs[:count], inputs[count:]
+
+    def _with(self, moves: Sequence[Tensor]) -> Program:
+        names = [name for name, _ in self._guide_moved.named_parameters()]
+        return lambda *rows: functional_call(self._guide_moved, dict(zip(names, moves, strict=True)), rows)
+
+
+class Moved(nn.Module):
     r"""A guide whose Gaussians are shifted and rescaled per image and unit, at first not at all.
 
     .. math:: q^*(z_l | \cdot) = N(z_l | \mu + \sigma a_l(x), \sigma^2 e^{2 b_l(x)})
+
+    A module, since the score is left out by detaching the parameters of modules.
 
     Args:
         guide: the program.
@@ -116,11 +177,11 @@ class Refined(nn.Module):
     def forward(self, *rows: Tensor) -> None:
         """Sample all layers."""
         (guide,) = self._guide
-        with _Moved(self._parameters):
+        with _Moves(self._parameters):
             guide(*rows)
 
 
-class _Moved(Messenger):
+class _Moves(Messenger):
     """Moves the Gaussians of latents."""
 
     def __init__(self, by: Any) -> None:
@@ -133,22 +194,3 @@ class _Moved(Messenger):
         shift, log_scale = (self.by[f"{part}_{msg['name']}"] for part in ("shift", "log_scale"))
         gaussian = msg["fn"].base_dist
         msg["fn"] = Normal(gaussian.loc + gaussian.scale * shift, gaussian.scale * log_scale.exp()).to_event(1)
-
-
-def _refine(model: Program, refined: Refined, rows: Sequence[Tensor], num_steps: int, learning_rate: float) -> None:
-    """Gradient ascent on the bound; without the score, whose noise would remain where the bound is tight."""
-    parameters = list(refined.parameters())
-    # In units of the guide's own scales the bound's curvature is about one, and so is lr / eps: near the optimum, where
-    # gradients vanish, steps do too. The usual eps would blow rounding errors up.
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, eps=learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(num_steps, 1))
-    objective = ELBO(REFINING_PARTICLES, gradient="sticking_the_landing")
-    for _ in range(num_steps):
-        with torch.enable_grad():
-            loss = objective.differentiable_loss(model, refined, *rows)
-            # With respect to these alone: the programs' own gradients are not touched.
-            gradients = torch.autograd.grad(loss, parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        optimizer.step()
-        schedule.step()
