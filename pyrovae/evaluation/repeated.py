@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state
 from pyrovae.inference.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
-from pyrovae.inference.folding import fold
+from pyrovae.inference.folding import split
 from pyrovae.inference.svi import ENGINES
 
 # For fewer calls in all, capturing takes longer than it saves.
@@ -66,7 +65,7 @@ class Repeated:
         """What was computed of parameters is out of date."""
         for captured in self._captured.values():
             if captured is not None:
-                captured.folded = fold(captured.graph)
+                captured.parameters_changed()
 
     def _capture(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> _Captured | None:
         if self._engine == "eager" or (self._engine == "auto" and calls_ahead < FEWEST_CALLS):
@@ -80,29 +79,33 @@ class Repeated:
             if self._engine != "auto":
                 raise
             return None
-        return _Captured(graph, fold(graph), self._engine)
+        return _Captured(graph, len(examples), self._engine)
 
 
-@dataclass(eq=False)
 class _Captured:
-    """The operations of one shape: all of them, and those that parameters leave."""
+    """The operations of one shape: what parameters decide, what the examples decide, and the rest."""
 
-    graph: Graph
-    folded: Graph
-    engine: str
-    compiled: Run | None = None
-    settled: bool = False
+    def __init__(self, graph: Graph, num_examples: int, engine: str) -> None:
+        self._of_parameters, rest = split(graph, 0)
+        self.parameters_changed()
+        self._of_examples, self._rest = split(Graph(rest, self._values), num_examples)
+        self._engine = engine
+        self._compiled: Run | None = None
+        self._settled = False
+
+    def parameters_changed(self) -> None:
+        self._values: Any = self._of_parameters([])
 
     def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
         # One compilation serves all examples: what is known of them is its input.
-        rest = fold(self.folded, *examples)
-        graph, known = Graph(rest.module, []), rest.constants
-        if not self.settled:
-            self.settled = True
+        known: Any = Graph(self._of_examples.module, self._values)(examples)
+        graph = Graph(self._rest, [])
+        if not self._settled:
+            self._settled = True
             inputs = [*known, *varying]
-            if _is_worth_compiling(graph, inputs, calls_ahead, self.engine):
-                self.compiled = compile_graph(graph, inputs)
-        run: Run = self.compiled or graph
+            if _is_worth_compiling(graph, inputs, calls_ahead, self._engine):
+                self._compiled = compile_graph(graph, inputs)
+        run: Run = self._compiled or graph
         return lambda *values: run([*known, *values])  # type: ignore[return-value]
 
 

@@ -14,39 +14,51 @@ def fold(graph: Graph, *known: Tensor) -> Graph:
     Parameters count as known: they must not change as long as the folded graph is used. Random numbers stay in the graph. A
     graph that writes to its tensors, but for filling new ones with random numbers, keeps all its operations.
     """
+    before, rest = split(graph, len(known))
+    return Graph(rest, before(known))  # type: ignore[arg-type]
+
+
+def split(graph: Graph, num_known: int) -> tuple[Graph, fx.GraphModule]:
+    """In two: what its constants and its last inputs decide, and the rest, whose first inputs are the outputs of the former.
+
+    The rest begins where random numbers or the first inputs come in.
+    """
     nodes = list(graph.module.graph.nodes)
     placeholders = [node for node in nodes if node.op == "placeholder"]
-    first_known = len(placeholders) - len(known)
-    values: dict[fx.Node, Any] = dict(zip(placeholders, graph.constants, strict=False))
-    values |= zip(placeholders[first_known:], known, strict=True)
-    if not any(_writes(node) and not _is_random(node) for node in nodes):
-        _compute(nodes, values)
-    return _rest(nodes, values)
+    inputs = placeholders[len(graph.constants) :]
+    varying = set(inputs[: len(inputs) - num_known])
+    decided = _decided(nodes, set(placeholders) - varying)
+    handed_on = [node for node in decided if any(user not in decided for user in node.users)]
+    before = fx.Graph()
+    copies = {node: before.placeholder(node.name) for node in placeholders if node not in varying}
+    for node in decided:
+        if node not in copies:
+            copies[node] = before.node_copy(node, copies.__getitem__)
+    before.output([copies[node] for node in handed_on])
+    return Graph(fx.GraphModule(nn.Module(), before), graph.constants), _rest(nodes, decided, handed_on)
 
 
-def _compute(nodes: list[fx.Node], values: dict[fx.Node, Any]) -> None:
-    """Add the values of all operations on known values alone."""
-    with torch.no_grad():
-        for node in nodes:
-            if _is_fixed(node) and all(each in values for each in node.all_input_nodes):
-                target: Any = node.target
-                values[node] = target(*fx.map_arg(node.args, values.get), **fx.map_arg(node.kwargs, values.get))
+def _decided(nodes: list[fx.Node], known: set[fx.Node]) -> dict[fx.Node, None]:
+    """What follows from known placeholders alone, in the order of the graph."""
+    fixed = not any(_writes(node) and not _is_random(node) for node in nodes)
+    decided: dict[fx.Node, None] = {}
+    for node in nodes:
+        if node in known or (fixed and _is_fixed(node) and all(each in decided for each in node.all_input_nodes)):
+            decided[node] = None
+    return decided
 
 
-def _rest(nodes: list[fx.Node], values: dict[fx.Node, Any]) -> Graph:
-    """The operations that are left, the values that they use as constants in front."""
+def _rest(nodes: list[fx.Node], decided: dict[fx.Node, None], handed_on: list[fx.Node]) -> fx.GraphModule:
+    """The operations that are left, the values that they use in front."""
     rest = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    constants: list[Tensor] = []
+    for number, node in enumerate(handed_on):
+        copies[node] = rest.placeholder(f"constant_{number}")
+        copies[node].meta["val"] = node.meta["val"]
     for node in nodes:
-        if node in values and any(user not in values for user in node.users):
-            copies[node] = rest.placeholder(f"constant_{len(constants)}")
-            copies[node].meta["val"] = values[node].to("meta")
-            constants.append(values[node])
-    for node in nodes:
-        if node not in values:
+        if node not in decided:
             copies[node] = rest.node_copy(node, copies.__getitem__)
-    return Graph(fx.GraphModule(nn.Module(), rest), constants)
+    return fx.GraphModule(nn.Module(), rest)
 
 
 def _is_fixed(node: fx.Node) -> bool:
@@ -59,5 +71,5 @@ def _is_random(node: fx.Node) -> bool:
 
 
 def _writes(node: fx.Node) -> bool:
-    schema = getattr(node.target, "_schema", None)
+    schema: Any = getattr(node.target, "_schema", None)
     return schema is not None and schema.is_mutable
