@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,10 @@ from pyrovae.recipes import build_clipping, build_objective, build_optimizer
 from pyrovae.settings import STAGE_SETTINGS, Recipe
 
 from . import console
-from .measuring import measured_latents
+from .tracking import Tracked
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from pyrovae.data.batches import Batches
     from pyrovae.data.datasets import Dataset
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import VAE
     from pyrovae.runs import Run
 
-TRACKED_IMAGES = 1000
-# Of those the first, which the latents are followed on.
-ACTIVITY_IMAGES = 500
 # Of an epoch's batches, statistics are collected anew on these before its bound; on all of them before the last evaluation.
 RECOLLECTED_SHARE, FEWEST_RECOLLECTED = 0.1, 4
 MEASURED_STEPS = 8
@@ -131,38 +126,6 @@ def _seconds_per_step(vae: VAE, stage: Recipe, dataset: Dataset) -> float:
     return (time.perf_counter() - start) / max(len(rest), 1)
 
 
-@dataclass(frozen=True)
-class _Tracked:
-    """The images that the bound is followed on, never those of the test; what it is called in the history."""
-
-    key: str
-    images: Tensor
-    context: Tensor | None
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> _Tracked:
-        import torch
-
-        # Rows may be sorted: the first of them are no sample.
-        rows = dataset.train if dataset.valid is None else dataset.valid
-        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:TRACKED_IMAGES].to(rows.device)
-        if dataset.valid is not None:
-            contexts = dataset.contexts.get("valid")
-            return cls("valid_elbo", dataset.valid[chosen], None if contexts is None else contexts[chosen])
-        drawn = dataset.draw_train(chosen, generator=torch.Generator(rows.device).manual_seed(0))
-        return cls("train_elbo", *drawn) if isinstance(drawn, tuple) else cls("train_elbo", drawn, None)
-
-    def elbo(self, vae: VAE) -> float:
-        from pyrovae.evaluation.likelihood import log_likelihood
-
-        return log_likelihood(vae.model, vae.guide, self.images, num_samples=1, context=self.context).elbo
-
-    def latents(self, vae: VAE) -> dict[str, Any]:
-        """What the layers do on some of the images, which are in random order, the same at every epoch."""
-        some = slice(ACTIVITY_IMAGES)
-        return measured_latents(vae, self.images[some], None if self.context is None else self.context[some])
-
-
 class _Recorder:
     """After each epoch: the true bound on some images, a line of history, the weights; says when to stop early.
 
@@ -173,7 +136,7 @@ class _Recorder:
         from pyrovae.inference.training import EarlyStopping, MovingAverage
 
         self.run, self.dataset, self.note = run, dataset, note
-        self.tracked = _Tracked.of(dataset)
+        self.tracked = Tracked.of(run.vae, dataset, run.recipe.total_epochs)
         self.epochs, self.number, self.skipped = 0, 0, 0
         self.elbo = 0.0
         self.latents: dict[str, Any] = {}
@@ -196,8 +159,8 @@ class _Recorder:
         with self._measured():
             batches = len(batches_of(self.stage, self.dataset))
             self._recollect(max(FEWEST_RECOLLECTED, int(RECOLLECTED_SHARE * batches)))
-            self.elbo = self.tracked.elbo(self.run.vae) + self.dataset.log_jacobian
-            self.latents = self.tracked.latents(self.run.vae)
+            self.elbo = self.tracked.elbo() + self.dataset.log_jacobian
+            self.latents = self.tracked.latents(epoch.number)
             stop = self.stopping is not None and self.stopping(epoch)
             self.run.save_weights()
         self.run.record(self._record(epoch) | ({"stopped_early": True} if stop else {}))

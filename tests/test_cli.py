@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from pyrovae.cli import main
+from pyrovae.cli import main, tracking
 from pyrovae.cli.options import table_names
 
 from pyrovae.data.benchmarks import DATASETS
@@ -71,9 +72,14 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert run.recipe.latent_sizes == (4, 2)
     assert run.recipe.epochs == 2
     assert [row["epoch"] for row in run.history] == [1, 2]
-    measured = {"epoch", "loss_nats", "kl_weight", "seconds", "valid_elbo_nats", "kl_by_layer", "active_units"}
+    measured = {"epoch", "loss_nats", "kl_weight", "seconds", "valid_elbo_nats", "kl_by_layer", "active_units", "surgery"}
     assert set(run.history[0]) == measured
     assert list(run.history[0]["kl_by_layer"]) == ["z1", "z2"]
+    surgery = run.history[-1]["surgery"]
+    assert 0 <= surgery["mutual_information"] <= math.log(surgery["num_images"])
+    assert surgery["mutual_information"] + surgery["marginal_kl"] == pytest.approx(
+        run.history[-1]["kl_by_layer"]["z2"], rel=0.2
+    )
     for layer, size in (("z1", 4), ("z2", 2)):
         counts = run.history[-1]["active_units"][layer]
         assert list(counts) == ["units", "above_0.01", "above_0.1"]
@@ -83,6 +89,22 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert run.history[-1]["kl_weight"] == 1
     assert run.history[1]["valid_elbo_nats"] > run.history[0]["valid_elbo_nats"]
     assert not run.vae.training
+
+
+@pytest.mark.parametrize("guide", ["mean_field", "bottom_up"])
+def test_what_the_guide_loses_is_in_the_history_after_enough_examples(guide, tmp_path, monkeypatch):
+    """Of 4,000 examples an epoch, every second one; under batch norm, whose statistics change meanwhile."""
+    monkeypatch.setattr(tracking, "EXAMPLES_PER_REFINEMENT", 8000)
+    flags = ("--guide", guide, *TINY_LAYERS, "--batch-norm", "--epochs", "4", "--samples", "10", "--output", "run", "--json")
+    result = invoked("fit", *flags, cwd=tmp_path)
+    assert result.exit_code == 0, result.output
+    history = Run.load(tmp_path / "run").history
+    assert ["inference_gaps" in row for row in history] == [False, True, False, True]
+    assert ["surgery" in row for row in history] == [guide == "mean_field"] * 4
+    gaps = history[-1]["inference_gaps"]
+    assert gaps["amortization"] > 0
+    assert gaps["approximation"] > 0
+    assert (gaps["num_images"], gaps["num_samples"]) == (20, 100)
 
 
 @pytest.mark.parametrize("prior", ["vamp", "vamp_data"])

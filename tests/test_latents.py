@@ -12,7 +12,7 @@ import torch
 from linear_gaussian import NOISE, Chain, LinearGaussian, Several
 from pyro import poutine
 
-from pyrovae.evaluation.gaps import inference_gaps
+from pyrovae.evaluation.gaps import GapEstimator, inference_gaps
 from pyrovae.evaluation.latents import active_units, activity, kl_by_layer, kl_by_unit
 from pyrovae.evaluation.surgery import elbo_surgery
 from pyrovae.inference.weights import log_weights
@@ -280,6 +280,24 @@ def test_gaps_leave_programs_as_they_were(context_size):
         assert program.training
         assert all(parameter.grad is None for parameter in program.parameters())
     torch.testing.assert_close(torch.nn.ModuleList([model, guide]).state_dict(), before, rtol=0, atol=0)
+
+
+def test_gaps_are_those_of_the_parameters_of_now():
+    """Captured once, and measured again after training: as plain Pyro measures them, for the same seed."""
+    chain = Chain(2)
+    guide, x = chain.wrong_guide("ladder"), drawn(chain.model, 3)
+    settings = {"num_samples": 40, "num_steps": 20, "learning_rate": 0.1}
+    captured = GapEstimator(chain.model, guide, **settings, times=100)
+    for _ in range(2):
+        measured = []
+        for estimator in (captured, GapEstimator(chain.model, guide, **settings, times=0)):
+            torch.manual_seed(3)
+            measured.append(estimator([x]))
+        for name, value in vars(measured[0]).items():
+            torch.testing.assert_close(value, getattr(measured[1], name), msg=name)
+        with torch.no_grad():
+            for parameter in (*guide.parameters(), *chain.model.parameters()):
+                parameter += 0.3
 
 
 def test_gaps_ask_for_gaussians():

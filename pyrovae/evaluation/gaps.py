@@ -79,19 +79,24 @@ def inference_gaps(
     Raises:
         ValueError: for a guide with a latent that is no product of Gaussians over units.
     """
-    estimator = GapEstimator(model, guide, num_samples=num_samples, num_steps=num_steps, learning_rate=learning_rate)
-    chunks = [vars(estimator(rows)).values() for rows in rows_of(x, context, IMAGES_AT_ONCE)]
-    return InferenceGaps(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+    chunks = list(rows_of(x, context, IMAGES_AT_ONCE))
+    estimator = GapEstimator(
+        model, guide, num_samples=num_samples, num_steps=num_steps, learning_rate=learning_rate, times=len(chunks)
+    )
+    gaps = [vars(estimator(rows)).values() for rows in chunks]
+    return InferenceGaps(*(torch.cat(parts) for parts in zip(*gaps, strict=True)))
 
 
 class GapEstimator:
     """Measures ``inference_gaps`` of a few images, again and again as the programs are trained: captured once.
 
-    Arguments as of ``inference_gaps``.
+    Arguments as of ``inference_gaps``, and how many ``times`` it will be called: whether capturing is worth its time.
     """
 
-    def __init__(self, model: Program, guide: Program, *, num_samples: int, num_steps: int, learning_rate: float) -> None:
-        self.model, self.guide = model, guide
+    def __init__(
+        self, model: Program, guide: Program, *, num_samples: int, num_steps: int, learning_rate: float, times: int
+    ) -> None:
+        self.model, self.guide, self.times = model, guide, times
         self.num_samples, self.num_steps, self.learning_rate = num_samples, num_steps, learning_rate
         self._gradients, self._weights = Repeated(self._gradients_of), Repeated(self._weights_of)
 
@@ -107,7 +112,7 @@ class GapEstimator:
 
     def _refined(self, unmoved: list[Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
         """The moves after gradient ascent on the bound."""
-        gradients_of = self._gradients.given(unmoved, rows, self.num_steps)
+        gradients_of = self._gradients.given(unmoved, rows, self.times * self.num_steps)
         moves = [each.clone() for each in unmoved]
         # In units of the guide's own scales the bound's curvature is about one, and so is lr / eps: near the optimum, where
         # gradients vanish, steps do too. The usual eps would blow rounding errors up.
@@ -133,7 +138,7 @@ class GapEstimator:
     def _draw(self, moves: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
         """Log-weights ``(num_samples, B)``."""
         num_rounds = -(-self.num_samples // PARTICLES_AT_ONCE)
-        draw = self._weights.given(moves, rows, 2 * num_rounds)
+        draw = self._weights.given(moves, rows, self.times * 2 * num_rounds)
         return torch.cat([draw(*moves)[0] for _ in range(num_rounds)])[: self.num_samples]
 
     def _weights_of(self, *inputs: Tensor) -> list[Tensor]:

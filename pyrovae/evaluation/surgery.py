@@ -68,7 +68,8 @@ def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor 
         ValueError: for a model without latents, a guide whose top layer is an integral over those below, and a prior that
             depends on the context, so that there is no one p(z_L).
     """
-    _check(model, guide, context)
+    if (why := obstacle(model, guide, context)) is not None:
+        raise ValueError(why)
     top = f"z{model.depth}"
     with evaluation_mode(), share_constants():
         chunks = [_parts(model, guide, rows, top) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
@@ -101,11 +102,12 @@ def _parts(model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str)
     return sums, tuple(each.double() for each in drawn)
 
 
-def _check(model: Any, guide: nn.Module, context: Tensor | None) -> None:
+def obstacle(model: Any, guide: nn.Module, context: Tensor | None) -> str | None:
+    """Why ``elbo_surgery`` cannot be done; None where it can."""
     if not model.depth:
-        raise ValueError("expected a model with latent layers; a regressor's bound is its log-likelihood, and has no rate")
+        return "expected a model with latent layers; a regressor's bound is its log-likelihood, and has no rate"
     if getattr(guide, "top_posterior", None) is None:
-        raise ValueError(
+        return (
             f"expected a guide whose q(z_L | x) is a density in closed form; that of {type(guide).__name__} is an integral "
             "over the layers below: use a ladder, top-down or mean-field guide, or one layer"
         )
@@ -113,4 +115,5 @@ def _check(model: Any, guide: nn.Module, context: Tensor | None) -> None:
         with evaluation_mode():
             conditional = bool(model.prior(context[:1]).batch_shape)
         if conditional:
-            raise ValueError("expected a prior that depends on no context: the aggregate posterior is compared with one p(z_L)")
+            return "expected a prior that depends on no context: the aggregate posterior is compared with one p(z_L)"
+    return None
