@@ -3,7 +3,6 @@
 Statistical checks allow five standard errors: a false alarm in 1.7 million, for seeds that are fixed anyway.
 """
 
-import json
 import math
 from functools import partial
 from itertools import pairwise
@@ -12,114 +11,26 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from click.testing import CliRunner
 from linear_gaussian import BIAS, NOISE, WEIGHT, Chain, LinearGaussian, Several
-from pyrovae.cli import main
+from monte_carlo import five_standard_errors
 
 from pyrovae.evaluation import annealing, paths
 from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds, temperatures
-from pyrovae.evaluation.hamiltonian import leapfrog, transition, tuned_sizes
 from pyrovae.evaluation.likelihood import log_likelihood
-from pyrovae.evaluation.paths import GeometricPath, Point
+from pyrovae.evaluation.paths import GeometricPath
 from pyrovae.evaluation.repeated import Repeated
-from pyrovae.inference.capture import capture
-from pyrovae.inference.folding import fold
-from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import share_constants
 from pyrovae.programs.distributions import GaussianMixture
 from pyrovae.programs.guides import GUIDES, MeanField
 from pyrovae.programs.models import GenerativeModel
 from pyrovae.programs.priors import ConditionalGaussian
-from pyrovae.recipes import assemble, build, load_data
-from pyrovae.runs import Run
-from pyrovae.settings import Recipe
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
 DATA = [[0.5, -1.0, 0.2], [2.0, 0.3, -0.7], [-1.5, 0.8, 0.0]]
 NARROW = 0.12
-
-
-def five_standard_errors(samples):
-    return 5 * samples.std().item() / math.sqrt(samples.numel())
-
-
-class Gaussian:
-    """A density for transitions alone: N(mean, covariance), the same at every temperature."""
-
-    def __init__(self, mean, covariance):
-        self.target = dist.MultivariateNormal(torch.tensor(mean), torch.tensor(covariance))
-
-    def __call__(self, z):
-        log_density = self.target.log_prob(z)
-        gradient = (self.target.loc - z) @ self.target.precision_matrix
-        return Point(z, log_density, torch.zeros_like(log_density), gradient, torch.zeros_like(z))
-
-
-MEAN, COVARIANCE = [1.0, -2.0], [[1.0, 0.6], [0.6, 0.5]]
-
-
-def test_transitions_leave_a_gaussian_invariant():
-    """From exact samples, ten transitions of a large step: means and covariances within five standard errors."""
-    density = Gaussian(MEAN, COVARIANCE)
-    point = density(density.target.sample((400, 100)))
-    first = point.state
-    for _ in range(10):
-        point, acceptance = transition(density, point, 0.5, torch.full((100,), 0.45), 5)
-    assert 0.3 < acceptance.mean() < 0.95, "nothing was refused: no test of the correction"
-    assert (point.state - first).abs().mean() > 0.3, "the chains did not move"
-    centred = point.state - density.target.loc
-    for moment, truth in ((centred, torch.zeros(2)), (centred[..., None] * centred[..., None, :], torch.tensor(COVARIANCE))):
-        error = moment.flatten(0, 1).std(0) / math.sqrt(first.shape[0] * first.shape[1])
-        assert ((moment.mean((0, 1)) - truth).abs() < 5 * error).all()
-
-
-def test_a_trajectory_comes_back_when_its_momentum_is_turned_round():
-    density = Gaussian(MEAN, COVARIANCE)
-    start, momentum = density(torch.randn(4, 3, 2)), torch.randn(4, 3, 2)
-    end, last = leapfrog(density, start, momentum, 0.3, torch.tensor([0.2, 0.4]), 10)
-    back, turned = leapfrog(density, end, -last, 0.3, torch.tensor([0.2, 0.4]), 10)
-    assert (end.state - start.state).abs().mean() > 0.1
-    torch.testing.assert_close(back.state, start.state, rtol=0, atol=1e-10)
-    torch.testing.assert_close(turned, -momentum, rtol=0, atol=1e-10)
-
-
-def test_a_leapfrog_step_errs_by_the_third_power_of_its_size():
-    density = Gaussian(MEAN, COVARIANCE)
-    start, momentum = density(torch.randn(50, 3, 2)), torch.randn(50, 3, 2)
-
-    def error(size, steps):
-        end, last = leapfrog(density, start, momentum, 0.0, torch.tensor(size), steps)
-        return (end.log_start - start.log_start + 0.5 * (momentum**2 - last**2).sum(-1)).abs().mean()
-
-    assert error(0.02, 1) / error(0.01, 1) == pytest.approx(8, rel=0.05)
-    assert error(0.02, 5) / error(0.01, 10) == pytest.approx(4, rel=0.05), "over one stretch of time the square"
-
-
-@pytest.mark.parametrize("num_chains", [1, 10])
-def test_sizes_settle_where_the_target_is_accepted(num_chains):
-    """In scales that differ threefold; of the last hundred of 200 transitions, over 50 images."""
-    density = Gaussian([0.0] * 4, torch.diag(torch.tensor([0.1, 1.0, 0.5, 1.0])).tolist())
-    start = density(density.target.sample((num_chains, 50)))
-    sizes = tuned_sizes(density, start, [0.0] * 200, 10)
-    assert sizes.shape == (200, 50)
-    step = sizes[100:].log().mean(0).exp()
-    rates = [transition(density, density(density.target.sample((200, 50))), 0.0, step, 10)[1].mean() for _ in range(5)]
-    assert 0.5 < torch.stack(rates).mean() < 0.8
-
-
-def test_a_density_that_is_not_a_number_is_refused():
-    def density(z):
-        inside = torch.where(z.abs() < 1, 0.0, torch.nan).sum(-1)
-        return Point(z, inside, torch.zeros_like(inside), torch.zeros_like(z), torch.zeros_like(z))
-
-    start = density(torch.zeros(50, 1, 1))
-    end, acceptance = transition(density, start, 0.0, torch.ones(1), 1)
-    assert end.log_start.isfinite().all()
-    assert set(acceptance.flatten().tolist()) == {0.0, 1.0}
 
 
 def test_the_schedule_rises_from_zero_to_one_and_is_slow_at_both_ends():
@@ -129,32 +40,6 @@ def test_the_schedule_rises_from_zero_to_one_and_is_slow_at_both_ends():
     torch.testing.assert_close(schedule, 1 - schedule.flip(0))
     assert (rise > 0).all()
     assert rise[0] < rise[50] / 10
-
-
-@pytest.mark.parametrize("depth", [1, 3])
-@pytest.mark.parametrize("start", ["guide", "prior"])
-def test_a_path_holds_the_densities_and_gradients_of_the_programs(start, depth, monkeypatch):
-    """Against log-densities of the conditionals at the same values; the gradients by central differences."""
-    chain, x = Chain(depth), torch.tensor(DATA)
-    guide = chain.wrong_guide("mean_field")
-    z = torch.randn(3, depth)
-    layers = z.split(1, -1)
-    prior = dist.Normal(0, 1).log_prob(layers[-1]).sum(-1)
-    for conditional, below, above in zip(chain.model.conditionals, layers, layers[1:], strict=False):
-        prior = prior + conditional(above).log_prob(below)
-    joint = prior + chain.model.likelihood(layers[0]).log_prob(x)
-    posterior = sum(head(x).log_prob(layer) for head, layer in zip(guide.encoder.heads, layers, strict=True))
-    monkeypatch.setattr(paths, "Repeated", partial(Repeated, engine="graph"))
-    with evaluation_mode():
-        path = GeometricPath(chain.model, guide, start)
-        density, state = path.given([x], 1), path.state_of([x], z)[None]
-        point = density(state)
-        torch.testing.assert_close(point.log_start[0], dist.Normal(0, 1).log_prob(state[0]).sum(-1))
-        torch.testing.assert_close(point.log_weight[0], joint - (posterior if start == "guide" else prior))
-        for direction in torch.eye(depth):
-            there, back = density(state + 1e-5 * direction), density(state - 1e-5 * direction)
-            slope = (there.log_density(0.3) - back.log_density(0.3)) / 2e-5
-            torch.testing.assert_close(point.gradient(0.3) @ direction, slope, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("start", ["guide", "prior"])
@@ -170,22 +55,6 @@ def test_units_of_the_latents_change_nothing(start):
 
     for unit in (1e3, 1e-3):
         torch.testing.assert_close(bounds(unit), bounds(1.0), rtol=0, atol=1e-8, msg=f"units of {unit}")
-
-
-@pytest.mark.parametrize("prior", ["mixture", "vamp"])
-def test_a_prior_that_is_shared_by_all_chunks_is_that_of_each(prior):
-    """Log-weights of the same draws: the path's, under components that an earlier chunk encoded, and the programs' own."""
-    recipe = Recipe(prior=prior, num_components=3, **TINY | {"guide": "ladder", "batch_norm": True})
-    vae, x = assemble(recipe, (1, 2, 3)).double(), torch.bernoulli(torch.full((5, 6), 0.5))
-    path = GeometricPath(vae.model, vae.guide)
-    path.calls_ahead = 100
-    with evaluation_mode(), share_constants():
-        for rows in (x[:3], x[3:], x[1:4]):
-            density = path.given([rows], 4)
-            torch.manual_seed(1)
-            point = density(path.draw([rows], 4))
-            torch.manual_seed(1)
-            torch.testing.assert_close(point.log_weight, log_weights(vae.model, vae.guide, rows, num_particles=4))
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -427,79 +296,3 @@ def test_a_program_that_cannot_be_captured_is_annealed_all_the_same():
 
     result = annealed_log_likelihood(truth.model, curious, x, num_temperatures=2, num_chains=3, num_leapfrog=1)
     torch.testing.assert_close(result.per_image, truth.evidence(x), rtol=0, atol=1e-10)
-
-
-def test_a_folded_graph_computes_the_same_with_less():
-    weight, z, x = torch.randn(4, 4), torch.randn(3, 4), torch.randn(3, 4)
-
-    def function(z, x):
-        return [torch.tanh(z + (x @ weight).exp() @ weight), torch.rand_like(x) + (x @ weight)]
-
-    graph = capture(function, [z, x])
-    folded = fold(graph, x)
-    torch.manual_seed(2)
-    expected = graph([z, x])
-    torch.manual_seed(2)
-    torch.testing.assert_close(folded([z]), expected)
-    operations = [node.target for node in folded.module.graph.nodes if node.op == "call_function"]
-    assert torch.ops.aten.mm.default not in operations
-    assert torch.ops.aten.rand_like.default in operations, "random numbers are to be drawn at every call"
-
-
-def test_a_graph_that_writes_to_its_tensors_is_not_folded():
-    z, x = torch.randn(3), torch.randn(3)
-    folded = fold(capture(lambda z, x: [(2 * x).add_(z)], [z, x]), x)
-    for _ in range(2):
-        torch.testing.assert_close(folded([z])[0], 2 * x + z)
-
-
-TINY = {"guide": "mean_field", "latent_sizes": (4,), "hidden_sizes": (8,), "hidden_layers": 1, "likelihood": "bernoulli"}
-
-
-def untrained(folder, **settings):
-    """A run folder as it is before the first epoch, which is one all the same."""
-    torch.set_default_dtype(torch.float32)
-    recipe = Recipe(**TINY | settings)
-    data = load_data(recipe)
-    run = Run.create(folder, recipe, data, build(recipe, data))
-    run.save_weights()
-    return str(folder)
-
-
-@pytest.mark.parametrize("condition", ["none", "middle-column"])
-def test_the_command_line_prints_bounds_from_both_sides(condition, tmp_path):
-    run = untrained(tmp_path / "run", condition=condition)
-    arguments = ("bounds", run, "--images", "4", "--temperatures", "3", "--chains", "3", "--samples", "50")
-    first, second = (CliRunner().invoke(main, [*arguments, "--json"]) for _ in range(2))
-    assert first.exit_code == 0, first.output
-    results = json.loads(first.stdout)
-    assert results["simulated"]["gap"] == pytest.approx(
-        results["simulated"]["upper"] - results["simulated"]["annealed"], abs=1e-3
-    )
-    assert -800 < results["test"]["annealed"] < -400, "an untrained network gives bits a probability of about one half"
-    assert abs(results["test"]["difference"]) < 5
-    assert 0 < results["test"]["acceptance_rate"] <= 1
-    assert results | {"seconds": 0} == json.loads(second.stdout) | {"seconds": 0}, "the same seed"
-
-
-def test_the_table_says_how_its_figures_were_made(tmp_path):
-    arguments = ("--images", "2", "--temperatures", "2", "--chains", "3", "--samples", "50")
-    table = CliRunner().invoke(main, ["bounds", untrained(tmp_path / "run"), *arguments]).stdout
-    for part in (
-        "annealed, from above",
-        "3 chains of 2 temperatures",
-        "50 importance samples",
-        "2 of the test set",
-        "accepted",
-    ):
-        assert part in table
-
-
-def test_the_command_line_refuses_what_has_no_bounds(tmp_path):
-    regressor = {"latent_sizes": (), "condition": "middle-column"}
-    cases = [(regressor, "expected latents to anneal"), ({"likelihood": "cross_entropy"}, "'cross_entropy' is a loss")]
-    for number, (settings, message) in enumerate(cases):
-        result = CliRunner().invoke(main, ["bounds", untrained(tmp_path / str(number), **settings)])
-        assert result.exit_code == 2, result.output
-        assert message in result.stderr.splitlines()[-1]
-        assert "Traceback" not in result.stderr

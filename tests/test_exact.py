@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from linear_gaussian import BIAS, NOISE, Chain, LinearGaussian, Several
+from monte_carlo import five_standard_errors
 from pyro.infer import TraceMeanField_ELBO
 
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
@@ -23,10 +24,6 @@ pytestmark = pytest.mark.usefixtures("float64")
 
 DEPTHS = (1, 2, 5)
 DATA = [[0.5, -1.0, 0.2], [2.0, 0.3, -0.7], [-1.5, 0.8, 0.0]]
-
-
-def five_standard_errors(samples):
-    return 5 * samples.std().item() / math.sqrt(samples.numel())
 
 
 @pytest.mark.parametrize("depth", DEPTHS)

@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from linear_gaussian import NOISE, Chain, LinearGaussian, Several
+from monte_carlo import five_standard_errors
 from pyro import poutine
 
 from pyrovae.evaluation.gaps import GapEstimator, inference_gaps
@@ -24,10 +25,6 @@ from pyrovae.programs.priors import ConditionalGaussian, MixtureOfGaussians, Pri
 pytestmark = pytest.mark.usefixtures("float64")
 
 WEIGHTS, BIASES, SCALE = [[0.5, 0.1, -0.2], [0.0, 0.0, 0.0], [-0.3, 0.8, 0.4]], [0.3, 0.0, -0.1], 0.7
-
-
-def five_standard_errors(samples):
-    return 5 * samples.std().item() / math.sqrt(samples.numel())
 
 
 def drawn(model, count):
