@@ -85,7 +85,9 @@ def measure(
     start = time.perf_counter()
     model, guide, shift = run.vae.model, run.vae.guide, dataset.log_jacobian
     x, context = _subset(dataset, images)
-    sampled = log_likelihood(model, guide, x, samples, context=context, track=_metered("importance sampling", quiet=quiet))
+    sampled = log_likelihood(
+        model, guide, x, samples, context=context, track=_metered("importance sampling", "x 100 images", quiet=quiet)
+    )
     annealed = annealed_log_likelihood(
         model,
         guide,
@@ -93,7 +95,7 @@ def measure(
         num_temperatures=temperatures,
         num_chains=chains,
         context=context,
-        track=_metered("annealing test images", quiet=quiet),
+        track=_metered("annealing test images", "transitions", quiet=quiet),
     )
     both = bidirectional_bounds(
         model,
@@ -103,7 +105,7 @@ def measure(
         num_chains=chains,
         num_samples=samples,
         context=context,
-        track=_metered("both ways on simulated images", quiet=quiet),
+        track=_metered("both ways on simulated images", "transitions", quiet=quiet),
     )
     return {
         "test": _on_test_images(sampled, annealed, shift),
@@ -164,9 +166,9 @@ def _annealed(result: AnnealedLikelihood, shift: float) -> dict[str, float]:
     }
 
 
-def _metered(label: str, *, quiet: bool) -> Track:
+def _metered(label: str, unit: str, *, quiet: bool) -> Track:
     def track(parts: Sequence[Any]) -> Iterator[Any]:
-        with console.meter(label, len(parts), "parts", quiet=quiet) as meter:
+        with console.meter(label, len(parts), unit, quiet=quiet) as meter:
             yield from console.tracked(parts, meter.advance)
 
     return track

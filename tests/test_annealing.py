@@ -296,3 +296,24 @@ def test_a_program_that_cannot_be_captured_is_annealed_all_the_same():
 
     result = annealed_log_likelihood(truth.model, curious, x, num_temperatures=2, num_chains=3, num_leapfrog=1)
     torch.testing.assert_close(result.per_image, truth.evidence(x), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("num_images", [2, 5])
+def test_every_transition_is_tracked(num_images, monkeypatch):
+    """In chunks of two images, the last of one; the end of the last transition included."""
+    monkeypatch.setattr(annealing, "STATES_AT_ONCE", {"cpu": 6})
+    truth, ended = Chain(1), []
+
+    def track(transitions):
+        for number in transitions:
+            yield number
+            ended.append(number)
+        ended.append(len(transitions))
+
+    arguments = {"num_temperatures": 4, "num_chains": 3, "num_leapfrog": 1, "track": track}
+    guide = truth.wrong_guide("mean_field")
+    annealed_log_likelihood(truth.model, guide, torch.randn(num_images, 3), **arguments)
+    assert ended == list(range(len(ended)))
+    one_way = len(ended)
+    bidirectional_bounds(truth.model, guide, num_images, num_samples=1, **arguments)
+    assert len(ended) - 2 * one_way == 4 * -(-num_images // 2)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.weights import log_mean_exp
 from pyrovae.programs.conditionals import share_constants
 
+T = TypeVar("T")
 Track = Callable[[Sequence[Any]], Iterable[Any]]
 # States at once: as many as keep a device busy.
 STATES_AT_ONCE = {"cpu": 1000}
@@ -109,15 +110,15 @@ def annealed_log_likelihood(
         num_leapfrog: steps of a trajectory.
         start: s is the ``guide``, which is the tighter, or the ``prior``, as in Wu et al.
         context: c ``(N, C)`` of a conditional model.
-        track: wraps the sequence of image chunks, to show progress.
+        track: wraps the sequence of transitions, to show progress.
 
     Raises:
         ValueError: for fewer than one temperature, chain or step, for as many contexts as there are not images, and for latents
             that have no gradient.
     """
-    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
+    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog, track)
     with evaluation_mode(), share_constants():
-        return annealing.summary(map(annealing.forward, track(annealing.chunks(1, *columns_of(x, context)))))
+        return annealing.summary(map(annealing.forward, annealing.chunks(1, *columns_of(x, context))))
 
 
 def bidirectional_bounds(
@@ -152,16 +153,16 @@ def bidirectional_bounds(
         num_samples: importance samples of the figure that is to be judged.
         start: as for ``annealed_log_likelihood``.
         context: c ``(B, C)`` of a conditional model.
-        track: wraps the sequence of image chunks, to show progress.
+        track: wraps the sequence of transitions, to show progress.
 
     Raises:
         ValueError: as ``annealed_log_likelihood`` does.
     """
-    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
+    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog, track)
     with evaluation_mode(), share_constants():
         x, z = simulated(model, batch_size, context)
-        runs = [annealing.both_ways(rows, z) for *rows, z in track(annealing.chunks(2, *columns_of(x, context), z))]
-    lower = annealing.summary(forward for forward, _ in runs)
+        runs = [annealing.both_ways(rows, z) for *rows, z in annealing.chunks(2, *columns_of(x, context), z)]
+        lower = annealing.summary(forward for forward, _ in runs)
     upper = torch.cat([reverse for _, reverse in runs])
     return BidirectionalBounds(x, lower, upper, log_likelihood(model, guide, x, num_samples, context=context))
 
@@ -174,7 +175,7 @@ class _Forward(NamedTuple):
     step_size: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Annealing:
     """Chains along a path, a few images at a time."""
 
@@ -182,6 +183,7 @@ class _Annealing:
     num_temperatures: int
     num_chains: int
     num_leapfrog: int
+    track: Track
 
     def __post_init__(self) -> None:
         for name in ("num_temperatures", "num_chains", "num_leapfrog"):
@@ -192,8 +194,9 @@ class _Annealing:
         """As many rows at a time as are fast, for chains that go one way or both."""
         states = STATES_AT_ONCE.get(columns[0].device.type, STATES_AT_ONCE_ELSEWHERE)
         chunks = list(zip(*(column.split(max(1, states // self.num_chains)) for column in columns), strict=True))
-        transitions = SETTLING + min(self.num_temperatures, PILOT_TEMPERATURES) + num_ways * self.num_temperatures
-        self.path.calls_ahead = len(chunks) * transitions * self.num_leapfrog
+        num_transitions = len(chunks) * (len(self._pilot()) + num_ways * self.num_temperatures)
+        self.path.calls_ahead = num_transitions * self.num_leapfrog
+        self._steps = iter(self.track(range(num_transitions)))
         return chunks
 
     def forward(self, rows: Sequence[Tensor]) -> _Forward:
@@ -211,6 +214,8 @@ class _Annealing:
     def summary(self, chunks: Iterable[_Forward]) -> AnnealedLikelihood:
         """Of all images."""
         bound, acceptance, step = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        # What tracks the last transition hears of its end.
+        next(self._steps, None)
         return AnnealedLikelihood(bound, acceptance, step, self.num_temperatures, self.num_chains)
 
     def _forward(self, rows: Sequence[Tensor], transitions: _Transitions) -> _Forward:
@@ -220,11 +225,19 @@ class _Annealing:
     def _transitions(self, rows: Sequence[Tensor]) -> _Transitions:
         """Those that suit these images, from a pilot run: none of its chains is used again."""
         density = self.path.given(rows, self.num_chains)
-        pilot = [0.0] * SETTLING + temperatures(min(self.num_temperatures, PILOT_TEMPERATURES))
         point = density(self.path.draw(rows, self.num_chains))
-        tuned = tuned_sizes(density, point, pilot, self.num_leapfrog)[SETTLING:]
+        tuned = tuned_sizes(density, point, self._paced(self._pilot()), self.num_leapfrog)[SETTLING:]
         sizes = interpolate(tuned.T[None], size=self.num_temperatures + 1, mode="linear", align_corners=True)[0].T
-        return _Transitions(density, temperatures(self.num_temperatures), sizes, self.num_leapfrog)
+        return _Transitions(density, temperatures(self.num_temperatures), sizes, self.num_leapfrog, self._paced)
+
+    def _pilot(self) -> list[float]:
+        return [0.0] * SETTLING + temperatures(min(self.num_temperatures, PILOT_TEMPERATURES))
+
+    def _paced(self, items: Iterable[T]) -> Iterator[T]:
+        """The same, one for each step of what is tracked."""
+        for item in items:
+            next(self._steps, None)
+            yield item
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,6 +248,7 @@ class _Transitions:
     temperatures: list[float]
     sizes: Tensor
     num_leapfrog: int
+    paced: Callable[[Iterable[Any]], Iterable[Any]]
 
     def reversed(self) -> _Transitions:
         """The same in the other order."""
@@ -244,7 +258,7 @@ class _Transitions:
         """Estimates of log Z_end - log Z_begin ``(K, B)`` by chains from a point, and the mean acceptance ``(B,)``."""
         total = torch.zeros_like(point.log_weight, dtype=torch.float64)
         acceptance = torch.zeros_like(self.sizes[0])
-        for number, (here, there) in enumerate(pairwise(self.temperatures)):
+        for number, (here, there) in enumerate(self.paced(pairwise(self.temperatures))):
             if number:
                 point, accepted = transition(self.density, point, here, self.sizes[number], self.num_leapfrog)
                 acceptance += accepted.mean(0)

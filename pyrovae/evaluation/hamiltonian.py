@@ -1,5 +1,7 @@
 """Hamiltonian Monte Carlo on a geometric path: the transitions of annealing, one for all chains and images at once."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -76,7 +78,7 @@ def where(accepted: Tensor, one: Point, other: Point) -> Point:
     return Point(*(torch.where(accepted[..., None] if new.dim() == 3 else accepted, new, old) for new, old in pairs))
 
 
-def tuned_sizes(density: Density, point: Point, temperatures: list[float], num_leapfrog: int) -> Tensor:
+def tuned_sizes(density: Density, point: Point, temperatures: Iterable[float], num_leapfrog: int) -> Tensor:
     r"""The size of steps at which about 65 % of the ends are accepted, as chains pass through some temperatures.
 
     .. math:: \log \epsilon \leftarrow \log \epsilon + 0.3 (\bar a - 0.65)
