@@ -99,8 +99,8 @@ def _described(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 
 def measured_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict[str, Any]:
-    """What each layer costs in nats, its units, and those that are active above each threshold."""
-    from pyrovae.evaluation.latents import THRESHOLDS, active_units, activity, kl_by_layer
+    """What each layer and unit costs in nats, and how many units are active above each threshold."""
+    from pyrovae.evaluation.latents import THRESHOLDS, active_units, activity, kl_divergences
 
     activities = activity(vae.guide, x, context)
     above = {f"above_{threshold:g}": active_units(activities, threshold) for threshold in THRESHOLDS}
@@ -108,7 +108,12 @@ def measured_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict
         layer: {"units": len(each)} | {name: counts[layer] for name, counts in above.items()}
         for layer, each in activities.items()
     }
-    return {"kl_by_layer": kl_by_layer(vae.model, vae.guide, x, context), "active_units": units}
+    divergences = kl_divergences(vae.model, vae.guide, x, context)
+    return {
+        "kl_by_layer": {layer: each.sum().item() for layer, each in divergences.items()},
+        "kl_by_unit": {layer: [round(nats, 4) for nats in each.tolist()] for layer, each in divergences.items() if each.dim()},
+        "active_units": units,
+    }
 
 
 def _model(recipe: Recipe) -> str:

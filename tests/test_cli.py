@@ -72,9 +72,11 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert run.recipe.latent_sizes == (4, 2)
     assert run.recipe.epochs == 2
     assert [row["epoch"] for row in run.history] == [1, 2]
-    measured = {"epoch", "loss_nats", "kl_weight", "seconds", "valid_elbo_nats", "kl_by_layer", "active_units", "surgery"}
-    assert set(run.history[0]) == measured
+    of_latents = {"kl_by_layer", "kl_by_unit", "active_units", "surgery"}
+    assert set(run.history[0]) == {"epoch", "loss_nats", "kl_weight", "seconds", "valid_elbo_nats"} | of_latents
     assert list(run.history[0]["kl_by_layer"]) == ["z1", "z2"]
+    for layer, nats in run.history[-1]["kl_by_unit"].items():
+        assert sum(nats) == pytest.approx(run.history[-1]["kl_by_layer"][layer], abs=0.01)
     surgery = run.history[-1]["surgery"]
     assert 0 <= surgery["mutual_information"] <= math.log(surgery["num_images"])
     assert surgery["mutual_information"] + surgery["marginal_kl"] == pytest.approx(

@@ -37,7 +37,7 @@ def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: T
         x: images ``(N, D)``, in memory or not.
         context: of each image ``(N, C)``, for a conditional model.
     """
-    return {site: each.sum().item() for site, each in _mean_divergences(model, guide, x, context).items()}
+    return {site: each.sum().item() for site, each in kl_divergences(model, guide, x, context).items()}
 
 
 def kl_by_unit(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def kl_by_unit(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | 
     Only layers whose densities are products over units have it: under a mixture, a ``VampPrior`` for one, no unit has a
     divergence of its own, and its layer is left out. Arguments as of ``kl_by_layer``. Sønderby et al. (2016), figure 4.
     """
-    return {site: each for site, each in _mean_divergences(model, guide, x, context).items() if each.dim()}
+    return {site: each for site, each in kl_divergences(model, guide, x, context).items() if each.dim()}
 
 
 def activity(
@@ -94,8 +94,8 @@ def active_units(activities: Mapping[str, Tensor], threshold: float = THRESHOLDS
     return {site: int((each > threshold).sum()) for site, each in activities.items()}
 
 
-def _mean_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None) -> dict[str, Tensor]:
-    """Over images: of units ``(D_l,)``, or of a whole layer, a scalar, where units have none."""
+def kl_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None) -> dict[str, Tensor]:
+    """Of the units of each layer ``(D_l,)``, or of a whole layer, a scalar, where units have none: see ``kl_by_unit``."""
     analytic = bool(getattr(guide, "analytic_kl", False))
     total: dict[str, Tensor] = {}
     with evaluation_mode(), share_constants():
