@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from pyrovae import RECIPES, Recipe, log_likelihood, log_weights
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
 from pyrovae.inference.capture import capture
-from pyrovae.inference.folding import fold
+from pyrovae.inference.folding import split
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.recipes import assemble
 
@@ -80,7 +80,8 @@ def operations(vae, x):
     with evaluation_mode():
         graph = capture(lambda rows: [log_weights(vae.model, vae.guide, rows, num_particles=PARTICLES_AT_ONCE)], [x[:BATCH]])
     total = 0
-    for node in fold(graph, x[:BATCH]).module.graph.nodes:
+    _, rest = split(graph, 1)
+    for node in rest.graph.nodes:
         if node.target in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
             left, right = node.args[-2:]
             total += 2 * math.prod(left.meta["val"].shape) * right.meta["val"].shape[1]

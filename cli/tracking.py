@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.gaps import GapEstimator
     from pyrovae.programs.guides import VAE
 
-# Of the images the first: what the bound is followed on, what layers are, and what the guide is refined for.
+# Of the images the first: what bound and aggregate posterior are followed on, what layers are, what the guide is refined for.
 BOUND_IMAGES, LATENT_IMAGES, REFINED_IMAGES = 1000, 500, 20
 NUM_SAMPLES, NUM_STEPS, LEARNING_RATE = 100, 20, 0.2
 # Refining takes as long as training on a few thousand examples: once for at least so many, at the end of an epoch.
@@ -57,25 +58,27 @@ class Tracked:
 
     def latents(self, epoch: int) -> dict[str, Any]:
         """What the layers do, and what the bound loses by prior and guide."""
-        some = self._first(LATENT_IMAGES)
-        measured = measured_latents(self.vae, *some) | self._surgery(*some)
-        if self.vae.model.depth and epoch % self.epochs_per_refinement == 0:
+        measured = measured_latents(self.vae, *self._first(LATENT_IMAGES)) | self._surgery()
+        if self.vae.model.depth and (epoch % self.epochs_per_refinement == 0 or epoch == self.epochs):
             measured |= self._gaps()
         return measured
 
-    def _surgery(self, images: Tensor, context: Tensor | None) -> dict[str, Any]:
+    def _surgery(self) -> dict[str, Any]:
         from pyrovae.evaluation.surgery import elbo_surgery, obstacle
 
-        if obstacle(self.vae.model, self.vae.guide, context):
+        if obstacle(self.vae.model, self.vae.guide, self.context):
             return {}
-        surgery = elbo_surgery(self.vae.model, self.vae.guide, images, context)
+        surgery = elbo_surgery(self.vae.model, self.vae.guide, self.images, self.context)
         measured = {"mutual_information": surgery.mutual_information, "marginal_kl": surgery.marginal_kl}
-        return {"surgery": measured | {"num_images": len(images)}}
+        # Near the limit the first is too small, and the second too large by as much.
+        return {"surgery": measured | {"limit_of_information": math.log(len(self.images)), "num_images": len(self.images)}}
 
     def _gaps(self) -> dict[str, Any]:
         gaps = self._gap_estimator([each for each in self._first(REFINED_IMAGES) if each is not None])
-        measured = {"approximation": gaps.approximation, "amortization": gaps.amortization}
-        return {"inference_gaps": measured | {"num_images": len(gaps.elbo), "num_samples": NUM_SAMPLES}}
+        measured = {name: getattr(gaps, name) for name in ("approximation", "amortization")}
+        errors = {f"{name}_standard_error": getattr(gaps, f"{name}_standard_error") for name in measured}
+        settings = {"num_images": len(gaps.elbo), "num_samples": NUM_SAMPLES, "num_steps": NUM_STEPS}
+        return {"inference_gaps": measured | errors | settings}
 
     @cached_property
     def _gap_estimator(self) -> GapEstimator:
@@ -88,7 +91,7 @@ class Tracked:
             num_samples=NUM_SAMPLES,
             num_steps=NUM_STEPS,
             learning_rate=LEARNING_RATE,
-            times=self.epochs // self.epochs_per_refinement,
+            times=self.epochs // self.epochs_per_refinement + 1,
         )
 
     def _first(self, number: int) -> tuple[Tensor, Tensor | None]:

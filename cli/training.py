@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Of an epoch's batches, statistics are collected anew on these before its bound; on all of them before the last evaluation.
 RECOLLECTED_SHARE, FEWEST_RECOLLECTED = 0.1, 4
 MEASURED_STEPS = 8
+MEASURING_SEED = 0
 # Of a stage: inputs of its graph, or of the loop around it.
 NO_PART_OF_A_GRAPH = ("epochs", "patience", "warmup_epochs", "warmup", "kl_weight", "learning_rate")
 
@@ -180,8 +181,14 @@ class _Recorder:
         self._recollect(None)
         self.run.save_weights()
 
-    def _measured(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.average is None else self.average.swapped()
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Within, the weights that are measured; the same random numbers at every epoch, and none of those of the training."""
+        import torch
+
+        with nullcontext() if self.average is None else self.average.swapped(), torch.random.fork_rng():
+            torch.manual_seed(MEASURING_SEED)
+            yield
 
     def _recollect(self, batches: int | None) -> None:
         from pyrovae.inference.training import recollect_statistics

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from pyrovae.cli import main, tracking
 from pyrovae.cli.options import table_names
@@ -17,6 +17,7 @@ from pyrovae.cli.options import table_names
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.published import RECIPES
+from pyrovae.recipes import load_data
 from pyrovae.runs import Run, new_folder
 from pyrovae.settings import Recipe
 
@@ -77,11 +78,6 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert list(run.history[0]["kl_by_layer"]) == ["z1", "z2"]
     for layer, nats in run.history[-1]["kl_by_unit"].items():
         assert sum(nats) == pytest.approx(run.history[-1]["kl_by_layer"][layer], abs=0.01)
-    surgery = run.history[-1]["surgery"]
-    assert 0 <= surgery["mutual_information"] <= math.log(surgery["num_images"])
-    assert surgery["mutual_information"] + surgery["marginal_kl"] == pytest.approx(
-        run.history[-1]["kl_by_layer"]["z2"], rel=0.2
-    )
     for layer, size in (("z1", 4), ("z2", 2)):
         counts = run.history[-1]["active_units"][layer]
         assert list(counts) == ["units", "above_0.01", "above_0.1"]
@@ -94,19 +90,27 @@ def test_fit_records_its_recipe_and_history(fitted):
 
 
 @pytest.mark.parametrize("guide", ["mean_field", "bottom_up"])
-def test_what_the_guide_loses_is_in_the_history_after_enough_examples(guide, tmp_path, monkeypatch):
-    """Of 4,000 examples an epoch, every second one; under batch norm, whose statistics change meanwhile."""
-    monkeypatch.setattr(tracking, "EXAMPLES_PER_REFINEMENT", 8000)
-    flags = ("--guide", guide, *TINY_LAYERS, "--batch-norm", "--epochs", "4", "--samples", "10", "--output", "run", "--json")
-    result = invoked("fit", *flags, cwd=tmp_path)
-    assert result.exit_code == 0, result.output
-    history = Run.load(tmp_path / "run").history
-    assert ["inference_gaps" in row for row in history] == [False, True, False, True]
-    assert ["surgery" in row for row in history] == [guide == "mean_field"] * 4
-    gaps = history[-1]["inference_gaps"]
-    assert gaps["amortization"] > 0
-    assert gaps["approximation"] > 0
-    assert (gaps["num_images"], gaps["num_samples"]) == (20, 100)
+def test_what_is_followed_is_measured_after_enough_examples_and_changes_no_training(guide, tmp_path, monkeypatch):
+    """Gaps after 8,000 examples, every second epoch here, and after the last; the same figures where measured again."""
+    flags = ("--guide", guide, *TINY_LAYERS, "--epochs", "3", "--samples", "10", "--json")
+    histories = []
+    for folder, examples in (("often", 8000), ("seldom", 100_000)):
+        monkeypatch.setattr(tracking, "EXAMPLES_PER_REFINEMENT", examples)
+        result = invoked("fit", *flags, "--output", folder, cwd=tmp_path)
+        assert result.exit_code == 0, result.output
+        histories.append(Run.load(tmp_path / folder).history)
+    often, seldom = histories
+    assert ["inference_gaps" in row for row in often] == [False, True, True]
+    assert ["inference_gaps" in row for row in seldom] == [False, False, True]
+    assert ["surgery" in row for row in often] == [guide == "mean_field"] * 3
+    assert [row["loss_nats"] for row in often] == [row["loss_nats"] for row in seldom]
+    run = Run.load(tmp_path / "often")
+    tracked = tracking.Tracked.of(run.vae, load_data(run.recipe), run.recipe.epochs)
+    torch.manual_seed(0)
+    tracked.elbo()
+    measured = tracked.latents(3)
+    for figures in {"surgery", "inference_gaps"} & set(measured):
+        assert measured[figures] == pytest.approx(often[-1][figures], rel=1e-3), figures
 
 
 @pytest.mark.parametrize("prior", ["vamp", "vamp_data"])

@@ -7,14 +7,15 @@ import pyro.distributions as dist
 import pytest
 import torch
 from linear_gaussian import Chain
+from products import rows_of_products
 from pyro.infer.importance import psis_diagnostic
 from torch import nn
 
 from pyrovae.evaluation import weighing
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
+from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, WeightSampler
-from pyrovae.inference.capture import CaptureError, capture
-from pyrovae.inference.folding import fold
+from pyrovae.inference.capture import CaptureError
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.svi import ENGINES
 from pyrovae.inference.weights import log_weights
@@ -108,17 +109,18 @@ def test_every_engine_draws_the_same_weights(family, prior):
 def test_what_depends_on_no_chance_is_computed_once():
     """The components of the prior with the parameters, the encoder with the data: neither has a product in what is drawn."""
     model, guide = programs("ladder", "vamp")
+    sampler = Repeated(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], "graph")
     with evaluation_mode():
-        whole = capture(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], [X])
-
-    def rows_of_products(graph):
-        nodes = graph.module.graph.nodes
-        return {node.meta["val"].shape[0] for node in nodes if node.target is torch.ops.aten.addmm.default}
-
-    drawn = len(X) * PARTICLES_AT_ONCE
-    assert rows_of_products(whole) == {5, len(X), drawn}, "pseudo-inputs, data and what is drawn"
-    assert rows_of_products(fold(whole)) == {len(X), drawn}
-    assert rows_of_products(fold(fold(whole), X)) == {drawn}
+        sampler.given([], [X], 100)
+    with rows_of_products() as rows:
+        sampler.parameters_changed()
+    assert rows == {5}, "pseudo-inputs"
+    with rows_of_products() as rows:
+        draw = sampler.given([], [X], 100)
+    assert rows == {len(X)}
+    with rows_of_products() as rows:
+        draw()
+    assert rows == {len(X) * PARTICLES_AT_ONCE}
 
 
 def test_a_figure_depends_on_the_seed_alone():

@@ -2,14 +2,17 @@
 
 from functools import partial
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from linear_gaussian import Chain
+from linear_gaussian import NOISE, WEIGHT, Chain
+from pyro import poutine
 
 from pyrovae.evaluation import paths
-from pyrovae.evaluation.paths import GeometricPath
+from pyrovae.evaluation.paths import GeometricPath, flat, unflat
 from pyrovae.evaluation.repeated import Repeated
+from pyrovae.evaluation.standardized import standardized
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
@@ -47,6 +50,99 @@ def test_a_path_holds_the_densities_and_gradients_of_the_programs(start, depth, 
             torch.testing.assert_close(point.gradient(0.3) @ direction, slope, rtol=1e-6, atol=1e-6)
 
 
+NOISES = {
+    "Gaussian": dist.Normal,
+    "Laplace": dist.Laplace,
+    "without a variance": lambda loc, scale: dist.StudentT(2.0, loc, scale),
+    "without a mean": dist.Cauchy,
+}
+EVENTS = [(), (2,), (2, 3)]
+
+
+def hierarchy(noise, event):
+    """Model and guide of two layers of any event; what the upper one is decides how wide the lower one is, in the guide."""
+
+    def summed(z):
+        return z.reshape(*z.shape[: z.dim() - len(event)], -1).sum(-1)
+
+    def model(x):
+        with pyro.plate("data", len(x), dim=-1):
+            above = pyro.sample("z2", dist.Normal(torch.zeros(event), 1.0).to_event(len(event)))
+            below = pyro.sample("z1", dist.Normal(0.5 * above, 0.7).to_event(len(event)))
+            pyro.sample("x", dist.Normal(summed(below)[..., None] * torch.tensor(WEIGHT), NOISE).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x), dim=-1):
+            mean = x.mean(-1).reshape(-1, *[1] * len(event)).expand(-1, *event)
+            above = pyro.sample("z2", noise(mean, torch.full(event, 0.8)).to_event(len(event)))
+            pyro.sample("z1", noise(0.3 * above, (0.4 * above).exp()).to_event(len(event)))
+
+    return model, guide
+
+
+def log_weights_of_draws(model, guide, x, num_chains):
+    """Those of a path's states, and those of the same draws by the function that everything else is made of."""
+    with evaluation_mode():
+        path = GeometricPath(model, guide)
+        density = path.given([x], num_chains)
+        torch.manual_seed(1)
+        point = density(path.draw([x], num_chains))
+        torch.manual_seed(1)
+        return point.log_weight, log_weights(model, guide, x, num_particles=num_chains)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("noise", NOISES)
+def test_states_of_any_latents_have_the_density_of_their_change_of_variables(noise, event):
+    """log s(u) = log q(z) + log |det dz/du|, the derivative by automatic differentiation, for one image and chain."""
+    model, guide = hierarchy(NOISES[noise], event)
+    x = torch.tensor(DATA[:1])
+    path = GeometricPath(model, guide)
+    state = path.draw([x], 1)
+    shapes = {"z1": torch.Size(event), "z2": torch.Size(event)}
+
+    def latents_of(state):
+        with standardized(unflat(state, shapes)), pyro.plate("chains", 1, dim=-2):
+            trace = poutine.trace(guide).get_trace(x)
+        return flat([trace.nodes[name]["value"] for name in shapes], 2)[0, 0]
+
+    with standardized(unflat(state, shapes)), pyro.plate("chains", 1, dim=-2):
+        log_density = poutine.trace(guide).get_trace(x).log_prob_sum()
+    jacobian = torch.autograd.functional.jacobian(latents_of, state)[:, 0, 0]
+    log_start = path.given([x], 1)(state).log_start
+    torch.testing.assert_close(log_start.squeeze(), log_density + jacobian.logdet())
+    torch.testing.assert_close(path.state_of([x], latents_of(state)[None]), state[0])
+    torch.testing.assert_close(*log_weights_of_draws(model, guide, torch.tensor(DATA), 4))
+
+
+def masked(chain, guide):
+    return (poutine.mask(program, mask=torch.tensor([True, False, True])) for program in (chain.model, guide))
+
+
+def scaled(chain, guide):
+    return (poutine.scale(program, scale=0.3) for program in (chain.model, guide))
+
+
+@pytest.mark.parametrize("handled", [masked, scaled])
+def test_weights_are_counted_as_handlers_count_them(handled):
+    chain = Chain(2)
+    model, guide = handled(chain, chain.wrong_guide("ladder"))
+    torch.testing.assert_close(*log_weights_of_draws(model, guide, torch.tensor(DATA), 4))
+
+
+def test_weights_under_a_subsampled_plate_are_those_of_the_examples_alone():
+    def model(x):
+        with pyro.plate("data", 1000, subsample=x):
+            z = pyro.sample("z1", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True), 1.0).expand([*z.shape[:-1], 3]).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", 1000, subsample=x):
+            pyro.sample("z1", dist.Normal(x[:, :2], 0.8).to_event(1))
+
+    torch.testing.assert_close(*log_weights_of_draws(model, guide, torch.tensor(DATA), 4))
+
+
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
 def test_a_prior_that_is_shared_by_all_chunks_is_that_of_each(prior):
     """Log-weights of the same draws: the path's, under components that an earlier chunk encoded, and the programs' own."""
@@ -54,10 +150,9 @@ def test_a_prior_that_is_shared_by_all_chunks_is_that_of_each(prior):
     recipe = Recipe(guide="ladder", prior=prior, likelihood="bernoulli", batch_norm=True, **sizes)
     vae, x = assemble(recipe, (1, 2, 3)).double(), torch.bernoulli(torch.full((5, 6), 0.5))
     path = GeometricPath(vae.model, vae.guide)
-    path.calls_ahead = 100
     with evaluation_mode(), share_constants():
         for rows in (x[:3], x[3:], x[1:4]):
-            density = path.given([rows], 4)
+            density = path.given([rows], 4, calls_ahead=100)
             torch.manual_seed(1)
             point = density(path.draw([rows], 4))
             torch.manual_seed(1)

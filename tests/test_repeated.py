@@ -1,65 +1,94 @@
 """What is computed once, and what at every call."""
 
+import math
+
 import pytest
 import torch
+from products import rows_of_products
 
 from pyrovae.evaluation.repeated import FEWEST_CALLS, Repeated
 from pyrovae.inference.capture import CaptureError, capture
-from pyrovae.inference.folding import fold
+from pyrovae.inference.folding import split
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def test_a_folded_graph_computes_the_same_with_less():
-    weight, z, x = torch.randn(4, 4), torch.randn(3, 4), torch.randn(3, 4)
+def test_two_parts_compute_the_same_as_the_whole():
+    weight, z, x = torch.randn(4, 4), torch.randn(3, 4), torch.randn(5, 4)
 
     def function(z, x):
-        return [torch.tanh(z + (x @ weight).exp() @ weight), torch.rand_like(x) + (x @ weight)]
+        return [torch.tanh(z + (x @ weight).exp()[:3] @ weight), torch.rand_like(x) + (x @ weight)]
 
     graph = capture(function, [z, x])
-    folded = fold(graph, x)
+    before, rest = split(graph, 1)
     torch.manual_seed(2)
     expected = graph([z, x])
     torch.manual_seed(2)
-    torch.testing.assert_close(folded([z]), expected)
-    operations = [node.target for node in folded.module.graph.nodes if node.op == "call_function"]
-    assert torch.ops.aten.mm.default not in operations
-    assert torch.ops.aten.rand_like.default in operations, "random numbers are to be drawn at every call"
+    with rows_of_products() as rows:
+        known = before([x])
+    assert rows == {5, 3}
+    with rows_of_products() as rows:
+        torch.testing.assert_close(rest(*known, z), expected)
+    assert not rows
+    assert torch.ops.aten.rand_like.default in {node.target for node in rest.graph.nodes}, "to be drawn at every call"
 
 
-def test_a_graph_that_writes_to_its_tensors_is_not_folded():
+def test_a_graph_that_writes_to_its_tensors_is_all_rest():
     z, x = torch.randn(3), torch.randn(3)
-    folded = fold(capture(lambda z, x: [(2 * x).add_(z)], [z, x]), x)
+    before, rest = split(capture(lambda z, x: [(2 * x).add_(z)], [z, x]), 1)
+    assert all(node.op != "call_function" for node in before.module.graph.nodes)
+    known = before([x])
     for _ in range(2):
-        torch.testing.assert_close(folded([z])[0], 2 * x + z)
+        torch.testing.assert_close(rest(*known, z)[0], 2 * x + z)
 
 
 def test_what_is_given_is_computed_once_and_what_varies_at_every_call():
-    """For each of two examples, before and after a parameter has changed; the graph's products are those of what varies."""
+    """For each of two examples, before and after a parameter has changed; each with products of as many rows as itself."""
     weight, calls = torch.nn.Parameter(torch.randn(4, 4)), []
 
     def function(z, x):
         calls.append(len(z))
-        return [torch.tanh(z + torch.exp(x @ weight)) @ weight]
+        of_parameters, of_examples = weight @ weight, x @ weight
+        return [torch.tanh(z @ weight + of_examples.sum(0)) @ of_parameters]
 
-    examples, z = torch.randn(2, 3, 4), torch.randn(3, 4)
+    examples, z = torch.randn(2, 5, 4), torch.randn(3, 4)
     repeated = Repeated(function, "graph")
+    repeated.given([z], [examples[0]], 100)
     for _ in range(2):
         for x in examples:
-            given = repeated.given([z], [x], 100)
+            with rows_of_products() as rows:
+                given = repeated.given([z], [x], 100)
+            assert rows == {5}
             for varying in (z, -z):
-                torch.testing.assert_close(given(varying)[0], torch.tanh(varying + torch.exp(x @ weight)) @ weight)
+                with rows_of_products() as rows:
+                    result = given(varying)[0]
+                assert rows == {3}
+                torch.testing.assert_close(result, function(varying, x)[0])
+                calls.pop()
         with torch.no_grad():
             weight += 1
-        repeated.parameters_changed()
+        with rows_of_products() as rows:
+            repeated.parameters_changed()
+        assert rows == {4}
     assert calls == [3, 3], "once as it is, once captured"
 
 
-def test_a_function_is_captured_for_each_shape():
-    repeated = Repeated(lambda z, x: [z + x], "graph")
-    for size in (2, 3):
-        x = torch.ones(size)
-        assert repeated.given([x], [x], 100)(x)[0].tolist() == [2.0] * size
+def test_a_function_is_captured_for_each_layout():
+    x = torch.randn(4, 4)
+    repeated = Repeated(lambda z, x: [z + x.reshape(-1).sum()], "graph")
+    for example in (x, x.T, x.float(), x[:2]):
+        varying = torch.ones(2, dtype=example.dtype)
+        torch.testing.assert_close(repeated.given([varying], [example], 100)(varying)[0], varying + example.sum())
+
+
+def test_a_tensor_that_is_both_example_and_input_may_vary():
+    x = torch.ones(2)
+    assert Repeated(lambda z, x: [z + x.exp()], "graph").given([x], [x], 100)(0 * x)[0].tolist() == [math.e] * 2
+
+
+def test_where_nothing_is_left_to_compute_nothing_is_compiled():
+    x = torch.ones(2)
+    assert Repeated(lambda x: [x.exp()], "compiled").given([], [x], 100)()[0].tolist() == [math.e] * 2
 
 
 def reads_values(z, x):

@@ -116,9 +116,10 @@ def annealed_log_likelihood(
         ValueError: for fewer than one temperature, chain or step, for as many contexts as there are not images, and for latents
             that have no gradient.
     """
-    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog, track)
+    columns = columns_of(x, context)
+    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with evaluation_mode(), share_constants():
-        return annealing.summary(map(annealing.forward, annealing.chunks(1, *columns_of(x, context))))
+        return annealing.summary(annealing.chunks(annealing.forward, 1, columns, track))
 
 
 def bidirectional_bounds(
@@ -158,11 +159,11 @@ def bidirectional_bounds(
     Raises:
         ValueError: as ``annealed_log_likelihood`` does.
     """
-    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog, track)
+    annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with evaluation_mode(), share_constants():
         x, z = simulated(model, batch_size, context)
-        runs = [annealing.both_ways(rows, z) for *rows, z in annealing.chunks(2, *columns_of(x, context), z)]
-        lower = annealing.summary(forward for forward, _ in runs)
+        runs = annealing.chunks(annealing.both_ways, 2, [*columns_of(x, context), z], track)
+    lower = annealing.summary([forward for forward, _ in runs])
     upper = torch.cat([reverse for _, reverse in runs])
     return BidirectionalBounds(x, lower, upper, log_likelihood(model, guide, x, num_samples, context=context))
 
@@ -175,7 +176,26 @@ class _Forward(NamedTuple):
     step_size: Tensor
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
+class _Pace:
+    """Counts transitions for what tracks them.
+
+    Args:
+        steps: one for each of them.
+        calls_ahead: how many densities they take together.
+    """
+
+    steps: Iterator[Any]
+    calls_ahead: int
+
+    def __call__(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items, each a step."""
+        for item in items:
+            next(self.steps, None)
+            yield item
+
+
+@dataclass(frozen=True, eq=False)
 class _Annealing:
     """Chains along a path, a few images at a time."""
 
@@ -183,61 +203,55 @@ class _Annealing:
     num_temperatures: int
     num_chains: int
     num_leapfrog: int
-    track: Track
 
     def __post_init__(self) -> None:
         for name in ("num_temperatures", "num_chains", "num_leapfrog"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least one; got {getattr(self, name)}")
 
-    def chunks(self, num_ways: int, *columns: Tensor) -> list[tuple[Tensor, ...]]:
-        """As many rows at a time as are fast, for chains that go one way or both."""
+    def chunks(self, anneal: Callable[..., T], num_ways: int, columns: Sequence[Tensor], track: Track) -> list[T]:
+        """What chains that go one way or both give, of as many rows at a time as are fast."""
         states = STATES_AT_ONCE.get(columns[0].device.type, STATES_AT_ONCE_ELSEWHERE)
         chunks = list(zip(*(column.split(max(1, states // self.num_chains)) for column in columns), strict=True))
         num_transitions = len(chunks) * (len(self._pilot()) + num_ways * self.num_temperatures)
-        self.path.calls_ahead = num_transitions * self.num_leapfrog
-        self._steps = iter(self.track(range(num_transitions)))
-        return chunks
+        steps = iter(track(range(num_transitions)))
+        results = [anneal(_Pace(steps, num_transitions * self.num_leapfrog), *chunk) for chunk in chunks]
+        # What tracks the last transition hears of its end.
+        next(steps, None)
+        return results
 
-    def forward(self, rows: Sequence[Tensor]) -> _Forward:
+    def forward(self, pace: _Pace, *rows: Tensor) -> _Forward:
         """From the start distribution to the posterior."""
-        return self._forward(rows, self._transitions(rows))
+        return self._forward(rows, self._transitions(rows, pace))
 
-    def both_ways(self, rows: Sequence[Tensor], z: Tensor) -> tuple[_Forward, Tensor]:
-        """The same, and the upper bound ``(B,)`` from exact samples of the posterior ``(B, D)``."""
-        transitions = self._transitions(rows)
+    def both_ways(self, pace: _Pace, *rows_and_latents: Tensor) -> tuple[_Forward, Tensor]:
+        """The same, and the upper bound ``(B,)`` from exact samples of the posterior ``(B, D)``: the last column."""
+        *rows, z = rows_and_latents
+        transitions = self._transitions(rows, pace)
         state = self.path.state_of(rows, z)
         end = transitions.density(state.expand(self.num_chains, *state.shape))
         log_inverse_weights, _ = transitions.reversed().run(end)
         return self._forward(rows, transitions), -log_mean_exp(log_inverse_weights)
 
-    def summary(self, chunks: Iterable[_Forward]) -> AnnealedLikelihood:
+    def summary(self, chunks: Sequence[_Forward]) -> AnnealedLikelihood:
         """Of all images."""
         bound, acceptance, step = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        # What tracks the last transition hears of its end.
-        next(self._steps, None)
         return AnnealedLikelihood(bound, acceptance, step, self.num_temperatures, self.num_chains)
 
     def _forward(self, rows: Sequence[Tensor], transitions: _Transitions) -> _Forward:
         log_weights, acceptance = transitions.run(transitions.density(self.path.draw(rows, self.num_chains)))
         return _Forward(log_mean_exp(log_weights), acceptance, transitions.sizes[-1])
 
-    def _transitions(self, rows: Sequence[Tensor]) -> _Transitions:
+    def _transitions(self, rows: Sequence[Tensor], pace: _Pace) -> _Transitions:
         """Those that suit these images, from a pilot run: none of its chains is used again."""
-        density = self.path.given(rows, self.num_chains)
+        density = self.path.given(rows, self.num_chains, pace.calls_ahead)
         point = density(self.path.draw(rows, self.num_chains))
-        tuned = tuned_sizes(density, point, self._paced(self._pilot()), self.num_leapfrog)[SETTLING:]
+        tuned = tuned_sizes(density, point, pace(self._pilot()), self.num_leapfrog)[SETTLING:]
         sizes = interpolate(tuned.T[None], size=self.num_temperatures + 1, mode="linear", align_corners=True)[0].T
-        return _Transitions(density, temperatures(self.num_temperatures), sizes, self.num_leapfrog, self._paced)
+        return _Transitions(density, temperatures(self.num_temperatures), sizes, self.num_leapfrog, pace)
 
     def _pilot(self) -> list[float]:
         return [0.0] * SETTLING + temperatures(min(self.num_temperatures, PILOT_TEMPERATURES))
-
-    def _paced(self, items: Iterable[T]) -> Iterator[T]:
-        """The same, one for each step of what is tracked."""
-        for item in items:
-            next(self._steps, None)
-            yield item
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +262,7 @@ class _Transitions:
     temperatures: list[float]
     sizes: Tensor
     num_leapfrog: int
-    paced: Callable[[Iterable[Any]], Iterable[Any]]
+    pace: _Pace
 
     def reversed(self) -> _Transitions:
         """The same in the other order."""
@@ -258,7 +272,7 @@ class _Transitions:
         """Estimates of log Z_end - log Z_begin ``(K, B)`` by chains from a point, and the mean acceptance ``(B,)``."""
         total = torch.zeros_like(point.log_weight, dtype=torch.float64)
         acceptance = torch.zeros_like(self.sizes[0])
-        for number, (here, there) in enumerate(self.paced(pairwise(self.temperatures))):
+        for number, (here, there) in enumerate(self.pace(pairwise(self.temperatures))):
             if number:
                 point, accepted = transition(self.density, point, here, self.sizes[number], self.num_leapfrog)
                 acceptance += accepted.mean(0)

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyrovae.evaluation.chunks import rows_of
-from pyrovae.evaluation.latents import is_gaussian, latent_sites
+from pyrovae.evaluation.latents import latent_sites
+from pyrovae.evaluation.likelihood import Estimates
 from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
+from pyrovae.programs.distributions import gaussian_of
 
 IMAGES_AT_ONCE = 100
 REFINING_PARTICLES = 10
@@ -41,12 +43,30 @@ class InferenceGaps:
     @property
     def approximation(self) -> float:
         """What the family costs: log p(x) - L[q*], in nats per image."""
-        return (self.log_likelihood - self.refined_elbo).mean().item()
+        return self._of_family.mean
 
     @property
     def amortization(self) -> float:
         """What one network for all images costs: L[q*] - L[q], in nats per image."""
-        return (self.refined_elbo - self.elbo).mean().item()
+        return self._of_network.mean
+
+    @property
+    def approximation_standard_error(self) -> float:
+        """Over images."""
+        return self._of_family.standard_error
+
+    @property
+    def amortization_standard_error(self) -> float:
+        """Over images."""
+        return self._of_network.standard_error
+
+    @property
+    def _of_family(self) -> Estimates:
+        return Estimates(self.log_likelihood - self.refined_elbo)
+
+    @property
+    def _of_network(self) -> Estimates:
+        return Estimates(self.refined_elbo - self.elbo)
 
 
 def inference_gaps(
@@ -105,12 +125,12 @@ class GapEstimator:
         for captured in (self._gradients, self._weights):
             captured.parameters_changed()
         with evaluation_mode():
-            self._guide_moved = Moved(self.guide, rows)
-            unmoved = [torch.zeros_like(each) for each in self._guide_moved.parameters()]
-            after, before = (self._draw(moves, rows).double() for moves in (self._refined(unmoved, rows), unmoved))
+            self._refined_guide = Refined(self.guide, rows)
+            unmoved = [torch.zeros_like(each) for each in self._refined_guide.parameters()]
+            after, before = (self._draw(moves, rows).double() for moves in (self._ascended(unmoved, rows), unmoved))
         return InferenceGaps(log_mean_exp(after), after.mean(0), before.mean(0))
 
-    def _refined(self, unmoved: list[Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
+    def _ascended(self, unmoved: list[Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
         """The moves after gradient ascent on the bound."""
         gradients_of = self._gradients.given(unmoved, rows, self.times * self.num_steps)
         moves = [each.clone() for each in unmoved]
@@ -146,15 +166,15 @@ class GapEstimator:
         return [log_weights(self.model, self._with(moves), *rows, num_particles=PARTICLES_AT_ONCE)]
 
     def _split(self, inputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        count = len(list(self._guide_moved.parameters()))
+        count = len(list(self._refined_guide.parameters()))
         return inputs[:count], inputs[count:]
 
     def _with(self, moves: Sequence[Tensor]) -> Program:
-        names = [name for name, _ in self._guide_moved.named_parameters()]
-        return lambda *rows: functional_call(self._guide_moved, dict(zip(names, moves, strict=True)), rows)
+        names = [name for name, _ in self._refined_guide.named_parameters()]
+        return lambda *rows: functional_call(self._refined_guide, dict(zip(names, moves, strict=True)), rows)
 
 
-class Moved(nn.Module):
+class Refined(nn.Module):
     r"""A guide whose Gaussians are shifted and rescaled per image and unit, at first not at all.
 
     .. math:: q^*(z_l | \cdot) = N(z_l | \mu + \sigma a_l(x), \sigma^2 e^{2 b_l(x)})
@@ -174,7 +194,7 @@ class Moved(nn.Module):
         # In a tuple, where nn.Module does not look: only what is refined is a parameter.
         self._guide = (guide,)
         for name, site in latent_sites(guide, rows).items():
-            if not is_gaussian(site["fn"]):
+            if gaussian_of(site["fn"]) is None:
                 raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is drawn from {site['fn']}")
             for part in ("shift", "log_scale"):
                 self.register_parameter(f"{part}_{name}", nn.Parameter(torch.zeros_like(site["fn"].mean)))
@@ -182,12 +202,12 @@ class Moved(nn.Module):
     def forward(self, *rows: Tensor) -> None:
         """Sample all layers."""
         (guide,) = self._guide
-        with _Moves(self._parameters):
+        with _Shifted(self._parameters):
             guide(*rows)
 
 
-class _Moves(Messenger):
-    """Moves the Gaussians of latents."""
+class _Shifted(Messenger):
+    """Shifts and rescales the Gaussians of latents."""
 
     def __init__(self, by: Any) -> None:
         super().__init__()
@@ -197,5 +217,7 @@ class _Moves(Messenger):
         if msg["is_observed"] or f"shift_{msg['name']}" not in self.by:
             return
         shift, log_scale = (self.by[f"{part}_{msg['name']}"] for part in ("shift", "log_scale"))
-        gaussian = msg["fn"].base_dist
-        msg["fn"] = Normal(gaussian.loc + gaussian.scale * shift, gaussian.scale * log_scale.exp()).to_event(1)
+        gaussian = gaussian_of(msg["fn"])
+        assert gaussian is not None
+        moved = Normal(gaussian.loc + gaussian.scale * shift, gaussian.scale * log_scale.exp())
+        msg["fn"] = moved.to_event(msg["fn"].event_dim)

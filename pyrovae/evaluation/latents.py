@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Independent, Normal, TorchDistribution
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_mean
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from pyrovae.evaluation.chunks import rows_of
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.weights import Site, sample_sites, traces_of
 from pyrovae.programs.conditionals import share_constants
+from pyrovae.programs.distributions import gaussian_of
 
 IMAGES_AT_ONCE = 1000
 # A unit is active above the first (Burda et al., 2016), and beyond doubt above the second.
@@ -112,17 +112,12 @@ def _divergence(model_site: Site, guide_site: Site, analytic: bool) -> Tensor:
     if model_site is None:
         # An auxiliary site stands in the guide alone.
         return guide_site["log_prob"]
-    posterior, prior = guide_site["fn"], model_site["fn"]
-    if not (is_gaussian(posterior) and is_gaussian(prior)):
+    posterior, prior = gaussian_of(guide_site["fn"]), gaussian_of(model_site["fn"])
+    if posterior is None or prior is None:
         return guide_site["log_prob"] - model_site["log_prob"]
     if analytic:
-        return kl_divergence(posterior.base_dist, prior.base_dist)
-    return posterior.base_dist.log_prob(guide_site["value"]) - prior.base_dist.log_prob(guide_site["value"])
-
-
-def is_gaussian(distribution: TorchDistribution) -> bool:
-    """Whether it is a product over units of Gaussians."""
-    return isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
+        return kl_divergence(posterior, prior)
+    return posterior.log_prob(guide_site["value"]) - prior.log_prob(guide_site["value"])
 
 
 def latent_sites(guide: Program, rows: Sequence[Tensor]) -> dict[str, Site]:

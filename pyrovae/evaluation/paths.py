@@ -18,7 +18,7 @@ from torch import Tensor
 from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
 from pyrovae.inference.modules import Program
-from pyrovae.inference.weights import sample_sites
+from pyrovae.inference.weights import sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
 from pyrovae.programs.models import GenerativeModel
 
@@ -71,9 +71,6 @@ class GeometricPath:
         guide: q(z | x, c).
         start: one of ``STARTS``.
 
-    Attributes:
-        calls_ahead: how many densities are still to be asked for, of all images together: whether compiling is worth its time.
-
     Raises:
         ValueError: for another start.
     """
@@ -82,7 +79,6 @@ class GeometricPath:
         if start not in STARTS:
             raise ValueError(f"expected a start out of {', '.join(STARTS)}; got {start!r}")
         self.model, self.guide, self.start = model, guide, start
-        self.calls_ahead = 0
         self._evaluations: Repeated | None = None
 
     def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
@@ -95,8 +91,13 @@ class GeometricPath:
         sites = _run(poutine.condition(self._first, data=values), rows).nodes
         return flat([standard_value(sites[name]) for name in values], 2)[0]
 
-    def given(self, rows: Sequence[Tensor], num_chains: int) -> Density:
+    def given(self, rows: Sequence[Tensor], num_chains: int, calls_ahead: int = 0) -> Density:
         """The densities for a few images: a function of states ``(K, B, D)``.
+
+        Args:
+            rows: the data ``(B, D)``, and the contexts ``(B, C)`` where there are any.
+            num_chains: K.
+            calls_ahead: how many densities are to be asked for, of these images and of others: whether it is worth compiling.
 
         Raises:
             ValueError: where model and guide have other latents, or latents that are not real vectors.
@@ -105,14 +106,9 @@ class GeometricPath:
         if self._evaluations is None:
             self._evaluations = Repeated(partial(self._evaluate, shapes))
         state = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
-        known = self._evaluations.given([state], rows, self.calls_ahead)
-
-        def density(state: Tensor) -> Point:
-            self.calls_ahead -= 1
-            # What was captured is a function of states laid out as those that it was captured with.
-            return Point(state, *known(state.contiguous()))
-
-        return density
+        known = self._evaluations.given([state], rows, calls_ahead)
+        # What was captured is a function of states laid out as those that it was captured with.
+        return lambda state: Point(state, *known(state.contiguous()))
 
     @property
     def _first(self) -> Program:
@@ -125,8 +121,7 @@ class GeometricPath:
         if set(model) != set(guide):
             raise ValueError(f"expected the same latents in model and guide; got {sorted(model)} and {sorted(guide)}")
         for name, site in (*model.items(), *guide.items()):
-            support = getattr(site["fn"].support, "base_constraint", site["fn"].support)
-            if support not in (constraints.real, constraints.real_vector):
+            if _entries(site["fn"].support) not in (constraints.real, constraints.real_vector):
                 raise ValueError(
                     f"expected latents over all real numbers, where gradients lead; site {name!r} is a "
                     f"{type(site['fn']).__name__}: transform it in the programs, or use log_likelihood"
@@ -151,10 +146,10 @@ class GeometricPath:
             pairs = [log_densities(first.nodes[name], value) for name, value in values.items()]
             log_start, of_latents = (_total(terms) for terms in zip(*pairs, strict=True))
             if self.start == "prior":
-                return log_start, _total(_log_probabilities(first, without=values))
+                return log_start, _total(_log_probabilities(first, without=values)) / subsampling_of(first)
             data: dict[str, Any] = {name: first.nodes[name]["value"] for name in values}
             joint = _run(poutine.condition(self.model, data=data), rows, num_chains)
-        return log_start, _total(_log_probabilities(joint)) - of_latents
+        return log_start, (_total(_log_probabilities(joint)) - of_latents) / subsampling_of(joint)
 
 
 def simulated(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -187,6 +182,13 @@ def _total(terms: Sequence[Tensor]) -> Tensor:
     return sum(others, first)
 
 
+def _entries(support: Any) -> Any:
+    """What the entries of an event are, of a support of whole events."""
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return support
+
+
 def latents(trace: Trace) -> dict[str, Any]:
     """The sites that were drawn, by name."""
     return {site["name"]: site for site in sample_sites(trace) if not site["is_observed"]}
@@ -194,7 +196,7 @@ def latents(trace: Trace) -> dict[str, Any]:
 
 def flat(values: Iterable[Tensor], batch_dims: int) -> Tensor:
     """Values ``(*batch, *event)`` side by side ``(*batch, D)``."""
-    return torch.cat([value.flatten(batch_dims) for value in values], -1)
+    return torch.cat([value.reshape(*value.shape[:batch_dims], -1) for value in values], -1)
 
 
 def unflat(z: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state
@@ -22,7 +23,7 @@ Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 
 
 class Repeated:
-    """A function that is captured once for each shape of what it is called with.
+    """A function that is captured once for each layout of what it is called with.
 
     What parameters decide alone is computed once, what the examples decide once for each of them, and the rest is compiled
     where enough of it is ahead.
@@ -46,14 +47,14 @@ class Repeated:
         """The function of what varies, laid out as ``varying`` is, for some examples.
 
         Args:
-            varying: of the shapes in which they will come.
+            varying: of the layouts in which they will come.
             examples: to stay.
-            calls_ahead: how many calls with such shapes are to come: whether preparing for them is worth its time.
+            calls_ahead: how many calls of such layouts are to come: whether preparing for them is worth its time.
 
         Raises:
             CaptureError: where the function cannot be captured, and the engine is not to be chosen.
         """
-        key = tuple(each.shape for each in (*varying, *examples))
+        key = tuple((each.shape, each.stride(), each.dtype, each.device) for each in (*varying, *examples))
         if key not in self._captured:
             self._captured[key] = self._capture(varying, examples, calls_ahead)
         captured = self._captured[key]
@@ -62,7 +63,7 @@ class Repeated:
         return captured.given(varying, examples, calls_ahead)
 
     def parameters_changed(self) -> None:
-        """What was computed of parameters is out of date."""
+        """What was computed of parameters is out of date; they are still the same tensors, changed in place."""
         for captured in self._captured.values():
             if captured is not None:
                 captured.parameters_changed()
@@ -73,8 +74,10 @@ class Repeated:
         with preserved_state():
             # Pyro looks once at what it is given, with the validation that a graph leaves out.
             self._function(*varying, *examples)
+        # A tensor that is both, or comes twice, is as many inputs.
+        inputs = [each.clone() for each in (*varying, *examples)]
         try:
-            graph = capture(self._function, [*varying, *examples])
+            graph = capture(self._function, inputs)
         except CaptureError:
             if self._engine != "auto":
                 raise
@@ -83,7 +86,7 @@ class Repeated:
 
 
 class _Captured:
-    """The operations of one shape: what parameters decide, what the examples decide, and the rest."""
+    """The operations of one layout: what parameters decide, what the examples decide, and the rest."""
 
     def __init__(self, graph: Graph, num_examples: int, engine: str) -> None:
         self._of_parameters, rest = split(graph, 0)
@@ -103,10 +106,14 @@ class _Captured:
         if not self._settled:
             self._settled = True
             inputs = [*known, *varying]
-            if _is_worth_compiling(graph, inputs, calls_ahead, self._engine):
+            if _has_operations(graph) and _is_worth_compiling(graph, inputs, calls_ahead, self._engine):
                 self._compiled = compile_graph(graph, inputs)
         run: Run = self._compiled or graph
         return lambda *values: run([*known, *values])  # type: ignore[return-value]
+
+
+def _has_operations(graph: Graph) -> bool:
+    return any(node.op == "call_function" for node in graph.module.graph.nodes)
 
 
 def _is_worth_compiling(graph: Graph, inputs: list[Tensor], calls_ahead: int, engine: str) -> bool:
@@ -121,5 +128,7 @@ def _seconds(graph: Graph, inputs: list[Tensor]) -> float:
         for _ in range(MEASURED_CALLS):
             start = time.perf_counter()
             graph(inputs)
+            if (device := cuda_device(inputs)) is not None:
+                torch.cuda.synchronize(device)
             times.append(time.perf_counter() - start)
     return min(times)

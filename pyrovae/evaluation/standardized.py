@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import pyro.distributions as dist
-import torch
-from pyro.distributions import Independent
+from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+
+from pyrovae.programs.distributions import gaussian_of
 
 
 class standardized(Messenger):  # noqa: N801 - used as a context, like a poutine
@@ -30,43 +30,40 @@ class standardized(Messenger):  # noqa: N801 - used as a context, like a poutine
         self._values = values
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] in self._values:
-            mean, spread = moments(msg["fn"])
-            msg["value"], msg["done"] = mean + spread * self._values[msg["name"]], True
+        if (standard := self._values.get(msg["name"])) is not None:
+            mean, spread = _moments(msg["fn"], standard)
+            msg["value"], msg["done"] = mean + spread * standard, True
 
 
 def standard_value(site: Mapping[str, Any]) -> Tensor:
     """The u that stands for a site's value, of its shape."""
-    mean, spread = moments(site["fn"])
+    mean, spread = _moments(site["fn"], site["value"])
     return (site["value"] - mean) / spread
 
 
 def log_densities(site: Mapping[str, Any], standard: Tensor) -> tuple[Tensor, Tensor]:
-    """Of u and of the value that it stands for, under the site's distribution: each ``(K, B)``, in nats."""
+    """Of u under the site's distribution, and of the value that it stands for as the program counts it: ``(K, B)``, in nats.
+
+    A program counts a site with the scale and the mask of the handlers around it.
+    """
     fn = site["fn"]
-    events = tuple(range(-fn.event_dim, 0))
-    _, spread = moments(fn)
-    volume = spread.log().expand_as(standard).sum(events)
-    if _gaussian(fn) is not None:
+    _, spread = _moments(fn, standard)
+    volume = sum_rightmost(spread.log().expand_as(standard), fn.event_dim)
+    if gaussian_of(fn) is not None:
         # As a function of u alone: no gradient takes the way through the networks and back, where it would cancel.
-        log_density = (-0.5 * standard.square() - 0.5 * math.log(2 * math.pi)).sum(events)
-        return log_density, log_density - volume
-    log_density = fn.log_prob(site["value"])
-    return log_density + volume, log_density
+        log_density = sum_rightmost(-0.5 * standard.square() - 0.5 * math.log(2 * math.pi), fn.event_dim)
+    else:
+        log_density = fn.log_prob(site["value"]) + volume
+    return log_density, scale_and_mask(log_density - volume, site["scale"], site["mask"])
 
 
-def moments(fn: Any) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, in the shape of a value; zero and one of a distribution that has none."""
-    if (gaussian := _gaussian(fn)) is not None:
+def _moments(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each entry of a value; zero and one where there is none."""
+    if (gaussian := gaussian_of(fn)) is not None:
         return gaussian.loc, gaussian.scale
     try:
-        return fn.mean, fn.variance.sqrt()
+        mean, spread = fn.mean, fn.variance.sqrt()
     except NotImplementedError:
-        return torch.zeros(()), torch.ones(())
-
-
-def _gaussian(fn: Any) -> dist.Normal | None:
-    """The independent Gaussians that a distribution consists of; None of any other."""
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn if isinstance(fn, dist.Normal) else None
+        mean = spread = value.new_full((), math.nan)
+    usable = mean.isfinite() & spread.isfinite() & (spread > 0)
+    return mean.where(usable, mean.new_zeros(())), spread.where(usable, spread.new_ones(()))

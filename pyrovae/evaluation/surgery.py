@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pyrovae.evaluation.chunks import rows_of
-from pyrovae.evaluation.latents import IMAGES_AT_ONCE, is_gaussian
+from pyrovae.evaluation.latents import IMAGES_AT_ONCE
 from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.weights import sample_sites, traces_of
 from pyrovae.programs.conditionals import share_constants
-from pyrovae.programs.distributions import GaussianMixture
+from pyrovae.programs.distributions import GaussianMixture, gaussian_of
 
 # Pairs of images at once, each of them some numbers in double precision.
 PAIRS_AT_ONCE = 5_000_000
@@ -93,11 +93,11 @@ def _parts(model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str)
     sums = {"x": prior["x"]["log_prob"].double().sum().item()}
     for site in sample_sites(guide_trace):
         sums[site["name"]] = (site["log_prob"] - prior[site["name"]]["log_prob"]).double().sum().item()
-    if not is_gaussian(posterior[top]["fn"]):
+    gaussian = gaussian_of(posterior[top]["fn"])
+    if gaussian is None:
         raise ValueError(
             f"expected a Gaussian q(z_L | x); site {top!r} of the guide is a {type(posterior[top]['fn']).__name__}"
         )
-    gaussian = posterior[top]["fn"].base_dist
     drawn = posterior[top]["log_prob"], prior[top]["log_prob"], posterior[top]["value"], gaussian.loc, gaussian.scale
     return sums, tuple(each.double() for each in drawn)
 

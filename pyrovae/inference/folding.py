@@ -1,27 +1,18 @@
-"""Compute once what a captured graph would compute again at every call."""
+"""Take out of a captured graph what it would compute again at every call."""
 
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from pyrovae.inference.capture import Graph
-
-
-def fold(graph: Graph, *known: Tensor) -> Graph:
-    """The graph as a function of its first inputs alone: the last ones are known, and what depends on no other is computed now.
-
-    Parameters count as known: they must not change as long as the folded graph is used. Random numbers stay in the graph. A
-    graph that writes to its tensors, but for filling new ones with random numbers, keeps all its operations.
-    """
-    before, rest = split(graph, len(known))
-    return Graph(rest, before(known))  # type: ignore[arg-type]
 
 
 def split(graph: Graph, num_known: int) -> tuple[Graph, fx.GraphModule]:
     """In two: what its constants and its last inputs decide, and the rest, whose first inputs are the outputs of the former.
 
-    The rest begins where random numbers or the first inputs come in.
+    Parameters are among the constants: where they change, the first part is to run again. Random numbers, and what follows from
+    them, are in the rest. A graph that writes to its tensors, but for filling new ones with random numbers, is all rest.
     """
     nodes = list(graph.module.graph.nodes)
     placeholders = [node for node in nodes if node.op == "placeholder"]

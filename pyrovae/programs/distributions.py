@@ -32,6 +32,13 @@ def product_of_gaussians(one: Independent, other: Independent) -> Independent:
     return dist.Normal(loc, first.scale * second.scale / total.sqrt()).to_event(1)
 
 
+def gaussian_of(distribution: Any) -> dist.Normal | None:
+    """The Gaussians of a product over units, of the shape of a value; None of any other distribution."""
+    while isinstance(distribution, Independent):
+        distribution = distribution.base_dist
+    return distribution if isinstance(distribution, dist.Normal) else None
+
+
 class GaussianMixture(TorchDistribution):
     r"""A mixture of K diagonal Gaussians of equal weight.
 
