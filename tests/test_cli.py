@@ -92,7 +92,7 @@ def test_fit_records_its_recipe_and_history(fitted):
 @pytest.mark.parametrize("guide", ["mean_field", "bottom_up"])
 def test_what_is_followed_is_measured_after_enough_examples_and_changes_no_training(guide, tmp_path, monkeypatch):
     """Gaps after 8,000 examples, every second epoch here, and after the last; the same figures where measured again."""
-    flags = ("--guide", guide, *TINY_LAYERS, "--epochs", "3", "--samples", "10", "--json")
+    flags = ("--guide", guide, *TINY_LAYERS, "--no-batch-norm", "--epochs", "3", "--samples", "10", "--json")
     histories = []
     for folder, examples in (("often", 8000), ("seldom", 100_000)):
         monkeypatch.setattr(tracking, "EXAMPLES_PER_REFINEMENT", examples)
