@@ -27,8 +27,8 @@ SUBSET_SEED = 1
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
 @click.option("--images", type=click.IntRange(min=2), default=100, show_default=True, help="Test images, and simulated ones.")
-@click.option("--temperatures", type=click.IntRange(min=2), default=1000, show_default=True, help="From guide to posterior.")
-@click.option("--chains", type=click.IntRange(min=1), default=10, show_default=True, help="Annealed chains per image.")
+@click.option("--temperatures", type=click.IntRange(min=2), default=300, show_default=True, help="From guide to posterior.")
+@click.option("--chains", type=click.IntRange(min=1), default=5, show_default=True, help="Annealed chains per image.")
 @click.option("--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Importance samples per image.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of samples and chains.")
 @options.root
