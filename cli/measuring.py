@@ -168,7 +168,7 @@ def _trust(results: dict[str, Any]) -> dict[str, str]:
         bearable = heavy_tail(results["num_samples"])
         rows["error of the sampling"] = (
             f"{results['sampling_error']:.3f}; weights of {results['share_of_heavy_tails']:.1%} of the images have heavy tails "
-            f"(Pareto k above {bearable:.2f}: estimated too low, perhaps); median effective sample size "
-            f"{results['effective_sample_size']:.0f}"
+            f"(Pareto k above {bearable:.2f}: estimated too low, perhaps; 'pyrovae bounds' says by how much); median effective "
+            f"sample size {results['effective_sample_size']:.0f}"
         )
     return rows

@@ -75,8 +75,9 @@ class Tracked:
 
     def _gaps(self) -> dict[str, Any]:
         gaps = self._gap_estimator([each for each in self._first(REFINED_IMAGES) if each is not None])
-        measured = {name: getattr(gaps, name) for name in ("approximation", "amortization")}
-        errors = {f"{name}_standard_error": getattr(gaps, f"{name}_standard_error") for name in measured}
+        both = {"approximation": gaps.approximation, "amortization": gaps.amortization}
+        measured = {name: gap.mean for name, gap in both.items()}
+        errors = {f"{name}_standard_error": gap.standard_error for name, gap in both.items()}
         settings = {"num_images": len(gaps.elbo), "num_samples": NUM_SAMPLES, "num_steps": NUM_STEPS}
         return {"inference_gaps": measured | errors | settings}
 

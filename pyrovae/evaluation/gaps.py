@@ -41,31 +41,13 @@ class InferenceGaps:
     elbo: Tensor
 
     @property
-    def approximation(self) -> float:
-        """What the family costs: log p(x) - L[q*], in nats per image."""
-        return self._of_family.mean
-
-    @property
-    def amortization(self) -> float:
-        """What one network for all images costs: L[q*] - L[q], in nats per image."""
-        return self._of_network.mean
-
-    @property
-    def approximation_standard_error(self) -> float:
-        """Over images."""
-        return self._of_family.standard_error
-
-    @property
-    def amortization_standard_error(self) -> float:
-        """Over images."""
-        return self._of_network.standard_error
-
-    @property
-    def _of_family(self) -> Estimates:
+    def approximation(self) -> Estimates:
+        """What the family costs each image: log p(x) - L[q*]."""
         return Estimates(self.log_likelihood - self.refined_elbo)
 
     @property
-    def _of_network(self) -> Estimates:
+    def amortization(self) -> Estimates:
+        """What one network for all images costs each of them: L[q*] - L[q]."""
         return Estimates(self.refined_elbo - self.elbo)
 
 
