@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Of the images the first: what bound and aggregate posterior are followed on, what layers are, what the guide is refined for.
 BOUND_IMAGES, LATENT_IMAGES, REFINED_IMAGES = 1000, 500, 20
 NUM_SAMPLES, NUM_STEPS, LEARNING_RATE = 100, 20, 0.2
-# Refining takes as long as training on a few thousand examples: once for at least so many, at the end of an epoch.
+# Refining takes as long as training on a few thousand examples: once for so many, at the end of an epoch.
 EXAMPLES_PER_REFINEMENT = 50_000
 
 
@@ -59,9 +59,13 @@ class Tracked:
     def latents(self, epoch: int) -> dict[str, Any]:
         """What the layers do, and what the bound loses by prior and guide."""
         measured = measured_latents(self.vae, *self._first(LATENT_IMAGES)) | self._surgery()
-        if self.vae.model.depth and (epoch % self.epochs_per_refinement == 0 or epoch == self.epochs):
-            measured |= self._gaps()
-        return measured
+        return measured | (self._gaps() if self._refines(epoch) else {})
+
+    def _refines(self, epoch: int) -> bool:
+        """After enough examples, and after the last epoch of so many."""
+        if not self.vae.model.depth or self.epochs < self.epochs_per_refinement:
+            return False
+        return epoch % self.epochs_per_refinement == 0 or epoch == self.epochs
 
     def _surgery(self) -> dict[str, Any]:
         from pyrovae.evaluation.surgery import elbo_surgery, obstacle
