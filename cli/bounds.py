@@ -16,7 +16,7 @@ from .opening import opened
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
     from pyrovae.evaluation.annealing import AnnealedLikelihood, BidirectionalBounds
-    from pyrovae.evaluation.likelihood import LogLikelihood
+    from pyrovae.evaluation.likelihood import Estimates, LogLikelihood
     from pyrovae.runs import Run
 
 Track = Callable[[Sequence[Any]], Iterable[Any]]
@@ -49,7 +49,8 @@ def bounds(
 ) -> None:
     """Bound the log-likelihood of a run folder from both sides, by annealed importance sampling.
 
-    On some test images, beside importance sampling; and on as many images that the model draws, from above too.
+    On some test images, beside importance sampling; and on as many images that the model draws, from above too. bounds.json in
+    the run folder keeps what comes out.
     """
     import torch
 
@@ -61,6 +62,7 @@ def bounds(
         console.print_json(results)
     else:
         console.show(summary(results), title=f"{run}: log-likelihood from both sides")
+    trained.save_bounds(results)
 
 
 def _refuse_what_has_no_bounds(run: Run) -> None:
@@ -111,6 +113,7 @@ def measure(
         "test": _on_test_images(sampled, annealed, shift),
         "simulated": _on_simulated_images(both, shift),
         "num_images": len(x),
+        "num_test_images": len(dataset.test),
         "num_samples": samples,
         "num_temperatures": temperatures,
         "num_chains": chains,
@@ -125,27 +128,22 @@ def measure(
 def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift: float) -> dict[str, float]:
     from pyrovae.evaluation.likelihood import Estimates
 
-    difference = Estimates(annealed.per_image - sampled.per_image)
-    return {
-        "importance_sampled": sampled.mean + shift,
-        "importance_sampled_standard_error": sampled.standard_error,
-        **_annealed(annealed, shift),
-        "difference": difference.mean,
-        "difference_standard_error": difference.standard_error,
-    }
+    return (
+        _estimated("importance_sampled", sampled, shift)
+        | _annealed(annealed, shift)
+        | _estimated("difference", Estimates(annealed.per_image - sampled.per_image))
+    )
 
 
 def _on_simulated_images(both: BidirectionalBounds, shift: float) -> dict[str, float]:
     from pyrovae.evaluation.likelihood import Estimates
 
-    gap = Estimates(both.gap)
-    return {
-        "importance_sampled": both.importance_sampled.mean + shift,
-        **_annealed(both.lower, shift),
-        "upper": both.upper.mean().item() + shift,
-        "gap": gap.mean,
-        "gap_standard_error": gap.standard_error,
-    }
+    return (
+        _estimated("importance_sampled", both.importance_sampled, shift)
+        | _annealed(both.lower, shift)
+        | _estimated("upper", Estimates(both.upper), shift)
+        | _estimated("gap", Estimates(both.gap))
+    )
 
 
 def _subset(dataset: Dataset, images: int) -> tuple[Any, Any]:
@@ -158,12 +156,14 @@ def _subset(dataset: Dataset, images: int) -> tuple[Any, Any]:
 
 
 def _annealed(result: AnnealedLikelihood, shift: float) -> dict[str, float]:
-    return {
-        "annealed": result.mean + shift,
-        "annealed_standard_error": result.standard_error,
+    return _estimated("annealed", result, shift) | {
         "acceptance_rate": result.acceptance_rate.mean().item(),
         "step_size": result.step_size.mean().item(),
     }
+
+
+def _estimated(name: str, estimates: Estimates, shift: float = 0.0) -> dict[str, float]:
+    return {name: estimates.mean + shift, f"{name}_standard_error": estimates.standard_error}
 
 
 def _metered(label: str, unit: str, *, quiet: bool) -> Track:
@@ -184,16 +184,22 @@ def summary(results: dict[str, Any]) -> dict[str, str]:
         f"{density} of test images, nats": "",
         "  importance-sampled": f"{_pm(test, 'importance_sampled')} (standard error over images; {samples} each)",
         "  annealed": f"{_pm(test, 'annealed')} (a lower bound too; {chains} each, {test['acceptance_rate']:.0%} accepted)",
-        "  annealed less sampled": f"{_pm(test, 'difference')} (above zero: the guide misses that much)",
+        "  annealed less sampled": f"{_pm(test, 'difference')} ({_said_of(test['difference'])})",
         f"{density} of simulated images, nats": "",
-        "  importance-sampled ": f"{simulated['importance_sampled']:.2f}",
-        "  annealed, from below": f"{simulated['annealed']:.2f} ({simulated['acceptance_rate']:.0%} accepted)",
-        "  annealed, from above": f"{simulated['upper']:.2f} (in reverse, from the latents that the images were drawn from)",
+        "  importance-sampled ": _pm(simulated, "importance_sampled"),
+        "  annealed, from below": f"{_pm(simulated, 'annealed')} ({simulated['acceptance_rate']:.0%} accepted)",
+        "  annealed, from above": f"{_pm(simulated, 'upper')} (in reverse, from the latents that the images were drawn from)",
         "  gap": f"{_pm(simulated, 'gap')} (the truth is between the two, in expectation)",
-        "images": f"{results['num_images']:,} of the test set, the same each time, and as many drawn from the model; "
-        f"{results['protocol']} [{results['protocol_hash']}]",
+        "images": f"{results['num_images']:,} of {results['num_test_images']:,} test images, the same each time, and as many "
+        f"that the model draws; {results['protocol']} [{results['protocol_hash']}]",
         "measured in": console.duration(results["seconds"]),
     }
+
+
+def _said_of(difference: float) -> str:
+    if difference < 0:
+        return "below zero: more samples than chains could make up for; more temperatures or chains are needed"
+    return "above zero: the importance samples miss that much"
 
 
 def _pm(figures: dict[str, float], name: str) -> str:

@@ -50,7 +50,7 @@ Row = tuple[str, dict[str, Any], "Difference | None"]
 
 def _checked(evaluations: list[tuple[str, Evaluation]]) -> list[str]:
     """Refuse what is not comparable with the first; return what is to be said of the rest."""
-    from pyrovae.evaluation.comparison import incomparable, remark
+    from pyrovae.evaluation.comparison import incomparable, remark, remark_on_tails
 
     (first, reference), *others = evaluations
     remarks = []
@@ -59,7 +59,8 @@ def _checked(evaluations: list[tuple[str, Evaluation]]) -> list[str]:
             raise InputError(f"expected runs measured on one thing; {first} and {run} are not: {reason}")
         if noted := remark(reference.results, evaluation.results):
             remarks.append(f"{first} and {run}: {noted}")
-    return remarks
+    tails = ((run, remark_on_tails(evaluation.results)) for run, evaluation in evaluations)
+    return remarks + [f"{run}: {noted}" for run, noted in tails if noted]
 
 
 def _show(rows: list[Row]) -> None:

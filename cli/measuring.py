@@ -149,26 +149,37 @@ def _active(layers: dict[str, dict[str, int]]) -> str:
     return f"{', '.join(counts)}: variance {lower.replace('_', ' ')} ({higher.replace('_', ' ')})"
 
 
+def _tails(results: dict[str, Any]) -> str:
+    from pyrovae.evaluation.weighing import heavy_tail
+
+    if results["share_of_heavy_tails"] is None:
+        return "too few samples to know whether their weights have heavy tails"
+    return (
+        f"weights of {results['share_of_heavy_tails']:.1%} of the images have heavy tails (Pareto k above "
+        f"{heavy_tail(results['num_samples']):.2f}: estimated too low, perhaps; 'pyrovae bounds' says by how much)"
+    )
+
+
 def _density(results: dict[str, Any]) -> dict[str, str]:
     density = "log p(x)" if results["condition"] == "none" else f"log p(x | {results['condition']})"
     if results["log_likelihood"] is None:
         return {density: "none: the cross-entropy of grey values is no density of them; the ELBO below is that of the loss"}
-    samples = f"{results['num_samples']:,} importance samples each" if results["kl_by_layer"] else "exact: there is no latent"
+    samples = (
+        f"{results['num_samples']:,} importance samples each" if results["num_samples"] > 1 else "one sample each: the ELBO"
+    )
+    if not results["kl_by_layer"]:
+        samples = "exact: there is no latent"
     value = f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f}"
     return {f"{density}, nats per image": f"{value} (standard error over images; {samples})"}
 
 
 def _trust(results: dict[str, Any]) -> dict[str, str]:
     """How far to trust the estimate: its own error, its tails, and how it grew with the samples."""
-    from pyrovae.evaluation.weighing import heavy_tail
-
     curve = ", ".join(f"{int(size):,}: {value:.2f}" for size, value in results["curve"].items())
     rows = {"by number of samples": curve}
-    if results["sampling_error"] is not None and results["share_of_heavy_tails"] is not None:
-        bearable = heavy_tail(results["num_samples"])
+    if results["sampling_error"] is not None:
         rows["error of the sampling"] = (
-            f"{results['sampling_error']:.3f}; weights of {results['share_of_heavy_tails']:.1%} of the images have heavy tails "
-            f"(Pareto k above {bearable:.2f}: estimated too low, perhaps; 'pyrovae bounds' says by how much); median effective "
-            f"sample size {results['effective_sample_size']:.0f}"
+            f"{results['sampling_error']:.3f}; {_tails(results)}; median effective sample size "
+            f"{results['effective_sample_size']:.0f} of {results['num_samples']:,}"
         )
     return rows

@@ -3,8 +3,9 @@
     recipe.json         the resolved recipe, the shape of an image and the protocol of the data
     weights.safetensors model and guide, replaced after every epoch
     history.jsonl       one JSON object per epoch
-    evaluation.json     the last evaluation; evaluation.safetensors: its values for each test image
+    evaluation.json     the evaluation of most samples; evaluation.safetensors: its values for each test image
     evaluation-*.json   that of another dataset, and its safetensors beside it
+    bounds.json         the last bounds from both sides
     *.png               pictures
 
 Every file is replaced in one move, but for the history, which grows line by line: an interrupted run leaves whole files behind.
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
     from pyrovae.programs.guides import VAE
 
-RECIPE, WEIGHTS, HISTORY = "recipe.json", "weights.safetensors", "history.jsonl"
+RECIPE, WEIGHTS, HISTORY, BOUNDS = "recipe.json", "weights.safetensors", "history.jsonl", "bounds.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,8 @@ class Evaluation:
         from safetensors.numpy import load_file
 
         values, tensors = _evaluation_files(Path(folder), dataset)
+        if not Path(folder).is_dir():
+            raise InputError(f"{folder}: expected a run folder, as 'pyrovae fit' makes one; there is no such folder")
         again = f"run 'pyrovae evaluate {folder}{f' --dataset {dataset}' if dataset else ''}'"
         try:
             results = json.loads(values.read_text(encoding="utf-8"))
@@ -177,19 +180,24 @@ class Run:
 
     def save_weights(self) -> None:
         """Write the weights of the programs."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         with _replacing(self.folder / WEIGHTS) as path:
-            save_file({name: value.contiguous() for name, value in self.vae.state_dict().items()}, path)
+            path.write_bytes(save({name: value.contiguous() for name, value in self.vae.state_dict().items()}))
 
     def save_evaluation(self, evaluation: Evaluation, dataset: str = "") -> None:
         """Write an evaluation: of the run's own test set, or beside it that of another dataset."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         values, tensors = _evaluation_files(self.folder, dataset)
         with _replacing(tensors) as path:
-            save_file(evaluation.per_image, path)
+            path.write_bytes(save(evaluation.per_image))
         self._write_json(values.name, evaluation.results)
+
+    def save_bounds(self, results: Mapping[str, Any]) -> Path:
+        """Write what ``pyrovae bounds`` has found; return where it is."""
+        self._write_json(BOUNDS, results)
+        return self.folder / BOUNDS
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Write a picture; return where it is."""

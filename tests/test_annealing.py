@@ -277,13 +277,14 @@ def test_what_cannot_be_annealed_is_refused():
         ((guide, {"num_temperatures": 0}), "expected num_temperatures of at least one; got 0"),
         ((guide, {"num_chains": 0}), "expected num_chains of at least one; got 0"),
         ((guide, {"num_leapfrog": 0}), "expected num_leapfrog of at least one; got 0"),
+        ((guide, {"x": x[:0]}), "expected at least one image; got none"),
         ((guide, {"context": x[:2]}), "expected a context for each image; got 2 of them for 3 images"),
         ((Chain(2).wrong_guide("mean_field"), {}), r"expected the same latents in model and guide; got \['z1'\] and"),
         ((positive, {}), "expected latents over all real numbers, where gradients lead; site 'z1' is a"),
     ]
     for (proposal, arguments), message in cases:
         with pytest.raises(ValueError, match=message):
-            annealed_log_likelihood(truth.model, proposal, x, **arguments)
+            annealed_log_likelihood(truth.model, proposal, **{"x": x} | arguments)
 
 
 def test_a_program_that_cannot_be_captured_is_annealed_all_the_same():

@@ -37,6 +37,7 @@ def test_the_command_line_prints_bounds_from_both_sides(condition, tmp_path):
     assert -800 < results["test"]["annealed"] < -400, "an untrained network gives bits a probability of about one half"
     assert abs(results["test"]["difference"]) < 5
     assert 0 < results["test"]["acceptance_rate"] <= 1
+    assert json.loads((tmp_path / "run" / "bounds.json").read_text())["simulated"] == results["simulated"]
     assert results | {"seconds": 0} == json.loads(second.stdout) | {"seconds": 0}, "the same seed"
 
 
@@ -47,7 +48,7 @@ def test_the_table_says_how_its_figures_were_made(tmp_path):
         "annealed, from above",
         "3 chains of 2 temperatures",
         "50 importance samples",
-        "2 of the test set",
+        "2 of 500 test images",
         "accepted",
     ):
         assert part in table

@@ -165,6 +165,22 @@ def test_evaluate_prints_one_json_object_alone(fitted):
     assert json.loads(again.stdout)["log_likelihood"] == pytest.approx(values["log_likelihood"], rel=1e-6)
 
 
+def test_an_evaluation_of_fewer_samples_is_printed_and_not_kept(fitted):
+    folder, _ = fitted
+    invoked("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
+    before = (folder / "evaluation.json").read_text()
+    result = invoked("evaluate", str(folder), "--samples", "1", cwd=folder)
+    assert result.exit_code == 0, result.output
+    assert "one sample each: the ELBO" in result.stdout
+    assert "keeps its evaluation of 20 samples; this one of 1 is not kept" in result.stderr
+    assert (folder / "evaluation.json").read_text() == before
+
+
+def test_few_samples_are_said_to_be_too_few(fitted):
+    result = invoked("evaluate", str(fitted[0]), "--samples", "10", cwd=fitted[0])
+    assert "too few samples to know whether their weights have heavy tails" in " ".join(result.stdout.split())
+
+
 def test_stages_follow_each_other_with_another_optimizer_and_the_average_of_the_weights(tmp_path, monkeypatch):
     stages = ({}, {"epochs": 1, "learning_rate": 5e-3, "warmup_epochs": 0.0}, {"objective": "iwelbo", "num_particles": 3})
     monkeypatch.setitem(RECIPES, "ladder", replace(RECIPES["ladder"], dataset="mnist-5k", stages=stages))
@@ -290,7 +306,7 @@ REFUSED = {
     "no run": (["evaluate", "nowhere"], "expected a run folder with recipe.json"),
     "no samples": (["evaluate", "nowhere", "--samples", "0"], "0 is not in the range x>=1"),
     "nothing to compare": (["compare", "nowhere"], "expected at least two run folders to compare; got one"),
-    "no runs": (["compare", "nowhere", "else"], "nowhere: expected an evaluation with values for each image"),
+    "no runs": (["compare", "nowhere", "else"], "nowhere: expected a run folder, as 'pyrovae fit' makes one; there is no such"),
     "missing run": (["evaluate"], "Missing argument 'RUN'"),
 }
 

@@ -13,7 +13,7 @@ from pyrovae.cli import main
 from pyrovae import plots
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
-from pyrovae.evaluation.comparison import incomparable, paired_difference, remark
+from pyrovae.evaluation.comparison import incomparable, paired_difference, remark, remark_on_tails
 from pyrovae.programs.conditionals import LIKELIHOODS
 from pyrovae.runs import Evaluation, Run
 
@@ -24,6 +24,7 @@ RESULTS = {
     "elbo": -95.0,
     "num_samples": 100,
     "num_images": 50,
+    "share_of_heavy_tails": 0.05,
     "protocol": "digits, grey",
     "protocol_hash": "f4143bc9",
     "likelihood": "bernoulli",
@@ -123,6 +124,12 @@ def test_another_number_of_samples_is_remarked():
     assert remark(RESULTS, RESULTS | {"num_samples": 5000}).startswith("100 importance samples and 5,000")
 
 
+def test_heavy_tails_are_remarked():
+    assert remark_on_tails(RESULTS) == remark_on_tails(RESULTS | {"share_of_heavy_tails": None}) == ""
+    heavy = remark_on_tails(RESULTS | {"share_of_heavy_tails": 0.96})
+    assert heavy.startswith("weights of 96% of its images have heavy tails: its figure may be too low")
+
+
 def test_runs_are_listed_from_the_best(tmp_path):
     folders = [written(tmp_path / name, seed) for name, seed in (("third", 9), ("first", 1), ("second", 3))]
     result = invoked("compare", *folders, "--json")
@@ -138,12 +145,13 @@ def test_runs_are_listed_from_the_best(tmp_path):
 
 
 def test_the_table_flags_unequal_samples_and_unclear_differences(tmp_path):
-    folders = written(tmp_path / "one", 1), written(tmp_path / "same", 1, num_samples=7)
+    folders = written(tmp_path / "one", 1), written(tmp_path / "same", 1, num_samples=7, share_of_heavy_tails=0.5)
     result = invoked("compare", *folders)
     assert result.exit_code == 0, result.output
     assert "+0.00 [+0.00, +0.00], unclear" in result.stdout
     assert "50 test images; digits, grey [f4143bc9]" in result.stdout
     assert "100 importance samples and 7: fewer make a looser bound" in result.stderr
+    assert "same: weights of 50% of its images have heavy tails" in result.stderr
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):
@@ -157,7 +165,7 @@ def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):
         ((one,), "expected at least two run folders to compare; got one"),
         ((one, bare), "expected an evaluation with values for each image: run 'pyrovae evaluate"),
         ((one, mixed), "evaluation.json and evaluation.safetensors of two evaluations"),
-        ((one, tmp_path / "nowhere"), "nowhere: expected an evaluation"),
+        ((one, tmp_path / "nowhere"), "nowhere: expected a run folder, as 'pyrovae fit' makes one"),
     ):
         result = invoked("compare", *folders)
         assert result.exit_code == 2

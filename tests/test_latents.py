@@ -325,6 +325,16 @@ def test_gaps_of_latents_of_any_shape(event):
     assert (gaps.refined_elbo - gaps.elbo > 0.5).all()
 
 
+def test_gaps_ask_for_samples_and_images():
+    chain = Chain(1)
+    for arguments in ({"num_samples": 0}, {"num_steps": -1}):
+        with pytest.raises(ValueError, match="expected at least one sample, and steps; got"):
+            inference_gaps(chain.model, chain.wrong_guide("mean_field"), torch.zeros(2, 3), **arguments)
+    for measure in (inference_gaps, elbo_surgery, kl_by_unit):
+        with pytest.raises(ValueError, match="expected at least one image; got none"):
+            measure(chain.model, chain.wrong_guide("mean_field"), torch.zeros(0, 3))
+
+
 def test_gaps_ask_for_gaussians():
     def guide(x):
         with pyro.plate("data", len(x), dim=-1):

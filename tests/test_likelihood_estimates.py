@@ -12,7 +12,8 @@ from pyro.infer.importance import psis_diagnostic
 from torch import nn
 
 from pyrovae.evaluation import weighing
-from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
+from pyrovae.evaluation.annealing import annealed_log_likelihood
+from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, log_likelihood
 from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, WeightSampler
 from pyrovae.inference.capture import CaptureError
@@ -191,6 +192,23 @@ def test_programs_that_cannot_be_captured_are_run_as_they_are():
     torch.testing.assert_close(result.per_image.float(), chain.evidence(x), rtol=1e-5, atol=1e-5)
     with pytest.raises(CaptureError, match="expected operations that do not depend on values"):
         log_likelihood(chain.model, reading, x, 300, engine="graph")
+
+
+@pytest.mark.parametrize("num_samples", [5, 500])
+def test_data_that_the_model_cannot_have_drawn_are_refused(num_samples):
+    """Twos are no bits, whether the programs are captured or not; and none at all."""
+    with pytest.raises(ValueError, match="to be within the support"):
+        log_likelihood(*programs(), 2 * X, num_samples)
+    with pytest.raises(ValueError, match="to be within the support"):
+        annealed_log_likelihood(*programs(), 2 * X, num_temperatures=2, num_chains=1, num_leapfrog=1)
+    with pytest.raises(ValueError, match="expected at least one image; got none"):
+        log_likelihood(*programs(), X[:0], num_samples)
+
+
+def test_one_image_has_no_error_over_images():
+    result = log_likelihood(*programs(), X[:1], 5)
+    assert math.isnan(result.standard_error)
+    assert repr(Estimates(torch.tensor([1.0, 3.0]))) == "Estimates(2.00 ± 1.00 nats; 2 images)"
 
 
 def test_an_unknown_engine_is_refused():

@@ -14,8 +14,10 @@ def columns_of(x: Examples, context: Tensor | None) -> list[Examples | Tensor]:
     """Data ``(N, D)``, and behind them contexts ``(N, C)`` where there are any.
 
     Raises:
-        ValueError: for as many contexts as there are not images.
+        ValueError: for no images, and for as many contexts as there are not images.
     """
+    if not len(x):
+        raise ValueError("expected at least one image; got none")
     if context is None:
         return [x]
     if len(context) != len(x):

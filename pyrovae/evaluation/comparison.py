@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 
 NUM_RESAMPLES = 2000
+# Above it a figure is not to be trusted without a word.
+SHARE_OF_HEAVY_TAILS = 0.1
 # So many resamples at once that their indices take some megabytes.
 INDICES_AT_ONCE = 2_000_000
 
@@ -92,6 +94,16 @@ def incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         )
         return f"probabilities and densities have no common unit: {' and '.join(kinds)}"
     return ""
+
+
+def remark_on_tails(results: Mapping[str, Any]) -> str:
+    """What a reader must know of one evaluation; empty where nothing."""
+    share = results["share_of_heavy_tails"]
+    if not share or share < SHARE_OF_HEAVY_TAILS:
+        return ""
+    return (
+        f"weights of {share:.0%} of its images have heavy tails: its figure may be too low, 'pyrovae bounds' says by how much"
+    )
 
 
 def remark(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -79,8 +79,11 @@ def inference_gaps(
         learning_rate: of Adam, whose rate falls to zero along a cosine.
 
     Raises:
-        ValueError: for a guide with a latent that is no product of Gaussians over units.
+        ValueError: for a guide with a latent that is no product of Gaussians over units, no images, no samples, and fewer than
+            no steps.
     """
+    if num_samples < 1 or num_steps < 0:
+        raise ValueError(f"expected at least one sample, and steps; got num_samples={num_samples}, num_steps={num_steps}")
     chunks = list(rows_of(x, context, IMAGES_AT_ONCE))
     estimator = GapEstimator(
         model, guide, num_samples=num_samples, num_steps=num_steps, learning_rate=learning_rate, times=len(chunks)

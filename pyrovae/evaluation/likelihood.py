@@ -34,8 +34,13 @@ class Estimates:
 
     @property
     def standard_error(self) -> float:
-        """The standard error of ``mean`` over images, as a sample of all images of their kind."""
+        """The standard error of ``mean`` over images, as a sample of all images of their kind; not a number for one of them."""
+        if len(self.per_image) == 1:
+            return math.nan
         return self.per_image.std().item() / math.sqrt(len(self.per_image))
+
+    def __repr__(self) -> str:
+        return f"Estimates({self.mean:.2f} ± {self.standard_error:.2f} nats; {len(self.per_image)} images)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -100,7 +100,8 @@ class GeometricPath:
             calls_ahead: how many densities are to be asked for, of these images and of others: whether it is worth compiling.
 
         Raises:
-            ValueError: where model and guide have other latents, or latents that are not real vectors.
+            ValueError: where model and guide have other latents, or latents that are not real, and for data outside the support
+                of the likelihood.
         """
         shapes = self._shapes(rows)
         if self._evaluations is None:
@@ -116,8 +117,10 @@ class GeometricPath:
         return self.guide if self.start == "guide" else self.model
 
     def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
-        """The shape of an event of each latent, by its site."""
-        model, guide = (latents(_run(program, rows)) for program in (self.model, self.guide))
+        """The shape of an event of each latent, by its site; data that the model cannot have drawn are refused on the way."""
+        traces = [_run(program, rows) for program in (self.model, self.guide)]
+        traces[0].compute_log_prob()
+        model, guide = map(latents, traces)
         if set(model) != set(guide):
             raise ValueError(f"expected the same latents in model and guide; got {sorted(model)} and {sorted(guide)}")
         for name, site in (*model.items(), *guide.items()):

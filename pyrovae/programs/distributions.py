@@ -122,14 +122,17 @@ class IndependentBits(Independent):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "IndependentBits":
         """The same distribution, drawn from independently for each entry of the batch."""
-        return IndependentBits(self.base_dist.logits.expand((*batch_shape, *self.event_shape)), validate_args=False)
+        expanded = IndependentBits(self.base_dist.logits.expand((*batch_shape, *self.event_shape)), validate_args=False)
+        # Parameters were looked at already; values are still to be.
+        expanded._validate_args = self._validate_args
+        return expanded
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Bits ``(*, D)`` to log-probabilities ``(*,)`` in nats."""
-        if torch.is_grad_enabled():
-            return super().log_prob(value)
         if self._validate_args:
             self._validate_sample(value)
+        if torch.is_grad_enabled():
+            return super().log_prob(value)
         logits = self.base_dist.logits
         factors = (1 + (-logits.abs()).exp()).unflatten(-1, (_group_size(logits.shape[-1]), -1))
         return (value * logits - logits.relu()).sum(-1) - factors.prod(-2).log().sum(-1)
@@ -177,7 +180,9 @@ class DiscretizedLogistic(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedLogistic":
         """The same distribution, drawn from independently for each entry of the batch."""
-        return DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), validate_args=False)
+        expanded = DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), validate_args=False)
+        expanded._validate_args = self._validate_args
+        return expanded
 
     @property
     def mean(self) -> Tensor:
