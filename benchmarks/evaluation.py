@@ -25,6 +25,7 @@ from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
 from pyrovae.inference.capture import capture
 from pyrovae.inference.folding import split
 from pyrovae.inference.modules import evaluation_mode
+from pyrovae.inference.products import PRODUCTS
 from pyrovae.recipes import assemble
 
 SAMPLES, BATCH = 5000, 100
@@ -33,7 +34,7 @@ VAE = Recipe(likelihood="bernoulli")
 VAMP = Recipe(likelihood="bernoulli", prior="vamp", latent_sizes=(40,), hidden_sizes=(300,), activation="relu")
 LADDER = replace(RECIPES["ladder"], likelihood="bernoulli")
 # Products that a decoder of MNIST makes of a few thousand samples.
-PRODUCTS = ((2000, 512, 784), (2000, 512, 512), (4000, 256, 784))
+SIZES = ((2000, 512, 784), (2000, 512, 512), (4000, 256, 784))
 
 
 def by_image(vae, x):
@@ -82,7 +83,7 @@ def operations(vae, x):
     total = 0
     _, rest = split(graph, 1)
     for node in rest.graph.nodes:
-        if node.target in (torch.ops.aten.addmm.default, torch.ops.aten.mm.default):
+        if node.target in PRODUCTS:
             left, right = node.args[-2:]
             total += 2 * math.prod(left.meta["val"].shape) * right.meta["val"].shape[1]
     return total / (BATCH * PARTICLES_AT_ONCE)
@@ -91,7 +92,7 @@ def operations(vae, x):
 def peak():
     """Operations a second of the best library at hand, on the products of a decoder."""
     best = 0.0
-    for rows, inner, columns in PRODUCTS:
+    for rows, inner, columns in SIZES:
         left, right = torch.randn(rows, inner), torch.randn(columns, inner)
         for product in (lambda a, b: a @ b.T, lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")):
             product(left, right)

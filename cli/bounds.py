@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.likelihood import Estimates, LogLikelihood
     from pyrovae.runs import Run
 
-Track = Callable[[Sequence[Any]], Iterable[Any]]
 # Of the test images that are bounded: everybody's subset of one size is the same.
 SUBSET_SEED = 1
 
@@ -82,13 +80,18 @@ def measure(
 ) -> dict[str, Any]:
     """Bounds on test images and on simulated ones: plain values, in nats per image."""
     from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds
-    from pyrovae.evaluation.likelihood import log_likelihood
+    from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 
     start = time.perf_counter()
     model, guide, shift = run.vae.model, run.vae.guide, dataset.log_jacobian
     x, context = _subset(dataset, images)
     sampled = log_likelihood(
-        model, guide, x, samples, context=context, track=_metered("importance sampling", "x 100 images", quiet=quiet)
+        model,
+        guide,
+        x,
+        samples,
+        context=context,
+        track=console.metered("importance sampling", f"x {IMAGES_AT_ONCE} images", quiet=quiet),
     )
     annealed = annealed_log_likelihood(
         model,
@@ -97,7 +100,7 @@ def measure(
         num_temperatures=temperatures,
         num_chains=chains,
         context=context,
-        track=_metered("annealing test images", "transitions", quiet=quiet),
+        track=console.metered("annealing test images", "transitions", quiet=quiet),
     )
     both = bidirectional_bounds(
         model,
@@ -107,7 +110,7 @@ def measure(
         num_chains=chains,
         num_samples=samples,
         context=context,
-        track=_metered("both ways on simulated images", "transitions", quiet=quiet),
+        track=console.metered("both ways on simulated images", "transitions", quiet=quiet),
     )
     return {
         "test": _on_test_images(sampled, annealed, shift),
@@ -164,14 +167,6 @@ def _annealed(result: AnnealedLikelihood, shift: float) -> dict[str, float]:
 
 def _estimated(name: str, estimates: Estimates, shift: float = 0.0) -> dict[str, float]:
     return {name: estimates.mean + shift, f"{name}_standard_error": estimates.standard_error}
-
-
-def _metered(label: str, unit: str, *, quiet: bool) -> Track:
-    def track(parts: Sequence[Any]) -> Iterator[Any]:
-        with console.meter(label, len(parts), unit, quiet=quiet) as meter:
-            yield from console.tracked(parts, meter.advance)
-
-    return track
 
 
 def summary(results: dict[str, Any]) -> dict[str, str]:

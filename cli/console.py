@@ -221,3 +221,13 @@ def tracked(items: Iterable[T], advance: Callable[[], None]) -> Iterator[T]:
     for item in items:
         yield item
         advance()
+
+
+def metered(label: str, unit: str, *, quiet: bool) -> Callable[[Sequence[T]], Iterator[T]]:
+    """What wraps a sequence so that a meter shows how far it is: the ``track`` of functions that measure."""
+
+    def track(parts: Sequence[T]) -> Iterator[T]:
+        with meter(label, len(parts), unit, quiet=quiet) as showing:
+            yield from tracked(parts, showing.advance)
+
+    return track

@@ -28,16 +28,8 @@ def measure(run: Run, dataset: Dataset, num_samples: int, *, quiet: bool) -> Eva
     model, guide, context = run.vae.model, run.vae.guide, dataset.contexts.get("test")
     # Without a latent every sample is the same one.
     num_samples = num_samples if model.depth else 1
-    chunks = -(-len(dataset.test) // IMAGES_AT_ONCE)
-    with console.meter("evaluating", chunks, f"x {IMAGES_AT_ONCE} images", quiet=quiet) as meter:
-        result = log_likelihood(
-            model,
-            guide,
-            dataset.test,
-            num_samples,
-            context=context,
-            track=lambda parts: console.tracked(parts, meter.advance),
-        )
+    track = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=quiet)
+    result = log_likelihood(model, guide, dataset.test, num_samples, context=context, track=track)
     described = _described(run, dataset)
     results = _figures(result, dataset, normalized=described["normalized"]) | {
         "num_samples": num_samples,
@@ -164,11 +156,12 @@ def _density(results: dict[str, Any]) -> dict[str, str]:
     density = "log p(x)" if results["condition"] == "none" else f"log p(x | {results['condition']})"
     if results["log_likelihood"] is None:
         return {density: "none: the cross-entropy of grey values is no density of them; the ELBO below is that of the loss"}
-    samples = (
-        f"{results['num_samples']:,} importance samples each" if results["num_samples"] > 1 else "one sample each: the ELBO"
-    )
     if not results["kl_by_layer"]:
         samples = "exact: there is no latent"
+    elif results["num_samples"] == 1:
+        samples = "one sample each: the ELBO"
+    else:
+        samples = f"{results['num_samples']:,} importance samples each"
     value = f"{results['log_likelihood']:.2f} ± {results['standard_error']:.2f}"
     return {f"{density}, nats per image": f"{value} (standard error over images; {samples})"}
 

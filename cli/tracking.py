@@ -42,13 +42,13 @@ class Tracked:
         # Rows may be sorted: the first of them are no sample.
         rows = dataset.train if dataset.valid is None else dataset.valid
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:BOUND_IMAGES].to(rows.device)
-        times = -(-EXAMPLES_PER_REFINEMENT // len(dataset.train)), epochs
         if dataset.valid is not None:
             contexts = dataset.contexts.get("valid")
-            return cls(vae, "valid_elbo", dataset.valid[chosen], None if contexts is None else contexts[chosen], *times)
-        drawn = dataset.draw_train(chosen, generator=torch.Generator(rows.device).manual_seed(0))
-        images, context = drawn if isinstance(drawn, tuple) else (drawn, None)
-        return cls(vae, "train_elbo", images, context, *times)
+            key, images, context = "valid_elbo", dataset.valid[chosen], None if contexts is None else contexts[chosen]
+        else:
+            drawn = dataset.draw_train(chosen, generator=torch.Generator(rows.device).manual_seed(0))
+            key, (images, context) = "train_elbo", drawn if isinstance(drawn, tuple) else (drawn, None)
+        return cls(vae, key, images, context, -(-EXAMPLES_PER_REFINEMENT // len(dataset.train)), epochs)
 
     def elbo(self) -> float:
         """The true bound."""
@@ -78,7 +78,9 @@ class Tracked:
         return {"surgery": measured | {"limit_of_information": math.log(len(self.images)), "num_images": len(self.images)}}
 
     def _gaps(self) -> dict[str, Any]:
-        gaps = self._gap_estimator([each for each in self._first(REFINED_IMAGES) if each is not None])
+        from pyrovae.evaluation.chunks import columns_of
+
+        gaps = self._gap_estimator(columns_of(*self._first(REFINED_IMAGES)))
         both = {"approximation": gaps.approximation, "amortization": gaps.amortization}
         measured = {name: gap.mean for name, gap in both.items()}
         errors = {f"{name}_standard_error": gap.standard_error for name, gap in both.items()}

@@ -194,10 +194,9 @@ class Run:
             path.write_bytes(save(evaluation.per_image))
         self._write_json(values.name, evaluation.results)
 
-    def save_bounds(self, results: Mapping[str, Any]) -> Path:
-        """Write what ``pyrovae bounds`` has found; return where it is."""
+    def save_bounds(self, results: Mapping[str, Any]) -> None:
+        """Write what ``pyrovae bounds`` has found."""
         self._write_json(BOUNDS, results)
-        return self.folder / BOUNDS
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Write a picture; return where it is."""

@@ -2,10 +2,9 @@
 
 from contextlib import contextmanager
 
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-PRODUCTS = (torch.ops.aten.mm.default, torch.ops.aten.addmm.default)
+from pyrovae.inference.products import PRODUCTS
 
 
 @contextmanager

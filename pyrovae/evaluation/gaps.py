@@ -16,7 +16,7 @@ from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import Estimates
 from pyrovae.evaluation.repeated import Repeated
-from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
+from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, gathered, num_rounds
 from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
@@ -142,9 +142,8 @@ class GapEstimator:
 
     def _draw(self, moves: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
         """Log-weights ``(num_samples, B)``."""
-        num_rounds = -(-self.num_samples // PARTICLES_AT_ONCE)
-        draw = self._weights.given(moves, rows, self.times * 2 * num_rounds)
-        return torch.cat([draw(*moves)[0] for _ in range(num_rounds)])[: self.num_samples]
+        draw = self._weights.given(moves, rows, self.times * 2 * num_rounds(self.num_samples, PARTICLES_AT_ONCE))
+        return gathered(lambda: draw(*moves), self.num_samples, PARTICLES_AT_ONCE)
 
     def _weights_of(self, *inputs: Tensor) -> list[Tensor]:
         moves, rows = self._split(inputs)

@@ -97,9 +97,11 @@ class _Captured:
         self._settled = False
 
     def parameters_changed(self) -> None:
+        """Compute anew what parameters decide."""
         self._values: Any = self._of_parameters([])
 
     def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
+        """The rest, with what these examples decide."""
         # One compilation serves all examples: what is known of them is its input.
         known: Any = Graph(self._of_examples.module, self._values)(examples)
         graph = Graph(self._rest, [])

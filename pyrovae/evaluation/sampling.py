@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,16 @@ from pyrovae.programs.conditionals import share_constants
 
 # Samples are drawn in rounds of this many, however many are asked for: on a CPU figures depend on the seed alone.
 PARTICLES_AT_ONCE = 20
+
+
+def gathered(draw: Callable[[], Sequence[Tensor]], num_samples: int, at_once: int) -> Tensor:
+    """Exactly so many weights ``(num_samples, B)``, from draws of ``at_once`` of them."""
+    return torch.cat([draw()[0] for _ in range(num_rounds(num_samples, at_once))])[:num_samples]
+
+
+def num_rounds(num_samples: int, at_once: int) -> int:
+    """How many draws they take."""
+    return -(-num_samples // at_once)
 
 
 class WeightSampler:
@@ -46,9 +56,9 @@ class WeightSampler:
         at_once = min(num_samples, PARTICLES_AT_ONCE)
         with evaluation_mode(), share_constants():
             draw = self._round(at_once).given([], args, self._samples_ahead // at_once)
-            weights = torch.cat([draw()[0] for _ in range(-(-num_samples // at_once))])
+            weights = gathered(draw, num_samples, at_once)
         self._samples_ahead -= num_samples
-        return weights[:num_samples]
+        return weights
 
     def _round(self, at_once: int) -> Repeated:
         def weights(*args: Tensor) -> list[Tensor]:

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions import Independent, TorchDistribution, constraints
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+
+Expanded = TypeVar("Expanded", bound=TorchDistribution)
 
 
 def product_of_gaussians(one: Independent, other: Independent) -> Independent:
@@ -122,10 +124,8 @@ class IndependentBits(Independent):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "IndependentBits":
         """The same distribution, drawn from independently for each entry of the batch."""
-        expanded = IndependentBits(self.base_dist.logits.expand((*batch_shape, *self.event_shape)), validate_args=False)
-        # Parameters were looked at already; values are still to be.
-        expanded._validate_args = self._validate_args
-        return expanded
+        logits = self.base_dist.logits.expand((*batch_shape, *self.event_shape))
+        return _validating_as(self, IndependentBits(logits, validate_args=False))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Bits ``(*, D)`` to log-probabilities ``(*,)`` in nats."""
@@ -136,6 +136,12 @@ class IndependentBits(Independent):
         logits = self.base_dist.logits
         factors = (1 + (-logits.abs()).exp()).unflatten(-1, (_group_size(logits.shape[-1]), -1))
         return (value * logits - logits.relu()).sum(-1) - factors.prod(-2).log().sum(-1)
+
+
+def _validating_as(distribution: TorchDistribution, expanded: Expanded) -> Expanded:
+    """The expanded one: its parameters were looked at already, its values are still to be."""
+    expanded._validate_args = distribution._validate_args
+    return expanded
 
 
 def _group_size(count: int) -> int:
@@ -180,9 +186,8 @@ class DiscretizedLogistic(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "DiscretizedLogistic":
         """The same distribution, drawn from independently for each entry of the batch."""
-        expanded = DiscretizedLogistic(self.loc.expand(batch_shape), self.scale.expand(batch_shape), validate_args=False)
-        expanded._validate_args = self._validate_args
-        return expanded
+        loc, scale = self.loc.expand(batch_shape), self.scale.expand(batch_shape)
+        return _validating_as(self, DiscretizedLogistic(loc, scale, validate_args=False))
 
     @property
     def mean(self) -> Tensor:
