@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pyrovae import RECIPES, CompiledSVI, build, load_dataset
-from pyrovae.data.own import datasets as own
+from pyrovae.data.user_files import datasets as own
 from pyrovae.recipes import build_objective, build_optimizer
 
 BATCH_SIZE = 100

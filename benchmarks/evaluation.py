@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 
 from pyrovae import RECIPES, Recipe, log_likelihood, log_weights
+from pyrovae.engine.capture import capture
+from pyrovae.engine.matmul_kernels import PRODUCTS
+from pyrovae.engine.modules import evaluation_mode
+from pyrovae.engine.partition import split
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
-from pyrovae.inference.capture import capture
-from pyrovae.inference.folding import split
-from pyrovae.inference.modules import evaluation_mode
-from pyrovae.inference.products import PRODUCTS
 from pyrovae.recipes import assemble
 
 SAMPLES, BATCH = 5000, 100

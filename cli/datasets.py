@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pyrovae.data.benchmarks import DATASETS, Benchmark
-from pyrovae.data.originals.sources import Source, candidate_folders, files_in, find, locate, verified
+from pyrovae.data.published_files.sources import Source, candidate_folders, files_in, find, locate, verified
 
 from . import console, options
 

@@ -47,7 +47,7 @@ def _target(node: ast.Assign | ast.AnnAssign) -> ast.expr:
 
 engine = click.option(
     "--engine",
-    type=click.Choice(table_names("pyrovae.inference.svi:ENGINES")),
+    type=click.Choice(table_names("pyrovae.engine.choice:ENGINES")),
     default="auto",
     show_default=True,
     help="How steps are computed: plain Pyro, captured, or compiled; auto weighs the time of compiling.",

@@ -22,7 +22,7 @@ def draw(run: Run, dataset: Dataset) -> list[str]:
     Of a table, whose rows are no images, the course of the bound alone.
     """
     from pyrovae import plots
-    from pyrovae.inference.modules import evaluation_mode
+    from pyrovae.engine.modules import evaluation_mode
 
     bound = next(key for key in run.history[-1] if key.endswith("elbo_nats"))
     figures = {"bound": plots.training_curve(run.history, bound)}

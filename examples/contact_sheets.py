@@ -10,7 +10,7 @@ import torch
 
 from pyrovae import DATASETS
 from pyrovae.data.datasets import Options
-from pyrovae.data.originals.sources import find
+from pyrovae.data.published_files.sources import find
 from pyrovae.plots import image_grid
 
 

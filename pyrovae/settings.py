@@ -101,7 +101,7 @@ class Recipe:
         limits={"minimum": 0, "maximum": 1},
     )
     precision: str = _setting(
-        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.inference.precision:PRECISIONS"
+        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.engine.precision:PRECISIONS"
     )
     stages: tuple[Mapping[str, Any], ...] = _setting(
         (), "Trainings one after the other, each by what it changes.", limits={"empty": True}, flag=False

@@ -9,8 +9,8 @@ import pytest
 import torch
 from file_server import FileServer
 
-from pyrovae.data.originals import downloads, sources
-from pyrovae.data.originals.sources import DATA_VARIABLE
+from pyrovae.data.published_files import downloads, sources
+from pyrovae.data.published_files.sources import DATA_VARIABLE
 
 
 @pytest.fixture(autouse=True)

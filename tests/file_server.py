@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pyrovae.data.originals.sources import Source, locate
+from pyrovae.data.published_files.sources import Source, locate
 from pyrovae.errors import InputError
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port, where nothing listens: refused at once

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyrovae.inference.products import PRODUCTS
+from pyrovae.engine.matmul_kernels import PRODUCTS
 
 
 @contextmanager

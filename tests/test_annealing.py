@@ -14,11 +14,11 @@ import torch
 from linear_gaussian import BIAS, NOISE, WEIGHT, Chain, LinearGaussian, Several
 from monte_carlo import five_standard_errors
 
+from pyrovae.engine.captured import Repeated
 from pyrovae.evaluation import annealing, paths
 from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds, temperatures
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.paths import GeometricPath
-from pyrovae.evaluation.repeated import Repeated
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.distributions import GaussianMixture

@@ -20,7 +20,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from pyrovae.data.loading import load_dataset
-from pyrovae.data.own import arrays
+from pyrovae.data.user_files import arrays
 from pyrovae.errors import InputError
 
 

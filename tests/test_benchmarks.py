@@ -14,11 +14,11 @@ from pyrovae.data import benchmarks
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.data.datasets import Options
 from pyrovae.data.loading import load_dataset
-from pyrovae.data.originals import objects, omniglot
-from pyrovae.data.originals.archives import read_npz
-from pyrovae.data.originals.matlab import read_mat
-from pyrovae.data.originals.resizing import area_mean
-from pyrovae.data.originals.sources import DATA_VARIABLE
+from pyrovae.data.published_files import objects, omniglot
+from pyrovae.data.published_files.archives import read_npz
+from pyrovae.data.published_files.matlab import read_mat
+from pyrovae.data.published_files.resizing import area_mean
+from pyrovae.data.published_files.sources import DATA_VARIABLE
 from pyrovae.errors import InputError
 
 REAL = os.environ.get(DATA_VARIABLE)

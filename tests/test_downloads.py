@@ -27,8 +27,8 @@ from file_server import (
     whole,
 )
 
-from pyrovae.data.originals import sources
-from pyrovae.data.originals.sources import DATA_VARIABLE, find, locate, verified
+from pyrovae.data.published_files import sources
+from pyrovae.data.published_files.sources import DATA_VARIABLE, find, locate, verified
 
 
 def assert_whole(found, folder):
@@ -218,7 +218,7 @@ def test_a_read_only_cache_is_named(somebody, server, monkeypatch):
 
 
 LOCATE = """
-from pyrovae.data.originals.sources import Source, locate
+from pyrovae.data.published_files.sources import Source, locate
 source = Source("tiny", ("tiny",), {checksums!r}, {url!r})
 print("ready", flush=True)
 print(*locate(source).values())

@@ -14,10 +14,10 @@ from linear_gaussian import NOISE, Chain, LinearGaussian, Several
 from monte_carlo import five_standard_errors
 from pyro import poutine
 
+from pyrovae.engine.captured import Repeated
 from pyrovae.evaluation import gaps as gaps_module
 from pyrovae.evaluation.gaps import GapEstimator, inference_gaps
 from pyrovae.evaluation.latents import active_units, activity, kl_by_layer, kl_by_unit
-from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.surgery import elbo_surgery
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.architecture import Architecture

@@ -11,14 +11,14 @@ from products import rows_of_products
 from pyro.infer.importance import psis_diagnostic
 from torch import nn
 
+from pyrovae.engine.capture import CaptureError
+from pyrovae.engine.captured import Repeated
+from pyrovae.engine.choice import ENGINES
+from pyrovae.engine.modules import evaluation_mode
 from pyrovae.evaluation import weighing
 from pyrovae.evaluation.annealing import annealed_log_likelihood
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, log_likelihood
-from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, WeightSampler
-from pyrovae.inference.capture import CaptureError
-from pyrovae.inference.modules import evaluation_mode
-from pyrovae.inference.svi import ENGINES
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.guides import GUIDES

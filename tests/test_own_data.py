@@ -18,7 +18,7 @@ from pyrovae.cli import main
 from scipy.stats import norm
 
 from pyrovae.data.loading import load_dataset
-from pyrovae.data.own import datasets as own
+from pyrovae.data.user_files import datasets as own
 from pyrovae.errors import InputError
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.programs.conditionals import DiagonalGaussian
@@ -239,7 +239,7 @@ def test_likelihood_and_binarization_override_what_suits_the_data(tmp_path):
 
 FROM_DISK = """
 import sys
-from pyrovae.data.own import datasets as own
+from pyrovae.data.user_files import datasets as own
 from pyrovae.data.loading import load_dataset
 
 own.LOADED_BYTES = 2**20

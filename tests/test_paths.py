@@ -9,11 +9,11 @@ import torch
 from linear_gaussian import NOISE, WEIGHT, Chain
 from pyro import poutine
 
+from pyrovae.engine.captured import Repeated
+from pyrovae.engine.modules import evaluation_mode
 from pyrovae.evaluation import paths
 from pyrovae.evaluation.paths import GeometricPath, flat, unflat
-from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.standardized import standardized
-from pyrovae.inference.modules import evaluation_mode
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
 from pyrovae.recipes import assemble

@@ -16,9 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrovae.data.originals.archives import read_npz
-from pyrovae.data.originals.matlab import SPARE_BYTES, read_mat
-from pyrovae.data.originals.readers import CHUNK_BYTES, check_range, read_amat, read_idx, read_norb
+from pyrovae.data.published_files.archives import read_npz
+from pyrovae.data.published_files.matlab import SPARE_BYTES, read_mat
+from pyrovae.data.published_files.readers import CHUNK_BYTES, check_range, read_amat, read_idx, read_norb
 from pyrovae.errors import InputError
 
 LEVELS = torch.arange(24, dtype=torch.uint8).view(2, 3, 4)

@@ -21,9 +21,9 @@ from rich.progress import Progress
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.data.loading import load_dataset
-from pyrovae.data.originals import addresses
-from pyrovae.data.originals.downloads import check_address
-from pyrovae.data.originals.sources import DATA_VARIABLE, Source, find, locate, verified
+from pyrovae.data.published_files import addresses
+from pyrovae.data.published_files.downloads import check_address
+from pyrovae.data.published_files.sources import DATA_VARIABLE, Source, find, locate, verified
 from pyrovae.errors import InputError
 
 REAL = os.environ.get(DATA_VARIABLE)
@@ -175,7 +175,7 @@ def test_the_list_waits_for_neither_torch_nor_pooch():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "mnist-5k" in result.stdout
     modules = result.stdout.splitlines()[-1].split()
-    assert "pyrovae.data.originals.sources" in modules
+    assert "pyrovae.data.published_files.sources" in modules
     assert not {"torch", "pooch", "requests", "numpy"} & set(modules)
 
 

@@ -19,10 +19,12 @@ from pyrovae.data.batches import binarized
 from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
-from pyrovae.inference import compilation, products, svi
-from pyrovae.inference.capture import CaptureError, preserved_state
+from pyrovae.engine import compilation
+from pyrovae.engine import matmul_kernels as products
+from pyrovae.engine.capture import CaptureError, preserved_state
+from pyrovae.engine.precision import PRECISIONS, products_in
+from pyrovae.inference import svi
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
-from pyrovae.inference.precision import PRECISIONS, products_in
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.programs.architecture import NETWORKS, Architecture
@@ -581,7 +583,7 @@ def test_without_a_compiler_the_graph_serves(monkeypatch):
 
 
 def test_no_compiler_is_seen(tmp_path):
-    code = "from pyrovae.inference.compilation import has_compiler; print(has_compiler())"
+    code = "from pyrovae.engine.compilation import has_compiler; print(has_compiler())"
     environment = os.environ | {"PATH": str(tmp_path)}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert result.stdout.strip() == "False"

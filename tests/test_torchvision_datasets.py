@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pyrovae.data.loading import load_dataset
-from pyrovae.data.originals import sources
-from pyrovae.data.originals.sources import DATA_VARIABLE
-from pyrovae.data.originals.torchvision_datasets import KNOWN, import_torchvision
+from pyrovae.data.published_files import sources
+from pyrovae.data.published_files.sources import DATA_VARIABLE
+from pyrovae.data.published_files.torchvision_datasets import KNOWN, import_torchvision
 from pyrovae.errors import InputError
 
 datasets = import_torchvision().datasets

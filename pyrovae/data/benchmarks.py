@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyrovae.data.datasets import Dataset, Options
-from pyrovae.data.originals.addresses import (
+from pyrovae.data.protocol import BINARIZATION_SEED
+from pyrovae.data.published_files.addresses import (
     CALTECH101_SILHOUETTES,
     FASHION_MNIST,
     FREYFACES,
@@ -23,11 +24,10 @@ from pyrovae.data.originals.addresses import (
     SMALL_NORB,
     STATIC_MNIST,
 )
-from pyrovae.data.originals.objects import caltech101_silhouettes, freyfaces, small_norb
-from pyrovae.data.originals.omniglot import omniglot, omniglot_28
-from pyrovae.data.originals.sources import Source, locate
-from pyrovae.data.originals.stored import stored_dataset
-from pyrovae.data.protocol import BINARIZATION_SEED
+from pyrovae.data.published_files.objects import caltech101_silhouettes, freyfaces, small_norb
+from pyrovae.data.published_files.omniglot import omniglot, omniglot_28
+from pyrovae.data.published_files.sources import Source, locate
+from pyrovae.data.published_files.stored import stored_dataset
 from pyrovae.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def fashion_mnist(options: Options) -> Dataset:
 
 def static_mnist(options: Options) -> Dataset:
     """MNIST digits binarized once and for all by Larochelle: 50,000 for training, 10,000 each for validation and test."""
-    from pyrovae.data.originals.readers import read_amat
+    from pyrovae.data.published_files.readers import read_amat
 
     files = locate(STATIC_MNIST, options.root, options.mirror)
     if path := files.get(PACKED_STATIC_MNIST):
@@ -108,14 +108,14 @@ def _unpacked(path: Path) -> dict[str, Tensor]:
     import numpy as np
     import torch
 
-    from pyrovae.data.originals.archives import read_npz
+    from pyrovae.data.published_files.archives import read_npz
 
     packed = read_npz(path, {part: (torch.uint8, (size, 98)) for part, size in STATIC_SIZES.items()})
     return {part: torch.from_numpy(np.unpackbits(each.numpy(), axis=1)) for part, each in packed.items()}
 
 
 def _idx_dataset(source: Source, options: Options) -> Dataset:
-    from pyrovae.data.originals.readers import check_range, read_idx
+    from pyrovae.data.published_files.readers import check_range, read_idx
 
     files = locate(source, options.root, options.mirror)
     levels, labels = {}, {}

@@ -45,11 +45,11 @@ def _loader(name: str) -> Callable[[Options], Dataset]:
     if name in DATASETS:
         return DATASETS[name]
     if name.startswith("torchvision:"):
-        from pyrovae.data.originals.torchvision_datasets import torchvision_dataset
+        from pyrovae.data.published_files.torchvision_datasets import torchvision_dataset
 
         return partial(torchvision_dataset, name)
     if Path(name).suffix or len(Path(name).parts) > 1 or Path(name).exists():
-        from pyrovae.data.own.datasets import own_dataset
+        from pyrovae.data.user_files.datasets import own_dataset
 
         return partial(own_dataset, name)
     raise InputError(

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pyrovae.engine.modules import Program, evaluation_mode
 from pyrovae.evaluation.chunks import columns_of
 from pyrovae.evaluation.hamiltonian import transition, tuned_sizes
 from pyrovae.evaluation.likelihood import Estimates, LogLikelihood, log_likelihood
 from pyrovae.evaluation.paths import Density, GeometricPath, Point, simulated
-from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.weights import log_mean_exp
 from pyrovae.programs.conditionals import share_constants
 

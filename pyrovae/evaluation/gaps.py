@@ -12,12 +12,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pyrovae.engine.captured import Repeated
+from pyrovae.engine.modules import Program, evaluation_mode
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import Estimates
-from pyrovae.evaluation.repeated import Repeated
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, gathered, num_rounds
-from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.distributions import gaussian_of

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyrovae.data.rows import Rows
+from pyrovae.engine.modules import Program, evaluation_mode
 from pyrovae.evaluation.chunks import rows_of
-from pyrovae.inference.modules import Program, evaluation_mode
 from pyrovae.inference.weights import Site, sample_sites, traces_of
 from pyrovae.programs.conditionals import share_constants
 from pyrovae.programs.distributions import gaussian_of

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pyrovae.data.rows import Rows
+from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of
 from pyrovae.evaluation.sampling import WeightSampler
 from pyrovae.evaluation.weighing import bound, effective_sample_size, heavy_tail, pareto_k, sizes_of_curve, standard_error
-from pyrovae.inference.modules import Program
 
 IMAGES_AT_ONCE = 100
 

@@ -15,9 +15,9 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from pyrovae.evaluation.repeated import Repeated
+from pyrovae.engine.captured import Repeated
+from pyrovae.engine.modules import Program
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
-from pyrovae.inference.modules import Program
 from pyrovae.inference.weights import sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
 from pyrovae.programs.models import GenerativeModel

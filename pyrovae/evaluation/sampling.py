@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pyrovae.evaluation.repeated import Repeated
-from pyrovae.inference.modules import Program, evaluation_mode
+from pyrovae.engine.captured import Repeated
+from pyrovae.engine.modules import Program, evaluation_mode
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
 

@@ -20,7 +20,7 @@ from typing import Any
 from pyro import poutine
 from torch import Tensor
 
-from pyrovae.inference.modules import Program, detached
+from pyrovae.engine.modules import Program, detached
 
 GRADIENTS = ("reparameterized", "sticking_the_landing", "doubly_reparameterized")
 

@@ -17,8 +17,8 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyrovae.engine.modules import Program
 from pyrovae.inference.gradients import GRADIENTS, WeighedPaths, path_coefficients
-from pyrovae.inference.modules import Program
 from pyrovae.inference.weights import Site, log_mean_exp, sample_sites, subsampling_of, traces_of, weights_of
 
 

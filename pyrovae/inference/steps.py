@@ -12,10 +12,10 @@ from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from pyrovae.inference.capture import CaptureError, preserved_state
+from pyrovae.engine.capture import CaptureError, preserved_state
+from pyrovae.engine.modules import Program, modules_that_run
+from pyrovae.engine.precision import products_in
 from pyrovae.inference.clipping import Clipping
-from pyrovae.inference.modules import Program, modules_that_run
-from pyrovae.inference.precision import products_in
 
 Outputs = Sequence[Tensor | None]
 Function = Callable[..., Outputs]

@@ -12,11 +12,12 @@ from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from pyrovae.inference.capture import Graph, capture, preserved_state, sites_of
+from pyrovae.engine.capture import Graph, capture, preserved_state, sites_of
+from pyrovae.engine.choice import ENGINES
+from pyrovae.engine.compilation import compile_graph, has_compiler, time_to_compile
+from pyrovae.engine.modules import Program, preserved_buffers
+from pyrovae.engine.precision import PRECISIONS
 from pyrovae.inference.clipping import Clipping
-from pyrovae.inference.compilation import compile_graph, has_compiler, time_to_compile
-from pyrovae.inference.modules import Program, preserved_buffers
-from pyrovae.inference.precision import PRECISIONS
 from pyrovae.inference.steps import (
     Outputs,
     Programs,
@@ -29,8 +30,6 @@ from pyrovae.inference.steps import (
     refuse_other_handlers,
 )
 from pyrovae.inference.updates import can_be_captured, fixed_settings, learning_rates, scalar, with_update
-
-ENGINES = ("auto", "eager", "graph", "compiled")
 
 # The share of a step that compiling saves, measured on two cores.
 SAVED_SHARE = 0.2

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pyrovae.inference.capture import Graph, add_placeholder, place
+from pyrovae.engine.capture import Graph, add_placeholder, place
 
 aten = torch.ops.aten
 ADAMS = (torch.optim.Adam, torch.optim.AdamW)

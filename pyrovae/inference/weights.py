@@ -11,8 +11,8 @@ from pyro.infer.enum import get_importance_trace
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from pyrovae.engine.modules import Program
 from pyrovae.inference.gradients import path_derivatives
-from pyrovae.inference.modules import Program
 from pyrovae.programs.conditionals import share_conditionals
 
 Site = Any

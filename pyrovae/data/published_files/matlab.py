@@ -13,7 +13,7 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from pyrovae.data.originals.readers import REPLACE, check_shape
+from pyrovae.data.published_files.readers import REPLACE, check_shape
 from pyrovae.data.reading import reading
 
 HEADER_BYTES = 128

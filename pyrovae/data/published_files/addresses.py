@@ -1,6 +1,6 @@
 """Where the authors of each dataset publish its files, and under which terms."""
 
-from pyrovae.data.originals.sources import Source
+from pyrovae.data.published_files.sources import Source
 
 MNIST = Source(
     name="mnist",

@@ -6,9 +6,9 @@ import pytest
 import torch
 from products import rows_of_products
 
-from pyrovae.evaluation.repeated import FEWEST_CALLS, Repeated
-from pyrovae.inference.capture import CaptureError, capture
-from pyrovae.inference.folding import split
+from pyrovae.engine.capture import CaptureError, capture
+from pyrovae.engine.captured import FEWEST_CALLS, Repeated
+from pyrovae.engine.partition import split
 
 pytestmark = pytest.mark.usefixtures("float64")
 

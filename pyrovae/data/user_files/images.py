@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pyrovae.data.own.arrays import SPLITS, Contents, limit
 from pyrovae.data.reading import reading
+from pyrovae.data.user_files.arrays import SPLITS, Contents, limit
 from pyrovae.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")

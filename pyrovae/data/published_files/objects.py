@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyrovae.data.datasets import Dataset, Options
-from pyrovae.data.originals.addresses import CALTECH101_SILHOUETTES, FREYFACES, SMALL_NORB
-from pyrovae.data.originals.sources import locate
-from pyrovae.data.originals.stored import hold_out, stored_dataset, transposed
+from pyrovae.data.published_files.addresses import CALTECH101_SILHOUETTES, FREYFACES, SMALL_NORB
+from pyrovae.data.published_files.sources import locate
+from pyrovae.data.published_files.stored import hold_out, stored_dataset, transposed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +23,8 @@ NORB_SIZE, NORB_SIDE = 24_300, 96
 
 def caltech101_silhouettes(options: Options) -> Dataset:
     """Silhouettes of Caltech 101, Marlin's split 1, objects as 1: 4,100 for training, 2,264 for validation, 2,307 for test."""
-    from pyrovae.data.originals.matlab import read_mat
-    from pyrovae.data.originals.readers import check_range
+    from pyrovae.data.published_files.matlab import read_mat
+    from pyrovae.data.published_files.readers import check_range
 
     (path,) = locate(CALTECH101_SILHOUETTES, options.root, options.mirror).values()
     parts = {"train": ("train", 4_100), "valid": ("val", 2_264), "test": ("test", 2_307)}
@@ -43,7 +43,7 @@ def freyfaces(options: Options) -> Dataset:
     """Frey's face, 28 x 20, drawn from 1,965 frames: 1,900 for training, 65 for test; or 1,565, 200 and 200 with validation."""
     import torch
 
-    from pyrovae.data.originals.matlab import read_mat
+    from pyrovae.data.published_files.matlab import read_mat
 
     (path,) = locate(FREYFACES, options.root, options.mirror).values()
     frames = read_mat(path, {"ff": (560, FRAMES)})["ff"].T.byte()
@@ -58,7 +58,7 @@ def small_norb(options: Options) -> Dataset:
     """Toys of small NORB, one camera, reduced to 32 x 32 by area means: 24,300 for training, 24,300 for test."""
     import torch
 
-    from pyrovae.data.originals.readers import check_range, read_norb
+    from pyrovae.data.published_files.readers import check_range, read_norb
 
     files = locate(SMALL_NORB, options.root, options.mirror)
     levels, labels = {}, {}
@@ -74,8 +74,8 @@ def small_norb(options: Options) -> Dataset:
 def _left_camera(path: Path) -> Tensor:
     import torch
 
-    from pyrovae.data.originals.readers import read_norb
-    from pyrovae.data.originals.resizing import area_mean
+    from pyrovae.data.published_files.readers import read_norb
+    from pyrovae.data.published_files.resizing import area_mean
 
     pairs = read_norb(path, (NORB_SIZE, 2, NORB_SIDE, NORB_SIDE), torch.uint8)
     return area_mean(pairs[:, 0], 32).flatten(1)

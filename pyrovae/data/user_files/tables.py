@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pyrovae.data.own.arrays import Contents, limit
 from pyrovae.data.reading import reading
+from pyrovae.data.user_files.arrays import Contents, limit
 from pyrovae.errors import InputError
 
 # Bytes in memory for each byte of text: a digit and its comma become a double.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pyrovae.data.originals.downloads import CHUNK_BYTES, Progress, check_address, download
+from pyrovae.data.published_files.downloads import CHUNK_BYTES, Progress, check_address, download
 from pyrovae.errors import InputError
 
 DATA_VARIABLE = "PYROVAE_DATA"

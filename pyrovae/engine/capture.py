@@ -23,7 +23,7 @@ from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
-from pyrovae.inference.modules import Program, preserved_buffers
+from pyrovae.engine.modules import Program, preserved_buffers
 
 
 class CaptureError(ValueError):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyrovae.data.originals.readers import REPLACE, check_shape, filled
+from pyrovae.data.published_files.readers import REPLACE, check_shape, filled
 from pyrovae.data.reading import npy_header, reading
 
 

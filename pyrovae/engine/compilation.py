@@ -12,9 +12,9 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor
 
-from pyrovae.inference.capture import Graph
-from pyrovae.inference.products import with_fastest_products
-from pyrovae.inference.recording import Recorded
+from pyrovae.engine.capture import Graph
+from pyrovae.engine.cuda_graphs import Recorded
+from pyrovae.engine.matmul_kernels import with_fastest_products
 
 # Measured on two cores.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE, LOAD_SECONDS = 3.0, 0.009, 2.0

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrovae.inference.capture import CaptureError, Graph, capture, preserved_state
-from pyrovae.inference.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
-from pyrovae.inference.folding import split
-from pyrovae.inference.svi import ENGINES
+from pyrovae.engine.capture import CaptureError, Graph, capture, preserved_state
+from pyrovae.engine.choice import ENGINES
+from pyrovae.engine.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
+from pyrovae.engine.partition import split
 
 # For fewer calls in all, capturing takes longer than it saves.
 FEWEST_CALLS = 20

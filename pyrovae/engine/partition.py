@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pyrovae.inference.capture import Graph
+from pyrovae.engine.capture import Graph
 
 
 def split(graph: Graph, num_known: int) -> tuple[Graph, fx.GraphModule]:

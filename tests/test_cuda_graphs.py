@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pyrovae.inference.capture import capture
+from pyrovae.engine.capture import capture
+from pyrovae.engine.cuda_graphs import Recorded
 from pyrovae.inference.objectives import ELBO
-from pyrovae.inference.recording import Recorded
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.guides import VAE, Ladder, MeanField

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from pyrovae.data.datasets import Dataset, Options
-from pyrovae.data.originals.sources import DATA_VARIABLE, Source, candidate_folders
-from pyrovae.data.originals.stored import hold_out, stored_dataset
+from pyrovae.data.published_files.sources import DATA_VARIABLE, Source, candidate_folders
+from pyrovae.data.published_files.stored import hold_out, stored_dataset
 from pyrovae.data.reading import in_one_line
 from pyrovae.errors import InputError
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pyrovae.data.datasets import Dataset, Options
-from pyrovae.data.originals.addresses import OMNIGLOT, OMNIGLOT_ORIGINAL
-from pyrovae.data.originals.sources import locate
-from pyrovae.data.originals.stored import hold_out, stored_dataset, transposed
+from pyrovae.data.published_files.addresses import OMNIGLOT, OMNIGLOT_ORIGINAL
+from pyrovae.data.published_files.sources import locate
+from pyrovae.data.published_files.stored import hold_out, stored_dataset, transposed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,8 +26,8 @@ DRAWERS, SIDE = 20, 105
 
 def omniglot(options: Options) -> Dataset:
     """OMNIGLOT as Burda et al. (2016) reduced it: 24,345 for training, 8,070 for test; 1,345 held out if asked for."""
-    from pyrovae.data.originals.matlab import read_mat
-    from pyrovae.data.originals.readers import check_range
+    from pyrovae.data.published_files.matlab import read_mat
+    from pyrovae.data.published_files.readers import check_range
 
     path = locate(OMNIGLOT, options.root, options.mirror)["chardata.mat"]
     shapes = {
@@ -59,9 +59,9 @@ def _reduced(path: Path, characters: int, first: int) -> tuple[Tensor, Tensor]:
     """Images ``(20 characters, 784)``, ink as 255, and the characters that they show, numbered from ``first``."""
     import torch
 
-    from pyrovae.data.originals.archives import read_npz
-    from pyrovae.data.originals.readers import check_range
-    from pyrovae.data.originals.resizing import area_mean
+    from pyrovae.data.published_files.archives import read_npz
+    from pyrovae.data.published_files.readers import check_range
+    from pyrovae.data.published_files.resizing import area_mean
 
     shapes = {"images": (torch.bool, (characters, DRAWERS, SIDE, SIDE)), "labels": (torch.int64, (characters, DRAWERS))}
     arrays = read_npz(path, shapes)

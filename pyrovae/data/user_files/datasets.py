@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from pyrovae.data.datasets import Dataset, Options
-from pyrovae.data.own.arrays import SPLITS, Contents, read_npy, read_npz
-from pyrovae.data.own.images import read_folder
-from pyrovae.data.own.ranges import REAL, Kind, Range, standardization, survey
-from pyrovae.data.own.tables import read_csv, read_parquet
 from pyrovae.data.protocol import Protocol
 from pyrovae.data.rows import Rows
+from pyrovae.data.user_files.arrays import SPLITS, Contents, read_npy, read_npz
+from pyrovae.data.user_files.images import read_folder
+from pyrovae.data.user_files.ranges import REAL, Kind, Range, standardization, survey
+from pyrovae.data.user_files.tables import read_csv, read_parquet
 from pyrovae.errors import InputError
 
 READERS: dict[str, Callable[[Path], Contents]] = {

@@ -1,0 +1,1 @@
+"""A function of tensors, captured, guarded, compiled: knows nothing of bounds or VAEs."""
