@@ -7,7 +7,7 @@ from typing import Any
 
 from pyro.infer import autoguide as guides
 
-from pyro_programs import autoencoders, autoguides, bayesian, flows, sequences
+from pyro_programs import autoencoders, autoguides, bayesian, covariances, discrete, flows, sequences
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ PROGRAMS = {
     "analytic kl": Program("`TraceMeanField_ELBO`", autoencoders.analytic_kl),
     "vectorized particles": Program("`Trace_ELBO` with vectorized particles", autoencoders.vectorized_particles),
     "particles in turn": Program("`Trace_ELBO` with particles one after the other", autoencoders.particles_in_turn),
+    "tensor monte carlo": Program("`TraceTMC_ELBO`", autoencoders.tensor_monte_carlo),
+    "mmd": Program("`Trace_MMD`", autoencoders.maximum_mean_discrepancy),
     "float64": Program("float64", autoencoders.double_precision),
     "weight tying": Program("Weight tying", autoencoders.weight_tying),
     "convolutions": Program("Convolutions of your own, with batch normalization and dropout", autoencoders.convolutions),
@@ -45,21 +47,21 @@ PROGRAMS = {
     "one-hot labels": Program("`one_hot` labels", autoencoders.one_hot_labels),
     "dictionaries": Program("Dictionaries as batches", autoencoders.dictionaries),
     "annealing factor": Program("A number as argument that scales (KL annealing)", autoencoders.annealing_factor),
-    "gmm-vae": Program("Gaussian mixture VAE, its class summed out (`TraceEnum_ELBO`)", autoencoders.gaussian_mixture),
-    "ss-vae": Program("Semi-supervised VAE, labels in some batches", autoencoders.semi_supervised),
-    "ss-vae's auxiliary loss": Program("Its auxiliary loss, which has no site without labels", autoencoders.auxiliary_loss),
+    "gmm-vae": Program("Gaussian mixture VAE, its class summed out (`TraceEnum_ELBO`)", discrete.gaussian_mixture),
+    "ss-vae": Program("Semi-supervised VAE, labels in some batches", discrete.semi_supervised),
+    "ss-vae's auxiliary loss": Program("Its auxiliary loss, which has no site without labels", discrete.auxiliary_loss),
     "topics": Program("Topic model (ProdLDA), `Multinomial` of a fixed total", autoencoders.topics),
     "counted topics": Program(
         "A value read from the batch: `int(x.sum())`, `if`, `float`", autoencoders.counted_topics, refused="reads"
     ),
     "counts": Program("Counts: zero-inflated negative binomial", autoencoders.counts),
-    "gumbel-softmax": Program("Relaxed classes (Gumbel-softmax)", autoencoders.gumbel_softmax),
+    "gumbel-softmax": Program("Relaxed classes (Gumbel-softmax)", discrete.gumbel_softmax),
     "score function": Program(
-        "Discrete latents that nothing sums out (score function)", autoencoders.score_function, refused="'y'.*no rsample.*sum it out"
+        "Discrete latents that nothing sums out (score function)",
+        discrete.score_function,
+        refused="'y'.*no rsample.*sum it out",
     ),
-    "boolean index": Program(
-        "Boolean indexing, `x[mask]`", autoencoders.missing_by_index, refused="index.*(mask|where)"
-    ),
+    "boolean index": Program("Boolean indexing, `x[mask]`", autoencoders.missing_by_index, refused="index.*(mask|where)"),
     "masked pixels": Program("Missing values left out by `.mask`", autoencoders.missing_by_mask),
     "gru": Program("`nn.GRU`, `nn.RNN`", sequences.gru),
     "lstm": Program("`nn.LSTM`", sequences.lstm, refused="LSTM.*(GRU|eager)"),
@@ -87,17 +89,17 @@ PROGRAMS = {
     "dirichlet": Program("Dirichlet", bayesian.dirichlet),
     "beta": Program("Beta", bayesian.beta),
     "gamma": Program("Gamma", bayesian.gamma),
-    "lkj": Program("LKJ and `MultivariateNormal(scale_tril=...)`", bayesian.lkj),
-    "cholesky": Program("Cholesky: `MultivariateNormal(covariance_matrix=...)`", bayesian.cholesky, compiles=False),
-    "inverse": Program("`torch.linalg.inv`, `slogdet`", bayesian.inverse, compiles=False),
+    "lkj": Program("LKJ and `MultivariateNormal(scale_tril=...)`", covariances.lkj),
+    "cholesky": Program("Cholesky: `MultivariateNormal(covariance_matrix=...)`", covariances.cholesky, compiles=False),
+    "inverse": Program("`torch.linalg.inv`, `slogdet`", covariances.inverse, compiles=False),
     "subsampled plate": Program("A plate that draws its rows, a step without arguments", bayesian.subsampled_plate),
     "local parameters": Program("Parameters for each row, `pyro.subsample`", bayesian.local_parameters),
     "nested plates": Program("Nested plates", bayesian.nested_plates),
     "mixture": Program("Gaussian mixture, clusters summed out in the model", bayesian.mixture),
     "easyguide": Program("`EasyGuide`", bayesian.easyguide),
-    "gp regression": Program("`GPRegression`", bayesian.gp_regression, compiles=False),
-    "sparse gp": Program("`VariationalSparseGP` with `set_data` before each step", bayesian.sparse_gp, compiles=False),
-    "gplvm": Program("`GPLVM`", bayesian.latent_gp, compiles=False),
+    "gp regression": Program("`GPRegression`", covariances.gp_regression, compiles=False),
+    "sparse gp": Program("`VariationalSparseGP` with `set_data` before each step", covariances.sparse_gp, compiles=False),
+    "gplvm": Program("`GPLVM`", covariances.latent_gp, compiles=False),
     "AutoNormal": Program("`AutoNormal`", _guided(guides.AutoNormal)),
     "AutoDiagonalNormal": Program("`AutoDiagonalNormal`", _guided(guides.AutoDiagonalNormal)),
     "AutoMultivariateNormal": Program("`AutoMultivariateNormal`", _guided(guides.AutoMultivariateNormal)),
