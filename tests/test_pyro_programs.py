@@ -136,7 +136,7 @@ def test_a_semi_supervised_vae_takes_both_its_losses_with_one_optimizer(engine):
         pyro.clear_param_store()
         pyro.set_rng_seed(0)
         vae, optim = SemiSupervised(), pyro.optim.Adam({"lr": 0.01})
-        bound = make(vae.model, config_enumerate(vae.guide, "parallel"), optim, TraceEnum_ELBO(max_plate_nesting=1))
+        bound = make(vae.model, config_enumerate(vae.guide, "parallel", expand=True), optim, TraceEnum_ELBO(max_plate_nesting=1))
         auxiliary = make(vae.model_classify, vae.guide_classify, optim, Trace_ELBO())
         pyro.set_rng_seed(1)
         losses = [float(svi.step(*batch)) for batch in partly_labelled() for svi in (bound, auxiliary)]

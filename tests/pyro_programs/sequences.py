@@ -133,7 +133,7 @@ def hidden_markov():
         transition = pyro.param("transition", torch.rand(3, 3), constraint=constraints.simplex)
         loc = pyro.param("loc", torch.randn(3))
         with pyro.plate("data", len(x), dim=-1):
-            state = torch.zeros((), dtype=torch.long)
+            state = 0
             for t in pyro.markov(range(LENGTH)):
                 state = pyro.sample(f"state_{t}", dist.Categorical(transition[state]))
                 pyro.sample(f"x_{t}", dist.Normal(loc[state], 1.0), obs=x[:, t, 0])
