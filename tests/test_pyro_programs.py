@@ -9,7 +9,18 @@ from pathlib import Path
 import pyro
 import pytest
 import torch
-from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
+from pyro.infer import (
+    SVI,
+    JitTrace_ELBO,
+    Predictive,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceTailAdaptive_ELBO,
+    config_enumerate,
+)
 from pyro_programs import PROGRAMS
 from pyro_programs.discrete import SemiSupervised, partly_labelled
 from torch import nn
@@ -136,13 +147,32 @@ def test_a_semi_supervised_vae_takes_both_its_losses_with_one_optimizer(engine):
         pyro.clear_param_store()
         pyro.set_rng_seed(0)
         vae, optim = SemiSupervised(), pyro.optim.Adam({"lr": 0.01})
-        bound = make(vae.model, config_enumerate(vae.guide, "parallel", expand=True), optim, TraceEnum_ELBO(max_plate_nesting=1))
+        bound = make(
+            vae.model, config_enumerate(vae.guide, "parallel", expand=True), optim, TraceEnum_ELBO(max_plate_nesting=1)
+        )
         auxiliary = make(vae.model_classify, vae.guide_classify, optim, Trace_ELBO())
         pyro.set_rng_seed(1)
         losses = [float(svi.step(*batch)) for batch in partly_labelled() for svi in (bound, auxiliary)]
         return losses, {name: value.detach().clone() for name, value in vae.named_parameters()}
 
     assert_equal(outcome(partial(CompiledSVI, engine=engine)), outcome(SVI))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        RenyiELBO(num_particles=2),
+        TraceGraph_ELBO(),
+        ReweightedWakeSleep(),
+        JitTrace_ELBO(),
+        TraceTailAdaptive_ELBO(2, vectorize_particles=True, max_plate_nesting=1),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_losses_that_are_refused_are_named(loss):
+    model, guide, batches, _ = PROGRAMS["tutorial"].make()
+    with pytest.raises(ValueError, match=f"{type(loss).__name__}.*(use|ELBO)"):
+        CompiledSVI(model, guide, pyro.optim.Adam({}), loss, engine="graph").step(*batches[0])
 
 
 def table():
