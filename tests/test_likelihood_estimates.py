@@ -12,9 +12,9 @@ from pyro.infer.importance import psis_diagnostic
 from torch import nn
 
 from pyrovae.engine.capture import CaptureError
-from pyrovae.engine.captured import Repeated
 from pyrovae.engine.choice import ENGINES
 from pyrovae.engine.modules import evaluation_mode
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation import weighing
 from pyrovae.evaluation.annealing import annealed_log_likelihood
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, log_likelihood
@@ -110,7 +110,7 @@ def test_every_engine_draws_the_same_weights(family, prior):
 def test_what_depends_on_no_chance_is_computed_once():
     """The components of the prior with the parameters, the encoder with the data: neither has a product in what is drawn."""
     model, guide = programs("ladder", "vamp")
-    sampler = Repeated(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], "graph")
+    sampler = Repeated(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], engine="graph")
     with evaluation_mode():
         sampler.given([], [X], 100)
     with rows_of_products() as rows:

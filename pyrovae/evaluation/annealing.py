@@ -118,7 +118,7 @@ def annealed_log_likelihood(
     """
     columns = columns_of(x, context)
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
-    with evaluation_mode(), share_constants():
+    with evaluation_mode(model, guide), share_constants():
         return annealing.summary(annealing.chunks(annealing.forward, 1, columns, track))
 
 
@@ -160,7 +160,7 @@ def bidirectional_bounds(
         ValueError: as ``annealed_log_likelihood`` does.
     """
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
-    with evaluation_mode(), share_constants():
+    with evaluation_mode(model, guide), share_constants():
         x, z = simulated(model, batch_size, context)
         runs = annealing.chunks(annealing.both_ways, 2, [*columns_of(x, context), z], track)
     lower = annealing.summary([forward for forward, _ in runs])

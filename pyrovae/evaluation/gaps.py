@@ -12,8 +12,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyrovae.engine.captured import Repeated
 from pyrovae.engine.modules import Program, evaluation_mode
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import Estimates
@@ -103,13 +103,13 @@ class GapEstimator:
     ) -> None:
         self.model, self.guide, self.times = model, guide, times
         self.num_samples, self.num_steps, self.learning_rate = num_samples, num_steps, learning_rate
-        self._gradients, self._weights = Repeated(self._gradients_of), Repeated(self._weights_of)
+        self._gradients, self._weights = (Repeated(each, [model, guide]) for each in (self._gradients_of, self._weights_of))
 
     def __call__(self, rows: Sequence[Tensor]) -> InferenceGaps:
         """Of images ``(B, D)``, with contexts ``(B, C)`` behind them where there are any, under the parameters of now."""
         for captured in (self._gradients, self._weights):
             captured.parameters_changed()
-        with evaluation_mode():
+        with evaluation_mode(self.model, self.guide):
             self._refined_guide = Refined(self.guide, rows)
             unmoved = [torch.zeros_like(each) for each in self._refined_guide.parameters()]
             after, before = (self._draw(moves, rows).double() for moves in (self._ascended(unmoved, rows), unmoved))

@@ -15,8 +15,8 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
-from pyrovae.engine.captured import Repeated
 from pyrovae.engine.modules import Program
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
 from pyrovae.inference.weights import sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
@@ -105,7 +105,7 @@ class GeometricPath:
         """
         shapes = self._shapes(rows)
         if self._evaluations is None:
-            self._evaluations = Repeated(partial(self._evaluate, shapes))
+            self._evaluations = Repeated(partial(self._evaluate, shapes), [self.model, self.guide])
         state = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
         known = self._evaluations.given([state], rows, calls_ahead)
         # What was captured is a function of states laid out as those that it was captured with.
