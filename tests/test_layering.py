@@ -61,6 +61,8 @@ ORDER = [
     ],
     [
         "inference.gradients",
+        "inference.plates",
+        "inference.particles",
         "inference.weights",
         "inference.objectives",
         "inference.warmup",

@@ -18,7 +18,7 @@ from torch import Tensor
 from pyrovae.engine.captured import Repeated
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
-from pyrovae.inference.weights import sample_sites, subsampling_of
+from pyrovae.inference.plates import sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
 from pyrovae.programs.models import GenerativeModel
 
