@@ -62,6 +62,7 @@ ORDER = [
     [
         "inference.gradients",
         "inference.plates",
+        "inference.arrangements",
         "inference.particles",
         "inference.weights",
         "inference.objectives",
