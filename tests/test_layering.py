@@ -69,6 +69,9 @@ ORDER = [
     ],
     [
         "inference.gradients",
+        "inference.plates",
+        "inference.arrangements",
+        "inference.particles",
         "inference.weights",
         "inference.objectives",
         "inference.warmup",

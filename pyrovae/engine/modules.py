@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from pyrovae.engine.reachable import modules_of
@@ -74,32 +73,3 @@ def modules_that_run(
         with torch.no_grad():
             for module, value in seen.items():
                 leave(module, value)
-
-
-class _DetachedParameters(Messenger):
-    """Pyro's own parameters without their gradients."""
-
-    def _pyro_post_param(self, msg: Any) -> None:
-        msg["value"] = msg["value"].detach()
-
-
-@contextmanager
-def detached() -> Iterator[None]:
-    """What runs has no gradient with respect to any parameter, and moves copies of its buffers."""
-
-    def detach(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-        before = dict(module._parameters), dict(module._buffers)
-        module._parameters.update({name: _or_none(each, Tensor.detach) for name, each in before[0].items()})
-        module._buffers.update({name: _or_none(each, Tensor.clone) for name, each in before[1].items()})
-        return before
-
-    def restore(module: nn.Module, before: tuple[dict[str, Any], dict[str, Any]]) -> None:
-        module._parameters.update(before[0])
-        module._buffers.update(before[1])
-
-    with _DetachedParameters(), modules_that_run(detach, restore):
-        yield
-
-
-def _or_none(tensor: Tensor | None, function: Callable[[Tensor], Any]) -> Any:
-    return None if tensor is None else function(tensor)

@@ -163,8 +163,6 @@ class Refined(nn.Module):
 
     .. math:: q^*(z_l | \cdot) = N(z_l | \mu + \sigma a_l(x), \sigma^2 e^{2 b_l(x)})
 
-    A module, since the score is left out by detaching the parameters of modules.
-
     Args:
         guide: the program.
         rows: the images, and their contexts where there are any, that it will be called with.

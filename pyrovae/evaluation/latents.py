@@ -15,7 +15,8 @@ from torch.distributions import kl_divergence
 from pyrovae.data.rows import Rows
 from pyrovae.engine.modules import Program, evaluation_mode
 from pyrovae.evaluation.chunks import rows_of
-from pyrovae.inference.weights import Site, sample_sites, traces_of
+from pyrovae.inference.plates import Site, sample_sites
+from pyrovae.inference.weights import traces_of
 from pyrovae.programs.conditionals import share_constants
 from pyrovae.programs.distributions import gaussian_of
 

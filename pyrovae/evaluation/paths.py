@@ -18,7 +18,9 @@ from torch import Tensor
 from pyrovae.engine.modules import Program
 from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
-from pyrovae.inference.weights import sample_sites, subsampling_of
+from pyrovae.inference.arrangements import Arrangement
+from pyrovae.inference.particles import arrangement_of
+from pyrovae.inference.plates import sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
 from pyrovae.programs.models import GenerativeModel
 
@@ -83,13 +85,17 @@ class GeometricPath:
 
     def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
         """States ``(K, B, D)`` from the start distribution, for data ``(B, D)`` and contexts ``(B, C)`` where there are any."""
-        return flat([standard_value(site) for _, site in sorted(latents(_run(self._first, rows, num_chains)).items())], 2)
+        place = self._place(rows)
+        sites = sorted(latents(_run(self._first, rows, place, num_chains)).items())
+        return flat([place.by_example(standard_value(site), site["fn"].event_dim, num_chains) for _, site in sites], 2)
 
     def state_of(self, rows: Sequence[Tensor], z: Tensor) -> Tensor:
         """The states ``(B, D)`` that stand for latents side by side ``(B, D)``."""
-        values = unflat(z[None], self._shapes(rows))
-        sites = _run(poutine.condition(self._first, data=values), rows).nodes
-        return flat([standard_value(sites[name]) for name in values], 2)[0]
+        place = self._place(rows)
+        values: dict[str, Any] = {name: place.in_programs(each) for name, each in unflat(z[None], self._shapes(rows)).items()}
+        sites: dict[str, Any] = _run(poutine.condition(self._first, data=values), rows, place).nodes
+        standard = {name: (standard_value(sites[name]), sites[name]["fn"].event_dim) for name in values}
+        return flat([place.by_example(*each, 1) for each in standard.values()], 2)[0]
 
     def given(self, rows: Sequence[Tensor], num_chains: int, calls_ahead: int = 0) -> Density:
         """The densities for a few images: a function of states ``(K, B, D)``.
@@ -116,9 +122,14 @@ class GeometricPath:
         """The program that draws from the start distribution."""
         return self.guide if self.start == "guide" else self.model
 
+    def _place(self, rows: Sequence[Tensor]) -> Arrangement:
+        """Where the chains stand beside the images: as particles do."""
+        return arrangement_of(self.model, self.guide, tuple(rows), {})
+
     def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
-        """The shape of an event of each latent, by its site; data that the model cannot have drawn are refused on the way."""
-        traces = [_run(program, rows) for program in (self.model, self.guide)]
+        """The shape of each latent of an image, by its site; data that the model cannot have drawn are refused on the way."""
+        place = self._place(rows)
+        traces = [_run(program, rows, place) for program in (self.model, self.guide)]
         traces[0].compute_log_prob()
         model, guide = map(latents, traces)
         if set(model) != set(guide):
@@ -129,7 +140,8 @@ class GeometricPath:
                     f"expected latents over all real numbers, where gradients lead; site {name!r} is a "
                     f"{type(site['fn']).__name__}: transform it in the programs, or use log_likelihood"
                 )
-        return {name: site["fn"].event_shape for name, site in sorted(guide.items())}
+        by_example = {name: place.by_example(site["value"], site["fn"].event_dim, 1) for name, site in sorted(guide.items())}
+        return {name: value.shape[2:] for name, value in by_example.items()}
 
     def _evaluate(self, shapes: dict[str, torch.Size], state: Tensor, *rows: Tensor) -> list[Tensor]:
         """What a point knows beside its states."""
@@ -142,17 +154,23 @@ class GeometricPath:
 
     def _densities(self, values: dict[str, Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Of start and weight, each ``(K, B)``."""
-        num_chains = len(next(iter(values.values())))
+        num_chains, place = len(next(iter(values.values()))), self._place(rows)
+        values = {name: place.in_programs(value) for name, value in values.items()}
+
+        def total(terms: Iterable[Tensor]) -> Tensor:
+            by_image = (place.by_example(term, 0, num_chains) for term in terms)
+            return _total([each.sum(list(range(2, each.dim()))) if each.dim() > 2 else each for each in by_image])
+
         with share_conditionals():
             with standardized(values):
-                first = _run(self._first, rows, num_chains)
+                first = _run(self._first, rows, place, num_chains)
             pairs = [log_densities(first.nodes[name], value) for name, value in values.items()]
-            log_start, of_latents = (_total(terms) for terms in zip(*pairs, strict=True))
+            log_start, of_latents = (total(terms) for terms in zip(*pairs, strict=True))
             if self.start == "prior":
-                return log_start, _total(_log_probabilities(first, without=values)) / subsampling_of(first)
+                return log_start, total(_log_probabilities(first, without=values)) / subsampling_of(first)
             data: dict[str, Any] = {name: first.nodes[name]["value"] for name in values}
-            joint = _run(poutine.condition(self.model, data=data), rows, num_chains)
-        return log_start, (_total(_log_probabilities(joint)) - of_latents) / subsampling_of(joint)
+            joint = _run(poutine.condition(self.model, data=data), rows, place, num_chains)
+        return log_start, (total(_log_probabilities(joint)) - of_latents) / subsampling_of(joint)
 
 
 def simulated(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -168,10 +186,10 @@ def simulated(model: Program, batch_size: int, context: Tensor | None = None) ->
     return x, flat([site["value"] for _, site in sorted(sites.items())], 1)
 
 
-def _run(program: Program, rows: Sequence[Tensor], num_chains: int = 1) -> Trace:
-    """A trace with the chains in dimension -2."""
-    with pyro.plate("chains", num_chains, dim=-2):
-        return prune_subsample_sites(poutine.trace(program).get_trace(*rows))
+def _run(program: Program, rows: Sequence[Tensor], place: Arrangement, num_chains: int = 1) -> Trace:
+    """A trace of that many chains, at their place."""
+    (program,), args, kwargs = place.of_particles(num_chains, [program], tuple(rows), {})
+    return prune_subsample_sites(poutine.trace(program).get_trace(*args, **kwargs))
 
 
 def _log_probabilities(trace: Trace, without: Iterable[str] = ()) -> list[Tensor]:

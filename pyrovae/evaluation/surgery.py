@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pyrovae.engine.modules import evaluation_mode
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import IMAGES_AT_ONCE
-from pyrovae.inference.weights import sample_sites, traces_of
+from pyrovae.inference.plates import sample_sites
+from pyrovae.inference.weights import traces_of
 from pyrovae.programs.conditionals import share_constants
 from pyrovae.programs.distributions import GaussianMixture, gaussian_of
 
