@@ -206,7 +206,6 @@ class Watched:
 
     def __init__(self, batches: "Epochs", advance: Callable[[], None]) -> None:
         self.batches, self.advance = batches, advance
-        self.batch_size = batches.batch_size
 
     def __len__(self) -> int:
         return len(self.batches)

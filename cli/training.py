@@ -61,13 +61,12 @@ def train(run: Run, dataset: Dataset, engine: str, *, quiet: bool) -> str:
         recorder = _Recorder(run, dataset, meter.note)
         for stages in _alike(recipe):
             svi = _svi(vae, optimizer, stages[0], dataset, engine)
-            svi.expect(num_steps(stages, dataset))
-            for stage in stages:
+            for place, stage in enumerate(stages):
                 number += 1
                 recorder.begin(stage, number, svi)
                 for group in optimizer.param_groups:
                     group["lr"] = stage.learning_rate
-                _train_stage(svi, stage, batches_of(stage, dataset), recorder, meter)
+                _train_stage(svi, stage, batches_of(stage, dataset), num_steps(stages[place:], dataset), recorder, meter)
             decision = svi.decision
     recorder.end()
     return decision
@@ -80,7 +79,9 @@ def _alike(recipe: Recipe) -> Iterator[list[Recipe]]:
         yield list(stages)
 
 
-def _train_stage(svi: CompiledSVI, stage: Recipe, batches: Batches, recorder: _Recorder, meter: console.Meter) -> None:
+def _train_stage(
+    svi: CompiledSVI, stage: Recipe, batches: Batches, steps_ahead: int, recorder: _Recorder, meter: console.Meter
+) -> None:
     from pyrovae.inference.training import fit
     from pyrovae.inference.warmup import WARMUPS, scaled
 
@@ -89,6 +90,7 @@ def _train_stage(svi: CompiledSVI, stage: Recipe, batches: Batches, recorder: _R
         console.Watched(batches, meter.advance),
         epochs=stage.epochs,
         start=recorder.epochs,
+        steps_ahead=steps_ahead,
         kl_weight=scaled(WARMUPS[stage.warmup](stage.warmup_epochs), stage.kl_weight),
         on_step=[] if recorder.average is None else [recorder.average],
         on_epoch=[recorder],

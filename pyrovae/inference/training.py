@@ -3,16 +3,17 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+from torch.utils import _pytree as pytree
 
-from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import Schedule, constant, scale_latents
 
 
@@ -22,14 +23,29 @@ class Steps(Protocol):
     def step(self, *args: Any) -> Tensor | float: ...  # noqa: D102
 
 
-class Epochs(Protocol):
-    """Anything that serves an epoch in batches whose number is known, as ``Batches`` does."""
+@runtime_checkable
+class PlannedSteps(Steps, Protocol):
+    """Steps that are told how many are to come, and looked after at the end of an epoch, as those of ``CompiledSVI``."""
 
-    batch_size: int
+    def expect(self, steps: int) -> None: ...  # noqa: D102
+
+    def check(self) -> None: ...  # noqa: D102
+
+
+class Epochs(Protocol):
+    """Anything that serves numbered epochs of batches whose number is known, as ``Batches`` does."""
 
     def __len__(self) -> int: ...
 
     def epoch(self, number: int) -> Iterator[Any]: ...  # noqa: D102
+
+
+class Loader(Protocol):
+    """Anything that serves batches whose number is known each time that it is iterated over: a ``DataLoader``, a list."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -50,8 +66,35 @@ class Epoch:
 
 
 def arguments(batch: Any) -> tuple[Any, ...]:
-    """A batch as the arguments of the programs: a tensor is one, a tuple is several."""
-    return batch if isinstance(batch, tuple) else (batch,)
+    """A batch as the arguments of the programs: a tuple or a list is several, anything else is one.
+
+    Subclasses of either, a named tuple or a ``PackedSequence``, are one: things of their own, that programs take as they are.
+    """
+    return tuple(batch) if type(batch) in (tuple, list) else (batch,)
+
+
+def num_examples(batch: Any) -> int:
+    """The length of the first tensor or array in a batch that has one; one where there is none."""
+    sizes = (leaf.shape[0] for leaf in pytree.tree_leaves(batch) if getattr(leaf, "shape", ()))
+    return next(sizes, 1)
+
+
+def num_batches(batches: Epochs | Loader) -> int:
+    """How many batches make an epoch.
+
+    Raises:
+        ValueError: for what does not serve batches, or not a known number of them.
+    """
+    expected = "expected batches whose number is known: Batches, a DataLoader, or a list of tensors or tuples"
+    got = f"got an object of type {type(batches).__name__}"
+    if isinstance(batches, Tensor | np.ndarray):
+        raise ValueError(f"{expected}; {got}, whose entries are examples: use Batches(x, batch_size)")
+    if isinstance(batches, Mapping | str) or not (hasattr(batches, "epoch") or hasattr(batches, "__iter__")):
+        raise ValueError(f"{expected}; {got}")
+    try:
+        return len(batches)
+    except TypeError:
+        raise ValueError(f"{expected}; {got}, which has no length: make a list of it, if it fits into memory") from None
 
 
 def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
@@ -165,10 +208,11 @@ class EarlyStopping:
 
 def fit(
     svi: Steps,
-    batches: Epochs,
+    batches: Epochs | Loader,
     *,
     epochs: int,
     start: int = 0,
+    steps_ahead: int | None = None,
     kl_weight: Schedule | None = None,
     on_step: Sequence[Callable[[], Any]] = (),
     on_epoch: Sequence[Callable[[Epoch], Any]] = (),
@@ -178,43 +222,61 @@ def fit(
     A training in stages is one call after the other, each with the ``start`` that the one before ended at.
 
     Args:
-        svi: takes the steps.
-        batches: serves the data.
+        svi: takes the steps: ``CompiledSVI`` or ``pyro.infer.SVI``.
+        batches: ``Batches``, a ``DataLoader`` or a list of batches. A batch that is a tuple or a list is several arguments of
+            the programs, any other one; ``CompiledSVI(transform=lambda x, y: x)`` leaves out labels that they do not take.
         epochs: how many times all data are seen.
         start: epochs trained before, which the numbers of these go on from.
+        steps_ahead: steps that are to come, in this call and after it, by which an engine is chosen; those of this call by
+            default.
         kl_weight: schedule of the weight of the latent terms, from epochs trained here (with fractions) to a weight; one by
             default.
         on_step: called after each step: a ``MovingAverage``.
         on_epoch: called in turn with each ended ``Epoch``: saving, evaluating, showing progress, stopping early.
 
+    Returns:
+        Every ended epoch; its mean loss counts the examples of a batch by the length of its first tensor.
+
+    Raises:
+        ValueError: for what does not serve batches, not a known number of them, or none.
+
     Warns:
         UserWarning: where the schedule has not reached one when training ends, so that no true bound was ever trained.
     """
-    kl_weight = kl_weight or constant(1.0)
+    kl_weight, steps_per_epoch = kl_weight or constant(1.0), num_batches(batches)
     if kl_weight(epochs) < 1:
         warnings.warn(
             f"the weight of the latent terms ends at {kl_weight(epochs):.2f}, below one: the true bound is never trained; "
             "train for more epochs or warm up for fewer",
             stacklevel=2,
         )
+    if isinstance(svi, PlannedSteps):
+        svi.expect(epochs * steps_per_epoch if steps_ahead is None else steps_ahead)
     history = []
     for number in range(start + 1, start + epochs + 1):
         began = time.perf_counter()
         losses: Tensor | float = 0.0
-        weight = 1.0
-        for step, batch in enumerate(batches.epoch(number), start=1):
-            weight = kl_weight(number - start - 1 + step / len(batches))
+        weight, seen = 1.0, 0
+        for step, batch in enumerate(_epoch(batches, number), start=1):
+            weight = kl_weight(number - start - 1 + step / steps_per_epoch)
             with scale_latents(weight):
                 losses = losses + svi.step(*arguments(batch))
+            seen += num_examples(batch)
             for callback in on_step:
                 callback()
+        if not seen:
+            raise ValueError("expected at least one batch in an epoch; got none: smaller batches, or drop_last=False")
         # Read once per epoch: on an accelerator every reading waits for the device.
-        if isinstance(svi, CompiledSVI):
+        if isinstance(svi, PlannedSteps):
             svi.check()
-        loss = float(losses) / (len(batches) * batches.batch_size)
-        history.append(Epoch(number, loss, weight, time.perf_counter() - began))
+        history.append(Epoch(number, float(losses) / seen, weight, time.perf_counter() - began))
         # A list first: every callback is called, also after one that says stop.
         answers = [on_end(history[-1]) for on_end in on_epoch]
         if any(answer is True for answer in answers):
             break
     return history
+
+
+def _epoch(batches: Epochs | Loader, number: int) -> Iterator[Any]:
+    epoch = getattr(batches, "epoch", None)
+    return iter(batches) if epoch is None else epoch(number)  # type: ignore[arg-type]
