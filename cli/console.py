@@ -26,7 +26,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pyrovae.inference.training import Epochs
+    from pyrovae.inference.epochs import Epochs
 
 T = TypeVar("T")
 PLAIN_LINES = 20

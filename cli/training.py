@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from pyrovae.data.batches import Batches
     from pyrovae.data.datasets import Dataset
+    from pyrovae.inference.state import MovingAverage
     from pyrovae.inference.svi import CompiledSVI
-    from pyrovae.inference.training import Epoch, MovingAverage
+    from pyrovae.inference.training import EarlyStopping, Epoch
     from pyrovae.programs.guides import VAE
     from pyrovae.runs import Run
 
@@ -116,7 +117,7 @@ def _svi(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: Dat
 def _seconds_per_step(vae: VAE, stage: Recipe, dataset: Dataset) -> float:
     import torch
 
-    from pyrovae.inference.training import arguments
+    from pyrovae.inference.epochs import arguments
 
     trial = copy.deepcopy(vae)
     with torch.random.fork_rng():
@@ -136,7 +137,7 @@ class _Recorder:
     """
 
     def __init__(self, run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
-        from pyrovae.inference.training import EarlyStopping, MovingAverage
+        from pyrovae.inference.state import MovingAverage
 
         self.run, self.dataset, self.note = run, dataset, note
         self.tracked = Tracked.of(run.vae, dataset, run.recipe.total_epochs)
@@ -185,15 +186,22 @@ class _Recorder:
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
-        """Within, the weights that are measured; the same random numbers at every epoch, and none of those of the training."""
+        """Within, the weights that are measured; the same random numbers at every epoch, and none of those of the training.
+
+        Afterwards the programs are as the training left them, statistics of batch norm included.
+        """
         import torch
 
-        with nullcontext() if self.average is None else self.average.swapped(), torch.random.fork_rng():
+        from pyrovae.inference.state import preserved_module
+
+        with preserved_module(self.run.vae), torch.random.fork_rng():
+            if self.average is not None:
+                self.average.adopt()
             torch.manual_seed(MEASURING_SEED)
             yield
 
     def _recollect(self, batches: int | None) -> None:
-        from pyrovae.inference.training import recollect_statistics
+        from pyrovae.inference.state import recollect_statistics
 
         drawn = self.dataset.train_batches(self.stage.batch_size, seed=self.stage.seed)
         recollect_statistics(self.run.vae, islice(drawn.epoch(self.epochs + 1), batches))

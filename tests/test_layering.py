@@ -69,10 +69,13 @@ ORDER = [
         "inference.registration",
         "inference.steps",
         "inference.svi",
+        "inference.epochs",
+        "inference.state",
         "inference.training",
     ],
     [
         "evaluation.chunks",
+        "evaluation.measuring",
         "evaluation.sampling",
         "evaluation.weighing",
         "evaluation.likelihood",

@@ -11,8 +11,9 @@ from pyrovae.errors import InputError
 from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO
+from pyrovae.inference.state import MovingAverage
 from pyrovae.inference.svi import CompiledSVI
-from pyrovae.inference.training import EarlyStopping, Epoch, MovingAverage, fit
+from pyrovae.inference.training import EarlyStopping, Epoch, fit
 from pyrovae.inference.warmup import WARMUPS, linear_warmup, scale_latents, scaled
 from pyrovae.inference.weights import log_weights
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pyrovae.engine.modules import Program, evaluation_mode
+from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of
 from pyrovae.evaluation.hamiltonian import transition, tuned_sizes
 from pyrovae.evaluation.likelihood import Estimates, LogLikelihood, log_likelihood
+from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.paths import Density, GeometricPath, Point, simulated
 from pyrovae.inference.weights import log_mean_exp
-from pyrovae.programs.conditionals import share_constants
 
 T = TypeVar("T")
 Track = Callable[[Sequence[Any]], Iterable[Any]]
@@ -118,7 +118,7 @@ def annealed_log_likelihood(
     """
     columns = columns_of(x, context)
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
-    with evaluation_mode(), share_constants():
+    with measuring():
         return annealing.summary(annealing.chunks(annealing.forward, 1, columns, track))
 
 
@@ -160,7 +160,7 @@ def bidirectional_bounds(
         ValueError: as ``annealed_log_likelihood`` does.
     """
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
-    with evaluation_mode(), share_constants():
+    with measuring():
         x, z = simulated(model, batch_size, context)
         runs = annealing.chunks(annealing.both_ways, 2, [*columns_of(x, context), z], track)
     lower = annealing.summary([forward for forward, _ in runs])

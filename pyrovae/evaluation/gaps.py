@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyrovae.engine.captured import Repeated
-from pyrovae.engine.modules import Program, evaluation_mode
+from pyrovae.engine.modules import Program, evaluation_mode, preserved_buffers
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import Estimates
@@ -109,7 +109,7 @@ class GapEstimator:
         """Of images ``(B, D)``, with contexts ``(B, C)`` behind them where there are any, under the parameters of now."""
         for captured in (self._gradients, self._weights):
             captured.parameters_changed()
-        with evaluation_mode():
+        with preserved_buffers(), evaluation_mode():
             self._refined_guide = Refined(self.guide, rows)
             unmoved = [torch.zeros_like(each) for each in self._refined_guide.parameters()]
             after, before = (self._draw(moves, rows).double() for moves in (self._ascended(unmoved, rows), unmoved))

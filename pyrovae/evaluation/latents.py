@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyrovae.data.rows import Rows
-from pyrovae.engine.modules import Program, evaluation_mode
+from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import rows_of
+from pyrovae.evaluation.measuring import measuring
 from pyrovae.inference.weights import Site, sample_sites, traces_of
-from pyrovae.programs.conditionals import share_constants
 from pyrovae.programs.distributions import gaussian_of
 
 IMAGES_AT_ONCE = 1000
@@ -76,7 +76,7 @@ def activity(
         raise ValueError(f"expected at least two images for a variance over images; got {len(x)}")
     if num_samples is not None and num_samples < 2:
         raise ValueError(f"expected at least two samples, or None for locations; got num_samples={num_samples}")
-    with evaluation_mode(), share_constants():
+    with measuring():
         chunks = [_expected_units(guide, rows, num_samples) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
     variances = {}
     for site in sorted(chunks[0]):
@@ -98,7 +98,7 @@ def kl_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context
     """Of the units of each layer ``(D_l,)``, or of a whole layer, a scalar, where units have none: see ``kl_by_unit``."""
     analytic = bool(getattr(guide, "analytic_kl", False))
     total: dict[str, Tensor] = {}
-    with evaluation_mode(), share_constants():
+    with measuring():
         for rows in rows_of(x, context, IMAGES_AT_ONCE):
             model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
             for site in sample_sites(guide_trace):

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyrovae.engine.modules import evaluation_mode
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import IMAGES_AT_ONCE
+from pyrovae.evaluation.measuring import measuring
 from pyrovae.inference.weights import sample_sites, traces_of
-from pyrovae.programs.conditionals import share_constants
 from pyrovae.programs.distributions import GaussianMixture, gaussian_of
 
 # Pairs of images at once, each of them some numbers in double precision.
@@ -71,7 +70,7 @@ def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor 
     if (why := obstacle(model, guide, context)) is not None:
         raise ValueError(why)
     top = f"z{model.depth}"
-    with evaluation_mode(), share_constants():
+    with measuring():
         chunks = [_parts(model, guide, rows, top) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
         log_q, log_p, z, loc, scale = (torch.cat(parts) for parts in zip(*(drawn for _, drawn in chunks), strict=True))
         aggregate = GaussianMixture(loc, scale, validate_args=False)
@@ -112,7 +111,7 @@ def obstacle(model: Any, guide: nn.Module, context: Tensor | None) -> str | None
             "over the layers below: use a ladder, top-down or mean-field guide, or one layer"
         )
     if context is not None:
-        with evaluation_mode():
+        with measuring():
             conditional = bool(model.prior(context[:1]).batch_shape)
         if conditional:
             return "expected a prior that depends on no context: the aggregate posterior is compared with one p(z_L)"

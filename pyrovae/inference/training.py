@@ -3,17 +3,13 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
-from torch.utils import _pytree as pytree
 
+from pyrovae.inference.epochs import Epochs, Loader, arguments, batches_of, num_batches, num_examples
 from pyrovae.inference.warmup import Schedule, constant, scale_latents
 
 
@@ -32,22 +28,6 @@ class PlannedSteps(Steps, Protocol):
     def check(self) -> None: ...  # noqa: D102
 
 
-class Epochs(Protocol):
-    """Anything that serves numbered epochs of batches whose number is known, as ``Batches`` does."""
-
-    def __len__(self) -> int: ...
-
-    def epoch(self, number: int) -> Iterator[Any]: ...  # noqa: D102
-
-
-class Loader(Protocol):
-    """Anything that serves batches whose number is known each time that it is iterated over: a ``DataLoader``, a list."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
 @dataclass(frozen=True)
 class Epoch:
     """What is known when an epoch ends.
@@ -63,106 +43,6 @@ class Epoch:
     loss: float
     kl_weight: float
     seconds: float
-
-
-def arguments(batch: Any) -> tuple[Any, ...]:
-    """A batch as the arguments of the programs: a tuple or a list is several, anything else is one.
-
-    Subclasses of either, a named tuple or a ``PackedSequence``, are one: things of their own, that programs take as they are.
-    """
-    return tuple(batch) if type(batch) in (tuple, list) else (batch,)
-
-
-def num_examples(batch: Any) -> int:
-    """The length of the first tensor or array in a batch that has one; one where there is none."""
-    sizes = (leaf.shape[0] for leaf in pytree.tree_leaves(batch) if getattr(leaf, "shape", ()))
-    return next(sizes, 1)
-
-
-def num_batches(batches: Epochs | Loader) -> int:
-    """How many batches make an epoch.
-
-    Raises:
-        ValueError: for what does not serve batches, or not a known number of them.
-    """
-    expected = "expected batches whose number is known: Batches, a DataLoader, or a list of tensors or tuples"
-    got = f"got an object of type {type(batches).__name__}"
-    if isinstance(batches, Tensor | np.ndarray):
-        raise ValueError(f"{expected}; {got}, whose entries are examples: use Batches(x, batch_size)")
-    if isinstance(batches, Mapping | str) or not (hasattr(batches, "epoch") or hasattr(batches, "__iter__")):
-        raise ValueError(f"{expected}; {got}")
-    try:
-        return len(batches)
-    except TypeError:
-        raise ValueError(f"{expected}; {got}, which has no length: make a list of it, if it fits into memory") from None
-
-
-def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
-    """Set the statistics of batch norm to those of whole data under the weights as they are, as ``update_bn`` does.
-
-    Running averages lag behind; published figures of ladders come after this. Sønderby et al. (2016), section 3.
-
-    Args:
-        programs: a ``VAE``, called with each batch.
-        batches: all training data, in batches as ``fit`` takes them.
-    """
-    # ``update_bn`` passes on the first entry of a list alone.
-    update_bn(([arguments(batch)] for batch in batches), _Spread(programs).train(programs.training))
-
-
-class _Spread(nn.Module):
-    """A module called with its arguments in one tuple."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, args: tuple[Any, ...]) -> Any:
-        return self.module(*args)
-
-
-class MovingAverage:
-    r"""A callback for the steps of ``fit`` that keeps the exponential moving average of a module's parameters.
-
-    .. math:: \bar\theta_t = d \, \bar\theta_{t-1} + (1 - d) \, \theta_t, \quad \bar\theta_1 = \theta_1
-
-    Args:
-        module: whose parameters are averaged.
-        decay: d, from 0 to below 1.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self._module = module
-        self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
-
-    def __call__(self) -> None:
-        """Take in the parameters as they are."""
-        self._average.update_parameters(self._module)
-
-    @contextmanager
-    def swapped(self) -> Iterator[None]:
-        """Within, the module has the averaged parameters; afterwards those that it trains, and buffers as they were."""
-        trained = [value.detach().clone() for value in (*self._module.parameters(), *self._module.buffers())]
-        self.adopt()
-        try:
-            yield
-        finally:
-            _assign((*self._module.parameters(), *self._module.buffers()), trained)
-
-    def adopt(self) -> None:
-        """Give the module the averaged parameters."""
-        _assign(tuple(self._module.parameters()), list(self._average.module.parameters()))
-
-    def restart(self) -> None:
-        """Begin anew with the parameters as they are."""
-        self._average.n_averaged.zero_()
-        self()
-
-
-def _assign(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        for place, value in zip(places, values, strict=True):
-            place.copy_(value)
 
 
 class EarlyStopping:
@@ -257,7 +137,7 @@ def fit(
         began = time.perf_counter()
         losses: Tensor | float = 0.0
         weight, seen = 1.0, 0
-        for step, batch in enumerate(_epoch(batches, number), start=1):
+        for step, batch in enumerate(batches_of(batches, number), start=1):
             weight = kl_weight(number - start - 1 + step / steps_per_epoch)
             with scale_latents(weight):
                 losses = losses + svi.step(*arguments(batch))
@@ -275,8 +155,3 @@ def fit(
         if any(answer is True for answer in answers):
             break
     return history
-
-
-def _epoch(batches: Epochs | Loader, number: int) -> Iterator[Any]:
-    epoch = getattr(batches, "epoch", None)
-    return iter(batches) if epoch is None else epoch(number)  # type: ignore[arg-type]
