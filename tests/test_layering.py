@@ -76,6 +76,7 @@ ORDER = [
     [
         "evaluation.chunks",
         "evaluation.measuring",
+        "evaluation.support",
         "evaluation.sampling",
         "evaluation.weighing",
         "evaluation.likelihood",
