@@ -53,6 +53,7 @@ ORDER = [
         "engine.precision",
         "engine.capture",
         "engine.partition",
+        "engine.cache",
         "engine.matmul_kernels",
         "engine.cuda_graphs",
         "engine.compilation",
