@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,11 +14,12 @@ from pyro import poutine
 from pyro.distributions import constraints
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyrovae.engine.modules import Program
 from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
+from pyrovae.evaluation.support import entries_of
 from pyrovae.inference.arrangements import Arrangement
 from pyrovae.inference.particles import arrangement_of
 from pyrovae.inference.plates import sample_sites, subsampling_of
@@ -134,12 +136,16 @@ class GeometricPath:
         model, guide = map(latents, traces)
         if set(model) != set(guide):
             raise ValueError(f"expected the same latents in model and guide; got {sorted(model)} and {sorted(guide)}")
+        if not model:
+            raise ValueError("expected latents to anneal; got none: without them log_likelihood is exact, with one sample")
         for name, site in (*model.items(), *guide.items()):
-            if _entries(site["fn"].support) not in (constraints.real, constraints.real_vector):
+            if entries_of(site["fn"].support) not in (constraints.real, constraints.real_vector):
                 raise ValueError(
                     f"expected latents over all real numbers, where gradients lead; site {name!r} is a "
                     f"{type(site['fn']).__name__}: transform it in the programs, or use log_likelihood"
                 )
+        for name, site in (*model.items(), *(guide.items() if self.start == "guide" else ())):
+            _refuse_without_inverse(name, site)
         by_example = {name: place.by_example(site["value"], site["fn"].event_dim, 1) for name, site in sorted(guide.items())}
         return {name: value.shape[2:] for name, value in by_example.items()}
 
@@ -177,13 +183,46 @@ def simulated(model: Program, batch_size: int, context: Tensor | None = None) ->
     """Data ``(B, D)`` drawn from a model, and the latents ``(B, D)`` that they were drawn from: a sample of the posterior.
 
     With contexts ``(B, C)`` one image for each of them, else ``batch_size`` images.
+
+    Raises:
+        ValueError: for a model that does not draw data, at a site ``x``, when it is called with these alone.
     """
     arguments = {"batch_size": batch_size} if context is None else {"context": context}
+    _refuse_other_arguments(model, arguments)
     sites = latents(prune_subsample_sites(poutine.trace(model).get_trace(**arguments)))
+    if "x" not in sites:
+        raise ValueError(
+            f"expected a model that draws its data at a site 'x' when it is given none; it drew {sorted(sites)}: name that "
+            "site so, or use annealed_log_likelihood on data of your own"
+        )
     x = sites.pop("x")["value"]
     # What the guide reads of told pixels is to be what it is told of them.
     x = model.completed(x, context) if isinstance(model, GenerativeModel) else x
     return x, flat([site["value"] for _, site in sorted(sites.items())], 1)
+
+
+def _refuse_other_arguments(model: Program, arguments: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(model.forward if isinstance(model, nn.Module) else model).bind(**arguments)
+    except TypeError as error:
+        called = ", ".join(f"{name}=" for name in arguments)
+        raise ValueError(
+            f"expected a model that draws data when it is called with {called} alone, as GenerativeModel does; got one with "
+            f"{error}: write model(x=None, context=None, *, batch_size=1), or use annealed_log_likelihood on data of your own"
+        ) from None
+
+
+def _refuse_without_inverse(name: str, site: Mapping[str, Any]) -> None:
+    """Chains move to values that a distribution has not drawn: of those it must know the density."""
+    try:
+        site["fn"].log_prob(site["value"].clone())
+    except (NotImplementedError, KeyError):
+        transforms = [type(each).__name__ for each in getattr(site["fn"], "transforms", ())]
+        raise ValueError(
+            f"expected a density at any value, since chains move; site {name!r} is a {type(site['fn']).__name__} by "
+            f"{', '.join(transforms) or 'a transform'}, which knows it for its own draws alone: use start='prior' where that "
+            "is the guide's, a flow with an inverse (affine_coupling, spline), or log_likelihood"
+        ) from None
 
 
 def _run(program: Program, rows: Sequence[Tensor], place: Arrangement, num_chains: int = 1) -> Trace:
@@ -201,13 +240,6 @@ def _log_probabilities(trace: Trace, without: Iterable[str] = ()) -> list[Tensor
 def _total(terms: Sequence[Tensor]) -> Tensor:
     first, *others = terms
     return sum(others, first)
-
-
-def _entries(support: Any) -> Any:
-    """What the entries of an event are, of a support of whole events."""
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support
 
 
 def latents(trace: Trace) -> dict[str, Any]:
