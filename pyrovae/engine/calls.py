@@ -88,7 +88,7 @@ class Numbers:
 
     @contextmanager
     def replaced(self, numbers: Sequence[Any], call: Call, tensors: Sequence[Any]) -> Iterator[Any]:
-        """The arguments of a call with inputs for its tensors, arrays and numbers, as programs and handlers read them meanwhile."""
+        """The arguments of a call with inputs for its tensors and numbers, which programs and handlers read meanwhile."""
         arguments = call.arguments
         given = dict(zip(self.positions, numbers, strict=False))
         own = [given.get(position, value) for position, value in enumerate(arguments.numbers)]

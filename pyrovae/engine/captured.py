@@ -89,8 +89,8 @@ class CapturedFunction:
     """Captures a function for each situation, and finds the graph of a call.
 
     Args:
-        prepare: run with the arguments of a call in a new situation: checks them, and returns the function to be captured, of the
-            same arguments.
+        prepare: run with the arguments of a call in a new situation: checks them, and returns the function to be captured,
+            of the same arguments.
         programs: gives what the function runs, whose attributes, closures and globals it may read.
         engine: one of ``ENGINES``: under ``auto`` what cannot be captured, or is not worth it, is left to plain Pyro.
         tell: is called with each reason for that, once.
@@ -178,8 +178,8 @@ class CapturedFunction:
             self._kept[call.key].remove(situation)
             self._leave(
                 CaptureError(
-                    "expected a program that reads the same at every call; what it reads changed while it was captured: keep what "
-                    "changes in tensors or arguments, or use engine='eager'"
+                    "expected a program that reads the same at every call; what it reads changed while it was captured: "
+                    "keep what changes in tensors or arguments, or use engine='eager'"
                 )
             )
             return None
@@ -198,8 +198,8 @@ class CapturedFunction:
     def _capture(self, call: Call, numbers: Numbers) -> Situation:
         if handlers := [type(each).__name__ for each in _PYRO_STACK if not isinstance(each, ScaleMessenger)]:
             raise CaptureError(
-                f"expected no handlers around a step but poutine.scale and scale_latents; got {', '.join(handlers)}: put them around "
-                "the model or the guide instead, or use engine='eager'"
+                f"expected no handlers around a step but poutine.scale and scale_latents; got {', '.join(handlers)}: "
+                "put them around the model or the guide instead, or use engine='eager'"
             )
         met: list[nn.Module] = []
         names = _ParameterNames()
@@ -287,8 +287,8 @@ def _refuse_what_is_written(written: Sequence[Place], graph: Graph, before: Watc
     for place in written:
         if place.is_users or before.was_one_of(place, graph.sources):
             raise CaptureError(
-                f"expected programs that assign nothing while they run; {place.name} is another after each run, which a graph would "
-                "not do: return it, write to a buffer in place, or use engine='eager'"
+                f"expected programs that assign nothing while they run; {place.name} is another after each run, "
+                "which a graph would not do: return it, write to a buffer in place, or use engine='eager'"
             )
 
 

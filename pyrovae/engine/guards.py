@@ -21,7 +21,7 @@ _data_ptr, _requires_grad = Tensor.data_ptr, Tensor.requires_grad.__get__  # typ
 
 
 def ambient() -> tuple[Any, ...]:
-    """Settings of the process that every operation depends on: types of numbers, modes, validation, where gradients are taken."""
+    """The settings of the process that operations depend on: types of numbers, modes, validation, handlers."""
     return (
         torch.get_default_dtype(),
         torch.is_grad_enabled(),

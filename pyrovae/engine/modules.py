@@ -15,8 +15,9 @@ Program = Callable[..., Any]
 
 @contextmanager
 def preserved_buffers(*programs: Any) -> Iterator[None]:
-    """Leave the buffers of every module that runs as they were; of those that ``programs`` reach also where they run by
-    ``forward`` alone.
+    """Leave the buffers of every module that runs as they were.
+
+    Of the modules that ``programs`` reach also those that run by ``forward`` alone.
     """
 
     def remember(module: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,8 +1,8 @@
 """Python numbers that change from call to call, as inputs of a captured graph.
 
-While a program is captured, a ``Number`` stands where it reads a float: it computes as the float would, in double precision, and
-meets tensors as a float does, in their type. Comparisons have the answer for the number at hand; the graph is used again only
-where other numbers have the same answers.
+While a program is captured, a ``Number`` stands where it reads a float: it computes as the float would, in double precision,
+and meets tensors as a float does, in their type. Comparisons have the answer for the number at hand; the graph is used again
+only where other numbers have the same answers.
 """
 
 import operator

@@ -70,11 +70,13 @@ def _is_fixed(node: fx.Node) -> bool:
 def without_draws(graph: Graph) -> tuple[fx.GraphModule | None, fx.GraphModule, bool]:
     """In two: what is drawn, from the same placeholders, and the rest, which takes what was drawn as its last inputs.
 
-    A compiler drops what is drawn and not used, and draws in an order of its own. Outside its graph, operations draw in the order
-    of the program. A draw that depends on much that the graph computes stays in the rest, with all that are drawn after it.
+    A compiler drops what is drawn and not used, and draws in an order of its own. Outside its graph, operations draw in the
+    order of the program. A draw that depends on much that the graph computes stays in the rest, with all draws after
+    it.
 
     Returns:
-        The draws, None where there are none; the rest, and whether every number is drawn as by the program: not where two draws are left in the rest.
+        The draws, None where there are none; the rest; and whether every number is drawn as by the program, which is not so
+        where two draws are left in the rest.
     """
     nodes = list(graph.module.graph.nodes)
     random = [node for node in nodes if is_random(node)]

@@ -1,8 +1,8 @@
 """The objects that a program can read beside its arguments, found by following references.
 
-From functions to the closures and globals that their code names, from methods to their objects, from modules and plain objects to
-their attributes. Code of libraries is not followed, and what only running code shows (an attribute by a computed name, a file) is
-not found: spot checks are for that.
+From functions to the closures and globals that their code names, from methods to their objects, from modules and plain objects
+to their attributes. Code of libraries is not followed, and what only running code shows (an attribute by a computed name, a
+file) is not found: spot checks are for that.
 """
 
 import functools
@@ -67,7 +67,7 @@ class Reachable:
         waiting = list(roots)
         while waiting and len(self._seen) < MOST_OBJECTS:
             each = waiting.pop()
-            if isinstance(each, SCALARS) or isinstance(each, Tensor) or id(each) in self._seen:
+            if isinstance(each, (*SCALARS, Tensor)) or id(each) in self._seen:
                 continue
             self._seen[id(each)] = each
             if isinstance(each, nn.Module):

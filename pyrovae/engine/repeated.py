@@ -27,8 +27,8 @@ Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 class Repeated:
     """A function captured once for each situation that it is called in.
 
-    The part that parameters decide alone is computed once, the part that the examples decide once for each of them, and the rest
-    is compiled where enough of it is ahead.
+    The part that parameters decide alone is computed once, the part that the examples decide once for each of them, and the
+    rest is compiled where enough of it is ahead.
 
     Args:
         function: of the inputs that vary, then of examples.

@@ -60,8 +60,8 @@ class _Functions(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
             raise CaptureError(
-                f"expected operations of torch; the program takes a tensor out of it by {func.__name__}: use torch's own operations, "
-                "or engine='eager'"
+                f"expected operations of torch; the program takes a tensor out of it by {func.__name__}: "
+                "use torch's own operations, or engine='eager'"
             )
         if func is torch.nn.functional.one_hot and _num_classes(args, kwargs) > 0:
             return _one_hot(kwargs.get("tensor", args[0] if args else None), _num_classes(args, kwargs))
@@ -76,8 +76,9 @@ class _ShapesOfValues(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.dynamic_output_shape in func.tags and not _has_fixed_shape(func, args):
             raise CaptureError(
-                f"expected operations whose shapes do not depend on values; the program calls {func._schema.name.split('::')[-1]} "
-                "(as by indexing with a boolean mask): use torch.where or a mask, or engine='eager'"
+                "expected operations whose shapes do not depend on values; the program calls "
+                f"{func._schema.name.split('::')[-1]} (as by indexing with a boolean mask): "
+                "use torch.where or a mask, or engine='eager'"
             )
         return func(*args, **(kwargs or {}))
 
@@ -136,8 +137,8 @@ def _iterate_over_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
             self._indices = range(self.size)
         if not isinstance(self._indices, range) and not isinstance(next(iter(self._indices)), numbers.Number):
             raise CaptureError(
-                f"expected plates whose indices are known; the program goes through the subsampled plate {self.name!r} one by one: "
-                "use it as a context, with pyro.plate(...) as indices:, or engine='eager'"
+                f"expected plates whose indices are known; the program goes through the subsampled plate {self.name!r} "
+                "one by one: use it as a context, with pyro.plate(...) as indices:, or engine='eager'"
             )
         return function(self)
 

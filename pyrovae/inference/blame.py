@@ -51,8 +51,8 @@ def blame(programs: Programs, step: PendingStep, number: int) -> Exception:
     for site in sites.found if validates() else ():
         if (inside := inside_support(site)) is not None and not inside.all():
             return ValueError(
-                f"step {number}: expected data in the support of site {site['name']!r}, a {type(_base(site['fn'])).__name__} with "
-                f"support {site['fn'].support}; {_row(site, inside)} is not in it; {end}"
+                f"step {number}: expected data in the support of site {site['name']!r}, a {type(_base(site['fn'])).__name__} "
+                f"with support {site['fn'].support}; {_row(site, inside)} is not in it; {end}"
             )
     for site in sites.found:
         finite = torch.as_tensor(site["fn"].log_prob(site["value"])).isfinite()

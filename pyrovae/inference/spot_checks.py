@@ -42,9 +42,9 @@ def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs:
             constant.copy_(old)
     if abs(ours - right) > TOLERANCE * max(1.0, abs(right)):
         raise CaptureError(
-            f"step {number}: expected the loss of plain Pyro, {right:.6g}; the captured graph has {ours:.6g}, since the program reads "
-            "what changed after it was captured and what cannot be seen from outside, such as a file, a random number of Python's or "
-            "an attribute of an object that it looks up: pass it as an argument, keep it in a tensor, or use engine='eager'. "
+            f"step {number}: expected the loss of plain Pyro, {right:.6g}; the captured graph has {ours:.6g}, since the "
+            "program reads what changed after it was captured and what cannot be seen from outside, such as a file, a random number of "
+            "Python's or an attribute of an object that it looks up: pass it as an argument, keep it in a tensor, or use engine='eager'. "
             "Steps since the last check may be wrong; this one was not taken"
         )
 
