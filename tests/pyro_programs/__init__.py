@@ -35,6 +35,7 @@ def _guided(guide, **options):
 
 PROGRAMS = {
     "tutorial": Program("VAE as methods of one module (Pyro's tutorial), `pyro.module`", autoencoders.tutorial),
+    "grey pixels": Program("Grey pixels under `Bernoulli(validate_args=False)`", autoencoders.grey_pixels),
     "analytic kl": Program("`TraceMeanField_ELBO`", autoencoders.analytic_kl),
     "vectorized particles": Program("`Trace_ELBO` with vectorized particles", autoencoders.vectorized_particles),
     "particles in turn": Program("`Trace_ELBO` with particles one after the other", autoencoders.particles_in_turn),
@@ -74,7 +75,7 @@ PROGRAMS = {
     "sequential plate": Program("A plate that is looped over", sequences.sequential_plate),
     "planar flow": Program("Planar flows of Pyro", flows.planar),
     "iaf": Program("`affine_autoregressive` of Pyro", flows.inverse_autoregressive),
-    "spline": Program("Splines of Pyro", flows.spline, refused="(index|mask).*zuko"),
+    "spline": Program("Splines of Pyro", flows.spline, refused="index.*mask"),
     "conditional flow": Program("Conditional flows of Pyro", flows.conditional_flow),
     "zuko nice": Program("zuko's `NICE` by `ZukoToPyro`", flows.zuko_coupling, predicts=False),
     "zuko nsf": Program("zuko's `NSF` (splines) by `ZukoToPyro`", flows.zuko_spline, predicts=False),
@@ -116,9 +117,7 @@ PROGRAMS = {
     "AutoStructured": Program("`AutoStructured`", autoguides.structured),
     "AutoNormalizingFlow": Program("`AutoNormalizingFlow` of planar flows", autoguides.flow),
     "AutoIAFNormal": Program("`AutoIAFNormal`", autoguides.inverse_autoregressive),
-    "AutoNormalizingFlow of splines": Program(
-        "`AutoNormalizingFlow` of splines", autoguides.spline, refused="(index|mask).*zuko"
-    ),
+    "AutoNormalizingFlow of splines": Program("`AutoNormalizingFlow` of splines", autoguides.spline, refused="index.*mask"),
     "AutoGuideList": Program("`AutoGuideList`", autoguides.list_of_guides),
     "AutoCallable": Program("`AutoGuideList` with a guide of your own", autoguides.by_hand),
     "AutoDiscreteParallel": Program("`AutoDiscreteParallel`", autoguides.discrete),
