@@ -72,8 +72,8 @@ class Graph:
 def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[Tensor], programs: Sequence[Any] = ()) -> Graph:
     """The operations of ``function(*inputs)`` as a graph; buffers and random numbers are as before afterwards.
 
-    What the function finds outside, but in the memory of an input, is that input. What ``programs`` reach is left as it was even
-    where it is written to by no module's ``forward``.
+    What the function finds outside, but in the memory of an input, is that input. What ``programs`` reach is left as it
+    was even where it is written to by no module's ``forward``.
 
     Raises:
         CaptureError: where the function reads a value back from a tensor, as control flow that depends on values does, or
