@@ -151,12 +151,11 @@ def load_optimizer(world):
 
 def schedule(world, kind):
     """A scheduler begins."""
-    for optim in _torch_optimizers(world)[:1]:
-        scheduler = {
-            "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(optim, 0.5),
-            "one cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(optim, 0.1, total_steps=50),
-        }[kind]()
-        world.schedulers.append(scheduler)
+    begin = {
+        "exponential": lambda optim: torch.optim.lr_scheduler.ExponentialLR(optim, 0.5),
+        "one cycle": lambda optim: torch.optim.lr_scheduler.OneCycleLR(optim, 0.1, total_steps=50),
+    }[kind]
+    world.schedulers += [begin(optim) for optim in _torch_optimizers(world)[:1]]
 
 
 def step_schedulers(world):

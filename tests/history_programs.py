@@ -5,6 +5,7 @@ A subject holds model, guide and loss, and names by dotted paths what people cha
 """
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pyro
@@ -70,6 +71,7 @@ class Subject:
     parts: tuple[str, ...] = ()
     replaceable: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    numbers: ClassVar[dict[str, tuple]] = {}
     # Those of plain Pyro too, which trains what its store holds.
     stored = True
 
@@ -141,7 +143,7 @@ class TutorialSubject(Subject):
     parts = ("vae", "vae.encoder", "vae.decoder")
     replaceable = ("vae.encoder", "vae.decoder")
     roots = ("vae",)
-    numbers = {
+    numbers: ClassVar = {
         "vae.kl_weight": WEIGHTS,
         "vae.temperature": WEIGHTS,
         "vae.activation": ("tanh", "sigmoid"),
@@ -176,7 +178,7 @@ class LadderSubject(Subject):
     roots = ("model", "guide")
     stored = False
     picklable = True
-    numbers = {"guide.encoder.networks.0.1.momentum": (0.1, 0.3), "guide.encoder.networks.0.1.eps": (1e-5, 1e-2)}
+    numbers: ClassVar = {"guide.encoder.networks.0.1.momentum": (0.1, 0.3), "guide.encoder.networks.0.1.eps": (1e-5, 1e-2)}
 
     def __init__(self):
         sizes = Architecture(shape=(1, 2, 3), latent_sizes=(2,), hidden_sizes=(4,), batch_norm=True)
@@ -221,7 +223,7 @@ class RegressionSubject(Subject):
     parts = ("model", "model.linear")
     replaceable = ()
     roots = ("model",)
-    numbers = {"model.spread": WEIGHTS}
+    numbers: ClassVar = {"model.spread": WEIGHTS}
 
     def __init__(self):
         self.model, self.guide, self.loss = Regression(), hand_written, Trace_ELBO()
@@ -259,7 +261,7 @@ def mixture_programs():
 class MixtureSubject(Subject):
     """A mixture whose assignments are summed out: functions that close over what they use."""
 
-    numbers = {"temperature": WEIGHTS, "centres": WEIGHTS, "spread": WEIGHTS}
+    numbers: ClassVar = {"temperature": WEIGHTS, "centres": WEIGHTS, "spread": WEIGHTS}
 
     def __init__(self):
         self.model, self.guide, self.change = mixture_programs()
@@ -295,7 +297,7 @@ class AutoguideSubject(Subject):
     parts = ("model", "model.hidden", "guide")
     replaceable = ("model.hidden",)
     roots = ("model", "guide")
-    numbers = {"model.width": WEIGHTS, "model.settings.noise": WEIGHTS}
+    numbers: ClassVar = {"model.width": WEIGHTS, "model.settings.noise": WEIGHTS}
 
     def __init__(self):
         self.model = Curve()
