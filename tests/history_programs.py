@@ -1,4 +1,4 @@
-"""Five small programs as people write them, on which histories are drawn; each says what may be changed in it.
+"""Five small programs as people write them, for histories of changes; each says what may be changed in it.
 
 A subject holds model, guide and loss, and names by dotted paths what people change between steps: ``parts`` are modules,
 ``numbers`` plain attributes with the values that they take. Everything is small: a capture costs more than the step.
@@ -110,6 +110,7 @@ class TutorialVAE(nn.Module):
         self.encoder = nn.Sequential(nn.Linear(COLUMNS, 5), nn.BatchNorm1d(5), nn.Dropout(0.3), nn.Linear(5, 4))
         self.decoder = nn.Linear(2, COLUMNS)
         self.register_buffer("shift", torch.zeros(COLUMNS))
+        self.register_buffer("examples_seen", torch.zeros(()))
         self.kl_weight, self.temperature, self.activation, self.shifted = 1.0, 1.0, "tanh", True
         self.settings = {"prior_scale": 1.0}
         self.gain = torch.tensor(1.0)
@@ -130,6 +131,8 @@ class TutorialVAE(nn.Module):
     def guide(self, batch, weight=1.0):
         x = values(batch).to(self.decoder.weight.dtype)
         pyro.module("encoder", self.encoder)
+        # A buffer that moves in a method: no forward of its module runs.
+        self.examples_seen += len(x)
         loc, log_scale = self.encoder(x).chunk(2, -1)
         with pyro.plate("data", len(x)), poutine.scale(scale=self.kl_weight):
             scale = getattr(torch, self.activation)(log_scale).exp() * self.temperature
