@@ -26,7 +26,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pyrovae.inference.training import Epochs
+    from pyrovae.inference.epochs import Epochs
 
 T = TypeVar("T")
 PLAIN_LINES = 20
@@ -206,7 +206,6 @@ class Watched:
 
     def __init__(self, batches: "Epochs", advance: Callable[[], None]) -> None:
         self.batches, self.advance = batches, advance
-        self.batch_size = batches.batch_size
 
     def __len__(self) -> int:
         return len(self.batches)

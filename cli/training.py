@@ -6,7 +6,7 @@ import copy
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from pyrovae.data.batches import Batches
     from pyrovae.data.datasets import Dataset
+    from pyrovae.inference.state import MovingAverage
     from pyrovae.inference.svi import CompiledSVI
-    from pyrovae.inference.training import Epoch, MovingAverage
+    from pyrovae.inference.training import EarlyStopping, Epoch
     from pyrovae.programs.guides import VAE
     from pyrovae.runs import Run
 
@@ -61,13 +62,12 @@ def train(run: Run, dataset: Dataset, engine: str, *, quiet: bool) -> str:
         recorder = _Recorder(run, dataset, meter.note)
         for stages in _alike(recipe):
             svi = _svi(vae, optimizer, stages[0], dataset, engine)
-            svi.expect(num_steps(stages, dataset))
-            for stage in stages:
+            for place, stage in enumerate(stages):
                 number += 1
                 recorder.begin(stage, number, svi)
                 for group in optimizer.param_groups:
                     group["lr"] = stage.learning_rate
-                _train_stage(svi, stage, batches_of(stage, dataset), recorder, meter)
+                _train_stage(svi, stage, batches_of(stage, dataset), num_steps(stages[place:], dataset), recorder, meter)
             decision = svi.decision
     recorder.end()
     return decision
@@ -80,7 +80,9 @@ def _alike(recipe: Recipe) -> Iterator[list[Recipe]]:
         yield list(stages)
 
 
-def _train_stage(svi: CompiledSVI, stage: Recipe, batches: Batches, recorder: _Recorder, meter: console.Meter) -> None:
+def _train_stage(
+    svi: CompiledSVI, stage: Recipe, batches: Batches, steps_ahead: int, recorder: _Recorder, meter: console.Meter
+) -> None:
     from pyrovae.inference.training import fit
     from pyrovae.inference.warmup import WARMUPS, scaled
 
@@ -89,6 +91,7 @@ def _train_stage(svi: CompiledSVI, stage: Recipe, batches: Batches, recorder: _R
         console.Watched(batches, meter.advance),
         epochs=stage.epochs,
         start=recorder.epochs,
+        steps_ahead=steps_ahead,
         kl_weight=scaled(WARMUPS[stage.warmup](stage.warmup_epochs), stage.kl_weight),
         on_step=[] if recorder.average is None else [recorder.average],
         on_epoch=[recorder],
@@ -114,7 +117,7 @@ def _svi(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: Dat
 def _seconds_per_step(vae: VAE, stage: Recipe, dataset: Dataset) -> float:
     import torch
 
-    from pyrovae.inference.training import arguments
+    from pyrovae.inference.epochs import arguments
 
     trial = copy.deepcopy(vae)
     with torch.random.fork_rng():
@@ -134,7 +137,7 @@ class _Recorder:
     """
 
     def __init__(self, run: Run, dataset: Dataset, note: Callable[[str], None]) -> None:
-        from pyrovae.inference.training import EarlyStopping, MovingAverage
+        from pyrovae.inference.state import MovingAverage
 
         self.run, self.dataset, self.note = run, dataset, note
         self.tracked = Tracked.of(run.vae, dataset, run.recipe.total_epochs)
@@ -183,15 +186,22 @@ class _Recorder:
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
-        """Within, the weights that are measured; the same random numbers at every epoch, and none of those of the training."""
+        """Within, the weights that are measured; the same random numbers at every epoch, and none of those of the training.
+
+        Afterwards the programs are as the training left them, statistics of batch norm included.
+        """
         import torch
 
-        with nullcontext() if self.average is None else self.average.swapped(), torch.random.fork_rng():
+        from pyrovae.inference.state import preserved_module
+
+        with preserved_module(self.run.vae), torch.random.fork_rng():
+            if self.average is not None:
+                self.average.adopt()
             torch.manual_seed(MEASURING_SEED)
             yield
 
     def _recollect(self, batches: int | None) -> None:
-        from pyrovae.inference.training import recollect_statistics
+        from pyrovae.inference.state import recollect_statistics
 
         drawn = self.dataset.train_batches(self.stage.batch_size, seed=self.stage.seed)
         recollect_statistics(self.run.vae, islice(drawn.epoch(self.epochs + 1), batches))

@@ -37,7 +37,7 @@ def train(objective: ELBO | IWELBO, x: Tensor, epochs: int) -> VAE:
     model = GenerativeModel.of(sizes, partial(FixedScaleGaussian, scale=0.03))
     vae = VAE(model, MeanField.of(model, sizes))
     svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=1e-3), objective)
-    fit(svi, Batches(x, 200, draw=None), epochs=epochs)
+    fit(svi, Batches(x, 200), epochs=epochs)
     return vae
 
 

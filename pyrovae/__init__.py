@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import RenyiELBO as RenyiELBO
     from pyrovae.inference.registration import registered as registered
+    from pyrovae.inference.state import recollect_statistics as recollect_statistics
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
     from pyrovae.inference.training import fit as fit
-    from pyrovae.inference.training import recollect_statistics as recollect_statistics
     from pyrovae.inference.warmup import linear_warmup as linear_warmup
     from pyrovae.inference.warmup import scale_latents as scale_latents
     from pyrovae.inference.weights import log_weights as log_weights
@@ -64,8 +64,9 @@ _MODULES = {
     "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
     "inference.registration": ("registered",),
+    "inference.state": ("recollect_statistics",),
     "inference.svi": ("CompiledSVI",),
-    "inference.training": ("fit", "recollect_statistics"),
+    "inference.training": ("fit",),
     "inference.weights": ("log_weights",),
     "inference.warmup": ("linear_warmup", "scale_latents"),
     "programs.architecture": ("Architecture",),

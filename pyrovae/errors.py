@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend."""
+"""The errors of our own."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints the message alone and exits with 2; any other exception is a bug of ours and keeps its traceback.
     """
+
+
+class CaptureError(ValueError):
+    """A program cannot be captured: the message names what stands in the way and says what to do."""

@@ -14,7 +14,7 @@ import torch
 from linear_gaussian import BIAS, NOISE, WEIGHT, Chain, LinearGaussian, Several
 from monte_carlo import five_standard_errors
 
-from pyrovae.engine.captured import Repeated
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation import annealing, paths
 from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds, temperatures
 from pyrovae.evaluation.likelihood import log_likelihood

@@ -10,9 +10,9 @@ from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
 from pyrovae.errors import InputError
+from pyrovae.inference.epochs import arguments
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
-from pyrovae.inference.training import arguments
 from pyrovae.programs.architecture import NETWORKS
 from pyrovae.programs.conditionals import LIKELIHOODS
 from pyrovae.programs.guides import GUIDES

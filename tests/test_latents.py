@@ -14,7 +14,7 @@ from linear_gaussian import NOISE, Chain, LinearGaussian, Several
 from monte_carlo import five_standard_errors
 from pyro import poutine
 
-from pyrovae.engine.captured import Repeated
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation import gaps as gaps_module
 from pyrovae.evaluation.gaps import GapEstimator, inference_gaps
 from pyrovae.evaluation.latents import active_units, activity, kl_by_layer, kl_by_unit

@@ -12,9 +12,9 @@ from pyro.infer.importance import psis_diagnostic
 from torch import nn
 
 from pyrovae.engine.capture import CaptureError
-from pyrovae.engine.captured import Repeated
 from pyrovae.engine.choice import ENGINES
 from pyrovae.engine.modules import evaluation_mode
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation import weighing
 from pyrovae.evaluation.annealing import annealed_log_likelihood
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, log_likelihood
@@ -110,7 +110,7 @@ def test_every_engine_draws_the_same_weights(family, prior):
 def test_what_depends_on_no_chance_is_computed_once():
     """The components of the prior with the parameters, the encoder with the data: neither has a product in what is drawn."""
     model, guide = programs("ladder", "vamp")
-    sampler = Repeated(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], "graph")
+    sampler = Repeated(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], engine="graph")
     with evaluation_mode():
         sampler.given([], [X], 100)
     with rows_of_products() as rows:
@@ -197,9 +197,9 @@ def test_programs_that_cannot_be_captured_are_run_as_they_are():
 @pytest.mark.parametrize("num_samples", [5, 500])
 def test_data_that_the_model_cannot_have_drawn_are_refused(num_samples):
     """Twos are no bits, whether the programs are captured or not; and none at all."""
-    with pytest.raises(ValueError, match="to be within the support"):
+    with pytest.raises(ValueError, match="in the support"):
         log_likelihood(*programs(), 2 * X, num_samples)
-    with pytest.raises(ValueError, match="to be within the support"):
+    with pytest.raises(ValueError, match="in the support"):
         annealed_log_likelihood(*programs(), 2 * X, num_temperatures=2, num_chains=1, num_leapfrog=1)
     with pytest.raises(ValueError, match="expected at least one image; got none"):
         log_likelihood(*programs(), X[:0], num_samples)

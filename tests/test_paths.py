@@ -9,8 +9,8 @@ import torch
 from linear_gaussian import NOISE, WEIGHT, Chain
 from pyro import poutine
 
-from pyrovae.engine.captured import Repeated
 from pyrovae.engine.modules import evaluation_mode
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation import paths
 from pyrovae.evaluation.paths import GeometricPath, flat, unflat
 from pyrovae.evaluation.standardized import standardized

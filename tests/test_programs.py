@@ -9,8 +9,8 @@ from pyro.infer import Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.registration import registered
+from pyrovae.inference.state import recollect_statistics
 from pyrovae.inference.svi import CompiledSVI
-from pyrovae.inference.training import recollect_statistics
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.architecture import Architecture

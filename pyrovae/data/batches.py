@@ -1,4 +1,4 @@
-"""Shuffled batches, binarized afresh."""
+"""Shuffled batches of examples, as they are stored or drawn afresh."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,7 +31,8 @@ class Batches:
         batch_size: examples in a batch.
         seed: of the generator that shuffles and draws.
         labels: classes ``(N,)``, served behind the images where they are given.
-        draw: what becomes of a batch each time that it is served: ``binarized``, or the ``draw`` of a ``Dataset``.
+        draw: what becomes of a batch each time that it is served: ``binarized``, or the ``draw`` of a ``Dataset``; nothing by
+            default.
 
     Raises:
         InputError: where a batch holds fewer than one example or more than there are.
@@ -48,7 +49,7 @@ class Batches:
         *,
         seed: int = 0,
         labels: Tensor | None = None,
-        draw: Draw | None = binarized,
+        draw: Draw | None = None,
     ) -> None:
         if not 1 <= batch_size <= len(images):
             raise InputError(f"expected a batch size from 1 to the {len(images)} examples at hand; got {batch_size}")

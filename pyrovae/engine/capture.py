@@ -6,28 +6,30 @@ programs keep them: in modules, closures or Pyro's parameter store. In-place upd
 of the graph.
 """
 
-import warnings
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import pyro.poutine as poutine
 import torch
-from pyro.infer import trace_elbo, trace_mean_field_elbo, traceenum_elbo
-from pyro.infer.util import Dice
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, fx, nn
-from torch.distributions import Distribution
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.overrides import TorchFunctionMode
 
-from pyrovae.engine.modules import Program, preserved_buffers
+from pyrovae.engine.modules import preserved_buffers
+from pyrovae.engine.reachable import is_library
+from pyrovae.engine.tracing import nothing_read_back
+from pyrovae.errors import CaptureError
 
-
-class CaptureError(ValueError):
-    """A program cannot be captured: the message names the site and says what to do."""
+# What torch says where it cannot trace, and what to do about it.
+KNOWN_CAUSES = {
+    "workspace": "nn.LSTM cannot be traced on a CPU: use nn.GRU or nn.LSTMCell, torch.backends.mkldnn.flags(enabled=False) "
+    "around the training",
+    "dynamo": "the program calls what torch.compile made: leave torch.compile out, since the engine compiles the whole program",
+    "Generator": "the program draws from a generator of its own: leave it out, torch's own is seeded by torch.manual_seed",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,97 +38,119 @@ class Graph:
 
     Args:
         module: operations from constants and inputs to a flat list of outputs.
-        constants: live parameters, buffers and other tensors that the function found outside its inputs.
+        constants: the values of parameters, buffers and other tensors that the function found outside its inputs.
+        sources: the live tensors that they are the values of.
     """
 
     module: fx.GraphModule
     constants: list[Tensor]
+    sources: list[Tensor]
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
         """The outputs, computed by torch's own kernels, one operation after the other."""
         with torch.no_grad():
             return self.module(*self.constants, *inputs)
 
+    def bind(self) -> None:
+        """Bind the values of the sources anew, where they have moved to other memory."""
+        self.constants[:] = [each.detach() for each in self.sources]
+
 
 def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[Tensor]) -> Graph:
     """The operations of ``function(*inputs)`` as a graph; buffers and random numbers are as before afterwards.
 
+    What the function finds outside, but in the memory of an input, is that input.
+
     Raises:
-        CaptureError: where the function reads a value back from a tensor, as control flow that depends on values does.
+        CaptureError: where the function reads a value back from a tensor, as control flow that depends on values does, or
+            calls what cannot be traced.
     """
     sites = _LastSite()
     try:
-        with preserved_state(), _nothing_read_back(), pyro.validation_enabled(False), sites:
+        with preserved_state(), nothing_read_back(), pyro.validation_enabled(False), sites:
             module = make_fx(function)(*inputs)
-    except RuntimeError as error:
-        if "data-dependent" not in str(error) and "value out of a tracing tensor" not in str(error):
-            raise
-        raise CaptureError(
-            f"expected operations that do not depend on values; after site {sites.name!r} the program or its loss reads one "
-            "(by if, float, bool or item): express it with torch.where or a mask, or use engine='eager'"
-        ) from error
-    return Graph(*_lift_constants(module))
+    except CaptureError as error:
+        raise CaptureError(f"{error}{_where(error, sites.name)}") from error
+    except Exception as error:
+        raise CaptureError(reason_of(error) + _where(error, sites.name)) from error
+    return _bound(module, inputs)
 
 
-def sites_of(model: Program, guide: Program, args: Any, kwargs: Any) -> dict[str, Any]:
-    """All sites of a guide and of the model replayed against it, by name, from two runs that leave no mark.
-
-    Raises:
-        CaptureError: where the sites differ between the two runs, or a latent of the guide cannot be reparameterized.
-    """
-    with preserved_state(), torch.no_grad():
-        first, second = (_run(model, guide, args, kwargs) for _ in range(2))
-    if changed := sorted(set(first) ^ set(second)):
-        raise CaptureError(
-            f"expected the same sites at every run; {', '.join(map(repr, changed))} came in one run and not in the next: "
-            "keep the structure fixed and mask what should not count, or use engine='eager'"
+def reason_of(error: Exception) -> str:
+    """Why a program cannot be captured, and the way out, from what torch raised."""
+    message = str(error).strip()
+    if "data-dependent" in message or "value out of a tracing tensor" in message:
+        return (
+            "expected operations that do not depend on values; the program or its loss reads one (by if, float, bool or item): "
+            "express it with torch.where or a mask, or use engine='eager'"
         )
-    for name, site in first.items():
-        if site["type"] == "sample" and site["in_guide"] and not _is_differentiable(site):
-            raise CaptureError(
-                f"expected reparameterized latents; site {name!r} of the guide is a {_distribution(site)}, which has no "
-                "rsample: sum it out of the model (config_enumerate and TraceEnum_ELBO), or use pyro.infer.SVI"
-            )
-    return first
+    known = next((advice for words, advice in KNOWN_CAUSES.items() if words in message), None)
+    if known is not None:
+        return f"expected operations that can be traced; {known}, or use engine='eager'"
+    first = (message.splitlines() or [""])[0]
+    return f"expected operations that can be traced; torch says {type(error).__name__}: {first}: use engine='eager'"
 
 
-def _run(model: Program, guide: Program, args: Any, kwargs: Any) -> dict[str, Any]:
-    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(*args, **kwargs)
-    return {
-        name: dict(site, in_guide=trace is guide_trace)
-        for trace in (guide_trace, model_trace)
-        for name, site in trace.nodes.items()
-        if site["type"] in ("sample", "param") and not (name in guide_trace.nodes and trace is model_trace)
-    }
+def _where(error: Exception, site: str | None) -> str:
+    """The line of the user's that raised, and the site before it."""
+    frames = [each for each, _ in traceback.walk_tb(error.__traceback__) if not is_library(each.f_globals.get("__name__"))]
+    line = f"at line {frames[-1].f_lineno} of {frames[-1].f_code.co_filename}" if frames else ""
+    after = f"after site {site!r}" if site is not None else "before the first site"
+    return f" ({', '.join(filter(None, (after, line)))})"
 
 
-def _is_differentiable(site: Any) -> bool:
-    subsampling = type(site["fn"]).__name__ == "_Subsample"
-    return subsampling or site["is_observed"] or site["fn"].has_rsample or site["infer"].get("enumerate") is not None
-
-
-def _distribution(site: Any) -> str:
-    distribution = site["fn"]
-    return type(getattr(distribution, "base_dist", distribution)).__name__
-
-
-def _lift_constants(module: fx.GraphModule) -> tuple[fx.GraphModule, list[Tensor]]:
+def _bound(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Graph:
     """Turn the tensors that a graph holds as attributes into inputs in front of the others, each of them once."""
     graph = module.graph
-    # Plates leave empty tensors behind, on the CPU, that nothing uses.
-    graph.eliminate_dead_code()
+    # Plates leave empty tensors behind, on the CPU, that nothing uses; what is drawn and not used moves the generator.
+    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or is_random(node) or writes(node))
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     first = next(iter(graph.nodes))
     lifted: dict[Any, tuple[fx.Node, Tensor]] = {}
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
         tensor = getattr(module, node.target)
+        if (owner := _input_that_holds(tensor, inputs)) is not None:
+            _replace_by_view(graph, node, placeholders[owner], tensor, inputs[owner])
+            continue
         key = place(tensor)
         if key not in lifted:
-            lifted[key] = (add_placeholder(graph, f"constant_{len(lifted)}", tensor, before=first), tensor.detach())
+            lifted[key] = (add_placeholder(graph, f"constant_{len(lifted)}", tensor, before=first), tensor)
         node.replace_all_uses_with(lifted[key][0])
         graph.erase_node(node)
+    sources = [tensor for _, tensor in lifted.values()]
     # A fresh module: the old one still holds the tensors as attributes, which compilers would take for inputs.
-    return fx.GraphModule(nn.Module(), graph), [tensor for _, tensor in lifted.values()]
+    return Graph(fx.GraphModule(nn.Module(), graph), [each.detach() for each in sources], sources)
+
+
+def _input_that_holds(tensor: Tensor, inputs: Sequence[Tensor]) -> int | None:
+    """The input in whose memory a tensor is: an array is seen through another tensor than the graph's input."""
+    for number, each in enumerate(inputs):
+        start, end = each.data_ptr(), each.data_ptr() + each.untyped_storage().nbytes()
+        if each.device == tensor.device and tensor.numel() and start and start <= tensor.data_ptr() < end:
+            return number
+    return None
+
+
+def _replace_by_view(graph: fx.Graph, node: fx.Node, placeholder: fx.Node, tensor: Tensor, whole: Tensor) -> None:
+    offset = (tensor.data_ptr() - whole.data_ptr()) // tensor.element_size()
+    with graph.inserting_before(node):
+        view = graph.call_function(
+            torch.ops.aten.as_strided.default, (placeholder, list(tensor.shape), list(tensor.stride()), offset)
+        )
+    view.meta["val"] = tensor
+    node.replace_all_uses_with(view)
+    graph.erase_node(node)
+
+
+def is_random(node: fx.Node) -> bool:
+    """Whether an operation draws from a random number generator."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def writes(node: fx.Node) -> bool:
+    """Whether an operation writes to a tensor that it is given."""
+    schema: Any = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
 
 
 def place(tensor: Tensor) -> Any:
@@ -145,57 +169,13 @@ def add_placeholder(graph: fx.Graph, name: str, tensor: Tensor, *, before: fx.No
 
 
 @contextmanager
-def preserved_state() -> Iterator[None]:
-    """Afterwards the buffers of every module that ran, and the random number generators, are as they were."""
-    with preserved_buffers(), torch.random.fork_rng():
-        yield
+def preserved_state(*programs: Any) -> Iterator[None]:
+    """Leave the buffers of every module that runs, and torch's random number generators, as they were.
 
-
-@contextmanager
-def _nothing_read_back() -> Iterator[None]:
-    """Pyro without its readings of values, none of which matters to a graph.
-
-    Objectives read the loss as a number (adding in double precision, as here) and whether it is finite; distributions
-    made with validation check their samples; enumeration asks whether any probability is zero, and leaves those out.
-    In a graph they stay in: zero times an infinite cost is then not a number, which a step refuses.
+    Of modules that ``programs`` reach also where they run by ``forward`` alone.
     """
-    replacements = {
-        "torch_item": lambda value: value.detach().double() if isinstance(value, Tensor) else value,
-        "warn_if_nan": lambda value, *_, **__: value,
-    }
-    with ExitStack() as stack:
-        for module in (trace_elbo, trace_mean_field_elbo, traceenum_elbo):
-            for name, replacement in replacements.items():
-                if name in vars(module):
-                    stack.enter_context(_replaced(module, name, replacement))
-        stack.enter_context(_replaced(Distribution, "_validate_sample", lambda self, value: None))
-        stack.enter_context(_replaced(Dice, "compute_expectation", _none_is_zero(Dice.compute_expectation)))
-        stack.enter_context(warnings.catch_warnings())
-        # Pyro warns at every run of what it warned of at the first, which ran eagerly.
-        warnings.simplefilter("ignore")
+    with preserved_buffers(*programs), torch.random.fork_rng():
         yield
-
-
-def _none_is_zero(function: Callable[..., Any]) -> Callable[..., Any]:
-    class AllAreTrue(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return True if func is Tensor.all else func(*args, **(kwargs or {}))
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with AllAreTrue():
-            return function(*args, **kwargs)
-
-    return run
-
-
-@contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
 
 
 class _LastSite(Messenger):

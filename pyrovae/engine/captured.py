@@ -1,136 +1,302 @@
-"""A function of a few inputs that vary and of examples that stay, called many times for each of them."""
+"""A function of tensors that is captured once for each situation that it is called in, and looked up by it at every call.
+
+The situation is all that the function can see and that is no tensor value: the arguments but for their values, handlers around
+the call, settings of the process, whatever programs read besides, and which tensors they are bound to. What is new is captured
+anew; what cannot be captured is refused at that call.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.scale_messenger import ScaleMessenger
+from torch import Tensor, nn
 
-from pyrovae.engine.capture import CaptureError, Graph, capture, preserved_state
-from pyrovae.engine.choice import ENGINES
-from pyrovae.engine.compilation import compile_graph, cuda_device, has_compiler, time_to_compile
-from pyrovae.engine.partition import split
+from pyrovae.engine.arguments import Arguments
+from pyrovae.engine.calls import Call, Numbers
+from pyrovae.engine.capture import Graph, capture, reason_of
+from pyrovae.engine.choice import check_engine
+from pyrovae.engine.guards import StoreWatch, TensorWatch, Watch
+from pyrovae.engine.modules import modules_that_run
+from pyrovae.engine.numbers import Assumptions, numbers_as_inputs
+from pyrovae.engine.reachable import Place, Reachable
+from pyrovae.engine.tracing import InputArray
+from pyrovae.errors import CaptureError
 
-# For fewer calls in all, capturing takes longer than it saves.
-FEWEST_CALLS = 20
-MEASURED_CALLS, SAVED_SHARE = 3, 0.5
+MOST_KEPT = 32
+# A graph that was called within so many calls does not make room for another, where plain Pyro is the way out.
+RECENTLY = 1000
+MOST_REMEMBERED = 4096
 
-Function = Callable[..., Sequence[Tensor]]
-Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
+Outputs = Sequence[Tensor | None]
+Function = Callable[..., Outputs]
+Prepare = Callable[..., Function]
 
 
-class Repeated:
-    """A function that is captured once for each layout of what it is called with.
-
-    What parameters decide alone is computed once, what the examples decide once for each of them, and the rest is compiled
-    where enough of it is ahead.
+class Situation:
+    """A graph, and what it took for granted.
 
     Args:
-        function: of the inputs that vary, then of examples.
-        engine: ``eager``: the function as it is, which need not be one that can be captured; ``graph``: its operations one
-            after the other; ``compiled``: these through inductor; ``auto``: whichever is sooner done.
+        graph: of all inputs: tensors, then numbers.
+        arguments: that it was captured with.
+        watch: of what programs read.
+        store: of the parameters that programs ask for.
+        tensors: those that the graph is bound to.
+        numbers: those of the arguments that are fixed, by position.
+        places: of the programs' numbers that are inputs.
+        assumptions: on the numbers that are inputs.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        arguments: Arguments,
+        watch: Watch,
+        store: StoreWatch,
+        tensors: TensorWatch,
+        numbers: Numbers,
+        assumptions: Assumptions,
+    ) -> None:
+        self.graph, self.arguments = graph, arguments
+        self.watch, self.store, self.tensors = watch, store, tensors
+        self.numbers, self.assumptions = numbers, assumptions
+        self.last_call = 0
+        # The caller's own: a step, or parts of the graph.
+        self.payload: Any = None
+        # Called where the tensors that the graph is bound to have moved.
+        self.on_move: list[Callable[[], Any]] = [graph.bind]
+
+    def inputs(self, call: Call) -> list[Tensor] | None:
+        """The inputs of the graph for a call; None where it was captured in another situation."""
+        numbers = self.numbers.inputs(call)
+        if numbers is None or not self.watch.holds() or not self.store.holds() or not self.assumptions.hold(numbers):
+            return None
+        if not self.tensors.holds():
+            if not self.tensors.moved():
+                return None
+            for function in self.on_move:
+                function()
+        return [*call.tensors, *(torch.full((), each, dtype=torch.float64, device=call.device) for each in numbers)]
+
+
+class CapturedFunction:
+    """Captures a function for each situation, and finds the graph of a call.
+
+    Args:
+        prepare: run with the arguments of a call in a new situation: checks them, and returns the function to be captured,
+            of the same arguments.
+        programs: gives what the function runs, whose attributes, closures and globals it may read.
+        engine: one of ``ENGINES``: under ``auto`` what cannot be captured, or is not worth it, is left to plain Pyro.
+        tell: is called with each reason for that, once.
 
     Raises:
         ValueError: for an unknown engine.
     """
 
-    def __init__(self, function: Function, engine: str = "auto") -> None:
-        if engine not in ENGINES:
-            raise ValueError(f"expected an engine out of {', '.join(ENGINES)}; got {engine!r}")
-        self._function, self._engine = function, engine
-        self._captured: dict[Any, _Captured | None] = {}
+    def __init__(
+        self, prepare: Prepare, programs: Callable[[], Sequence[Any]], engine: str, tell: Callable[[str], Any]
+    ) -> None:
+        check_engine(engine)
+        self._tell = tell
+        self._prepare, self._programs, self._engine = prepare, programs, engine
+        self._kept: dict[Any, list[Situation]] = {}
+        self._numbers: OrderedDict[Any, Numbers] = OrderedDict()
+        self._refused: OrderedDict[Any, str] = OrderedDict()
+        self._calls, self._capture_seconds, self._plain_since = 0, 0.0, 0.0
+        self._warned: set[str] = set()
 
-    def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
-        """The function of what varies, laid out as ``varying`` is, for some examples.
+    @property
+    def graphs_kept(self) -> int:
+        """How many graphs there are."""
+        return sum(map(len, self._kept.values()))
+
+    def forget(self) -> None:
+        """Drop all graphs."""
+        self._kept.clear()
+
+    def look_up(self, args: Any, kwargs: Any, also: Any = (), *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
+        """The situation of a call and the inputs of its graph; None where the function is to run as it is.
 
         Args:
-            varying: of the layouts in which they will come.
-            examples: to stay.
-            calls_ahead: how many calls of such layouts are to come: whether preparing for them is worth its time.
+            args: of the call.
+            kwargs: of the call.
+            also: what else is part of the situation.
+            must: under ``auto``, capture a situation at its first call, and not when it comes again.
 
         Raises:
-            CaptureError: where the function cannot be captured, and the engine is not to be chosen.
+            CaptureError: where it cannot be captured, and the engine is not ``auto``.
         """
-        key = tuple((each.shape, each.stride(), each.dtype, each.device) for each in (*varying, *examples))
-        if key not in self._captured:
-            self._captured[key] = self._capture(varying, examples, calls_ahead)
-        captured = self._captured[key]
-        if captured is None:
-            return lambda *values: self._function(*values, *examples)
-        return captured.given(varying, examples, calls_ahead)
-
-    def parameters_changed(self) -> None:
-        """What was computed of parameters is out of date; they are still the same tensors, changed in place."""
-        for captured in self._captured.values():
-            if captured is not None:
-                captured.parameters_changed()
-
-    def _capture(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> _Captured | None:
-        if self._engine == "eager" or (self._engine == "auto" and calls_ahead < FEWEST_CALLS):
+        if self._engine == "eager":
             return None
-        with preserved_state():
-            # Pyro looks once at what it is given, with the validation that a graph leaves out.
-            self._function(*varying, *examples)
-        # A tensor that is both, or comes twice, is as many inputs.
-        inputs = [each.clone() for each in (*varying, *examples)]
+        self._calls += 1
         try:
-            graph = capture(self._function, inputs)
-        except CaptureError:
-            if self._engine != "auto":
-                raise
+            call = Call(args, kwargs, also)
+        except CaptureError as error:
+            self._leave(error)
             return None
-        return _Captured(graph, len(examples), self._engine)
+        for situation in self._kept.get(call.key, ()):
+            inputs = situation.inputs(call)
+            if inputs is not None:
+                situation.last_call = self._calls
+                return situation, inputs
+        return self._new(call, must=must)
+
+    def ran_plain(self, seconds: float) -> None:
+        """Take notice of the time that a call took without a graph: as much is spent on capturing."""
+        self._plain_since += seconds
+
+    def _new(self, call: Call, *, must: bool) -> tuple[Situation, list[Tensor]] | None:
+        is_first, seen = not self._numbers, call.key in self._numbers
+        numbers = _remembered(self._numbers, call.key, Numbers)
+        if self._engine == "auto":
+            if call.key in self._refused:
+                return None
+            if not (must or is_first) and (not seen or self._plain_since < self._capture_seconds):
+                numbers.see(call, [each.watch for each in self._kept.get(call.key, ())])
+                return None
+        if not self._make_room():
+            return None
+        numbers.see(call, [each.watch for each in self._kept.get(call.key, ())])
+        start = time.perf_counter()
+        try:
+            situation = self._captured_with_numbers(call, numbers)
+        except CaptureError as error:
+            _remembered(self._refused, call.key, str)
+            self._leave(error)
+            return None
+        self._capture_seconds, self._plain_since = time.perf_counter() - start, 0.0
+        self._kept.setdefault(call.key, []).insert(0, situation)
+        situation.last_call = self._calls
+        inputs = situation.inputs(call)
+        if inputs is None:
+            self._kept[call.key].remove(situation)
+            self._leave(
+                CaptureError(
+                    "expected a program that reads the same at every call; what it reads changed while it was captured: "
+                    "keep what changes in tensors or arguments, or use engine='eager'"
+                )
+            )
+            return None
+        return situation, inputs
+
+    def _captured_with_numbers(self, call: Call, numbers: Numbers) -> Situation:
+        """With the numbers that keep changing as inputs; or, where the program needs their values, with all of them fixed."""
+        if numbers.varies:
+            try:
+                return self._capture(call, numbers)
+            except CaptureError as error:
+                self._warn(f"each value of a number that keeps changing is captured as a graph of its own: {error}")
+                numbers.stay_fixed()
+        return self._capture(call, numbers)
+
+    def _capture(self, call: Call, numbers: Numbers) -> Situation:
+        if handlers := [type(each).__name__ for each in _PYRO_STACK if not isinstance(each, ScaleMessenger)]:
+            raise CaptureError(
+                f"expected no handlers around a step but poutine.scale and scale_latents; got {', '.join(handlers)}: "
+                "put them around the model or the guide instead, or use engine='eager'"
+            )
+        met: list[nn.Module] = []
+        names = _ParameterNames()
+        with modules_that_run(met.append, lambda *_: None), names:
+            function = self._prepare(*call.args, **call.kwargs)
+        reachable = Reachable(*self._programs(), *met)
+        before = Watch(reachable)
+        fixed = numbers.fixed_at(call)
+        example = [each if each.requires_grad else each.clone() for each in call.tensors]
+        # An array sees the memory of its input, which is how the graph finds it.
+        are_arrays = [*call.arguments.are_arrays, *(False for _ in call.scaling_tensors)]
+        arrays = [each.numpy().view(InputArray) if array else None for each, array in zip(example, are_arrays, strict=True)]
+        values = fixed.values(call)
+        scalars = [torch.full((), each, dtype=torch.float64, device=call.device) for each in values]
+        found: list[Assumptions] = []
+
+        def flat(*inputs: Tensor) -> Outputs:
+            given = inputs[len(example) :]
+            tensors = [each if array is None else array for each, array in zip(inputs, arrays, strict=False)]
+            varying, assumptions = numbers_as_inputs(values, given)
+            found[:] = [assumptions]
+            with fixed.replaced(varying, call, tensors) as (args, kwargs):
+                return function(*args, **kwargs)
+
+        graph = capture(flat, [*example, *scalars])
+        _check_that_it_runs(graph, [*example, *scalars])
+        _refuse_what_is_written(before.changes(), graph, before)
+        watch, store = Watch(reachable, fixed.places, before.grown()), StoreWatch(names.found)
+        return Situation(graph, call.arguments, watch, store, TensorWatch(graph.sources), fixed, found[0])
+
+    def _make_room(self) -> bool:
+        if self.graphs_kept < MOST_KEPT:
+            return True
+        oldest = min((each for situations in self._kept.values() for each in situations), key=lambda each: each.last_call)
+        advice = f"{MOST_KEPT} graphs are kept, and another kind of call came: pad batches to a few sizes, with a mask"
+        if self._engine == "auto" and self._calls - oldest.last_call < RECENTLY:
+            self._warn(f"{advice}; it runs as plain Pyro")
+            return False
+        if self._engine != "auto":
+            self._warn(f"{advice}; the least recently used graph is dropped")
+        for situations in self._kept.values():
+            if oldest in situations:
+                situations.remove(oldest)
+        return True
+
+    def _leave(self, error: CaptureError) -> None:
+        """Leave a call to plain Pyro, or raise where another engine was asked for."""
+        if self._engine != "auto":
+            raise error
+        self._warn(f"left to plain Pyro: {error}")
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            self._tell(message)
 
 
-class _Captured:
-    """The operations of one layout: what parameters decide, what the examples decide, and the rest."""
+class _ParameterNames(Messenger):
+    """Remembers the names of Pyro's parameters that programs ask for."""
 
-    def __init__(self, graph: Graph, num_examples: int, engine: str) -> None:
-        self._of_parameters, rest = split(graph, 0)
-        self.parameters_changed()
-        self._of_examples, self._rest = split(Graph(rest, self._values), num_examples)
-        self._engine = engine
-        self._compiled: Run | None = None
-        self._settled = False
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, None] = {}
 
-    def parameters_changed(self) -> None:
-        """Compute anew what parameters decide."""
-        self._values: Any = self._of_parameters([])
-
-    def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
-        """The rest, with what these examples decide."""
-        # One compilation serves all examples: what is known of them is its input.
-        known: Any = Graph(self._of_examples.module, self._values)(examples)
-        graph = Graph(self._rest, [])
-        if not self._settled:
-            self._settled = True
-            inputs = [*known, *varying]
-            if _has_operations(graph) and _is_worth_compiling(graph, inputs, calls_ahead, self._engine):
-                self._compiled = compile_graph(graph, inputs)
-        run: Run = self._compiled or graph
-        return lambda *values: run([*known, *values])  # type: ignore[return-value]
+    def _pyro_param(self, msg: Any) -> None:
+        self.found[msg["name"]] = None
 
 
-def _has_operations(graph: Graph) -> bool:
-    return any(node.op == "call_function" for node in graph.module.graph.nodes)
-
-
-def _is_worth_compiling(graph: Graph, inputs: list[Tensor], calls_ahead: int, engine: str) -> bool:
-    if engine != "auto" or not (has_compiler() or cuda_device(inputs)):
-        return engine == "compiled"
-    return SAVED_SHARE * _seconds(graph, inputs) * calls_ahead > time_to_compile(graph, inputs)[0]
-
-
-def _seconds(graph: Graph, inputs: list[Tensor]) -> float:
-    times = []
-    with preserved_state():
-        for _ in range(MEASURED_CALLS):
-            start = time.perf_counter()
+def _check_that_it_runs(graph: Graph, inputs: Sequence[Tensor]) -> None:
+    """Run a graph once, and leave no mark: what was traced cannot always be run."""
+    before = [each.clone() for each in graph.constants]
+    try:
+        with torch.random.fork_rng():
             graph(inputs)
-            if (device := cuda_device(inputs)) is not None:
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - start)
-    return min(times)
+    except Exception as error:
+        raise CaptureError(reason_of(error)) from error
+    finally:
+        with torch.no_grad():
+            for constant, old in zip(graph.constants, before, strict=True):
+                constant.copy_(old)
+
+
+def _refuse_what_is_written(written: Sequence[Place], graph: Graph, before: Watch) -> None:
+    """Refuse programs that keep something from one call to the next elsewhere than in buffers that they write in place."""
+    for place in written:
+        if place.is_users or before.was_one_of(place, graph.sources):
+            raise CaptureError(
+                f"expected programs that assign nothing while they run; {place.name} is another after each run, "
+                "which a graph would not do: return it, write to a buffer in place, or use engine='eager'"
+            )
+
+
+def _remembered(memory: OrderedDict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
+    """The entry of a bounded memory, made where there is none."""
+    if key not in memory:
+        memory[key] = make()
+        if len(memory) > MOST_REMEMBERED:
+            memory.popitem(last=False)
+    memory.move_to_end(key)
+    return memory[key]

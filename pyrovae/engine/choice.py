@@ -1,3 +1,61 @@
 """The engines that run a captured function, and the one cost model behind ``engine="auto"``."""
 
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pyrovae.engine.capture import Graph, preserved_state
+from pyrovae.engine.compilation import cuda_device, has_compiler
+from pyrovae.engine.compiled import seconds_to_compile
+
 ENGINES = ("auto", "eager", "graph", "compiled")
+NO_COMPILER = "there is no C++ compiler (g++ or clang++), which engine compiled needs"
+MEASURED_CALLS = 3
+
+
+def check_engine(engine: str) -> None:
+    """Refuse a name that is no engine's.
+
+    Raises:
+        ValueError: for it.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"expected an engine out of {', '.join(ENGINES)}; got {engine!r}")
+
+
+def can_compile(tensors: Sequence[Tensor]) -> bool:
+    """Whether there is a compiler for the device of these tensors."""
+    return has_compiler() or any(each.device.type != "cpu" for each in tensors)
+
+
+def compiling_pays(
+    graph: Graph, inputs: Sequence[Tensor], calls_ahead: float, saved_share: float, seconds: float | None = None
+) -> tuple[bool, str]:
+    """Whether the calls ahead are worth the time of compiling, and the reason in words.
+
+    Args:
+        graph: to be called.
+        inputs: that it is called with.
+        calls_ahead: how many calls are to come.
+        saved_share: the share of a call that compiling saves, as measured on such graphs.
+        seconds: of a call; measured here where they are not known.
+    """
+    seconds = _seconds(graph, inputs) if seconds is None else seconds
+    cost, task = seconds_to_compile(graph, inputs)
+    gain = saved_share * seconds * calls_ahead
+    calls = f"{calls_ahead:.0f} calls of {seconds * 1e3:.1f} ms"
+    return gain > cost, f"{calls}, of which compiling would save about {gain:.0f} s, against {cost:.0f} s to {task}"
+
+
+def _seconds(graph: Graph, inputs: Sequence[Tensor]) -> float:
+    times = []
+    with preserved_state():
+        for _ in range(MEASURED_CALLS):
+            start = time.perf_counter()
+            graph(inputs)
+            if (device := cuda_device(inputs)) is not None:
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - start)
+    return min(times)

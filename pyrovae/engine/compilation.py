@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import torch
 from platformdirs import user_cache_path
 from torch import Tensor
 
+from pyrovae.engine.cache import SharedFolder, limit_in_bytes
 from pyrovae.engine.capture import Graph
 from pyrovae.engine.cuda_graphs import Recorded
-from pyrovae.engine.matmul_kernels import with_fastest_products
+from pyrovae.engine.matmul_kernels import machine, with_fastest_products
 
 # Measured on two cores.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE, LOAD_SECONDS = 3.0, 0.009, 2.0
@@ -33,26 +35,23 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
 
     On a CUDA device its kernels are recorded as a CUDA graph at the first call.
 
-    What is kept is keyed by the operations, the layout of every input, the versions and the machine's instructions.
+    What is kept is keyed by the operations, the layout of every input, the versions, torch's settings of precision, the
+    processor and the number of threads. It takes at most a gibibyte, or ``PYROVAE_CACHE_BYTES``; what was not used for longest
+    goes first. Nothing is loaded that another user could have written, since loading code runs it; what is damaged is compiled
+    anew, and what cannot be kept is not kept.
     """
     from torch._inductor import config, standalone_compile
-    from torch._inductor.standalone_compile import CompiledArtifact
 
-    path = user_cache_path("pyrovae") / "compiled" / _fingerprint(graph, inputs)
+    cache, key = _cache(), _fingerprint(graph, inputs)
     everything: list[Any] = [*graph.constants, *inputs]
     with torch.no_grad():
-        artifact = None
-        if path.exists():
-            try:
-                artifact = CompiledArtifact.load(path=str(path), format="binary")
-            except Exception as error:  # a damaged file is compiled anew, whatever the way in which it is damaged
-                logger.info("compiling anew: %s cannot be loaded (%s)", path, error)
+        artifact = _loaded(cache, key)
         if artifact is None:
             module = with_fastest_products(graph.module)
             # On a CPU the random numbers are torch's own, those of plain Pyro for the same seed.
             with config.patch(fallback_random=all(tensor.device.type == "cpu" for tensor in everything)):
                 artifact = standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
-            _save(artifact, path)
+            _save(artifact, cache, key)
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
         with torch.no_grad():
@@ -74,24 +73,46 @@ def cuda_device(tensors: Sequence[Tensor]) -> torch.device | None:
 
 def time_to_compile(graph: Graph, inputs: Sequence[Tensor]) -> tuple[float, str]:
     """How many seconds it will take to have the graph compiled, and what is done in them."""
-    if (user_cache_path("pyrovae") / "compiled" / _fingerprint(graph, inputs)).exists():
+    if _cache().holds(_fingerprint(graph, inputs)):
         return LOAD_SECONDS, "load what an earlier process compiled"
     return COMPILE_SECONDS + COMPILE_SECONDS_PER_NODE * len(graph.module.graph.nodes), "compile"
+
+
+def _cache() -> SharedFolder:
+    return SharedFolder(user_cache_path("pyrovae") / "compiled", limit_in_bytes())
 
 
 def _fingerprint(graph: Graph, inputs: Sequence[Tensor]) -> str:
     layout = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in (*graph.constants, *inputs)]
     gpu = torch.cuda.get_device_properties(device).name if (device := cuda_device([*graph.constants, *inputs])) else None
-    machine = (torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), torch.version.cuda, gpu)
-    return hashlib.sha256(repr((graph.module.code, layout, machine)).encode()).hexdigest()[:32]
+    precision = (torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled())
+    everything = (graph.module.code, layout, machine(), torch.version.cuda, gpu, precision)
+    return hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
 
 
-def _save(artifact: object, path: Path) -> None:
-    """In one move: two processes may compile the same graph."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _loaded(cache: SharedFolder, key: str) -> Any:
+    """What an earlier process compiled; None where there is nothing that can be loaded."""
+    from torch._inductor.standalone_compile import CompiledArtifact
+
+    if (content := cache.read(key)) is None:
+        return None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        artifact.save(path=str(temporary), format="binary")  # type: ignore[attr-defined]
-        os.replace(temporary, path)
-    except OSError as error:
-        logger.warning("the compiled graph is not kept for the next process: %s", error)
+        # torch reads a path: that of a copy in a folder of our own, of the very bytes that were checked.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / key
+            path.write_bytes(content)
+            return CompiledArtifact.load(path=str(path), format="binary")
+    except Exception as error:  # whatever the way in which it is damaged, or its disk is full
+        logger.info("compiling anew: %s cannot be loaded (%s)", key, error)
+        return None
+
+
+def _save(artifact: Any, cache: SharedFolder, key: str) -> None:
+    """For the next process; the one at hand trains whether that works or not."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / key
+            artifact.save(path=str(path), format="binary")
+            cache.write(key, path.read_bytes())
+    except Exception as error:  # a full disk, or operations that torch compiles and cannot write down
+        logger.warning("the compiled graph is not kept for the next process: %s", str(error).strip().split("\n")[0])

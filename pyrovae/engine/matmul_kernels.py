@@ -5,22 +5,25 @@ faster, and small products go the other way. The candidates give the same result
 """
 
 import copy
+import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from platformdirs import user_cache_path
 from torch import Tensor, fx
 
+from pyrovae.engine.cache import SharedFolder, limit_in_bytes, processor
+
 aten = torch.ops.aten
 PRODUCTS = (aten.mm.default, aten.addmm.default)
 ROUNDS = 15
 MARGIN = 0.95  # another library must gain more than the noise of timing it
+# Of the answers that are kept, in bytes, of all machines; and of one machine's, in number.
+LIMIT, MOST_ANSWERS = 2**24, 10_000
 
 # An operator of our own, which inductor leaves as it is: of oneDNN's own it would copy the transposed operands.
 _library = torch.library.Library("pyrovae", "FRAGMENT")
@@ -41,7 +44,7 @@ def with_fastest_products(module: fx.GraphModule) -> fx.GraphModule:
     """A copy of a captured graph in which the faster library takes each single-precision product on the CPU."""
     module = copy.deepcopy(module)
     if torch.backends.mkldnn.is_available():
-        answers = _Answers(user_cache_path("pyrovae") / "products.json")
+        answers = _Answers(SharedFolder(user_cache_path("pyrovae") / "products", min(LIMIT, limit_in_bytes())))
         for node in [node for node in module.graph.nodes if node.target in PRODUCTS and _is_single_precision_on_cpu(node)]:
             if answers.prefer_onednn(*(_layout(operand) for operand in node.args)):
                 _take_by_onednn(module.graph, node)
@@ -68,37 +71,47 @@ def _layout(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(node.meta["val"].shape), tuple(node.meta["val"].stride())
 
 
-class _Answers:
-    """Which of two libraries was faster, by the layout of the operands; kept between processes."""
+def machine() -> tuple[Any, ...]:
+    """What the speed of a product on the CPU, and the code compiled for it, depend on beside shapes."""
+    return torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), processor()
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.machine = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()} {torch.get_num_threads()} threads"
-        try:
-            self.known = json.loads(path.read_text())
-        except (OSError, ValueError):
-            self.known = {}
+
+class _Answers:
+    """Which of two libraries was faster, by the layout of the operands; kept between processes, for each machine apart.
+
+    Args:
+        folder: where they are kept.
+    """
+
+    def __init__(self, folder: SharedFolder) -> None:
+        self._folder = folder
+        self._name = f"{hashlib.sha256(repr(machine()).encode()).hexdigest()[:32]}.json"
+        self._known, self._new = self._kept(), dict[str, bool]()
 
     def prefer_onednn(self, *layouts: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
-        key = f"{self.machine} {layouts}"
-        if key not in self.known:
+        key = repr(layouts)
+        if key not in self._known:
             operands = [_ones(*layout) for layout in layouts]
             *bias, x, weight = operands
             usual, onednn = _seconds(
                 lambda: aten.addmm.default(*operands) if bias else aten.mm.default(*operands),
                 lambda: torch.ops.pyrovae.linear(x, weight.t(), bias[0] if bias else None),
             )
-            self.known[key] = onednn < MARGIN * usual
-        return bool(self.known[key])
+            self._known[key] = self._new[key] = onednn < MARGIN * usual
+        return self._known[key]
 
     def save(self) -> None:
+        """Beside what other processes have kept meanwhile; the newest, where there are many."""
+        if self._new:
+            answers = list((self._kept() | self._new).items())[-MOST_ANSWERS:]
+            self._folder.write(self._name, json.dumps(dict(answers)).encode())
+
+    def _kept(self) -> dict[str, bool]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(self.known))
-            os.replace(temporary, self.path)
-        except OSError:
-            return  # it is timed anew next time
+            kept = json.loads(self._folder.read(self._name) or b"{}")
+        except ValueError:
+            return {}
+        return {key: bool(answer) for key, answer in kept.items()} if isinstance(kept, dict) else {}
 
 
 def _ones(shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:

@@ -5,31 +5,39 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
+
+from pyrovae.engine.reachable import modules_of
 
 T = TypeVar("T")
 Program = Callable[..., Any]
 
 
 @contextmanager
-def preserved_buffers() -> Iterator[None]:
-    """Afterwards the buffers of every module that ran are as they were."""
+def preserved_buffers(*programs: Any) -> Iterator[None]:
+    """Leave the buffers of every module that runs as they were.
 
-    def remember(module: nn.Module) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in module._buffers.items() if value is not None}
+    Of the modules that ``programs`` reach also those that run by ``forward`` alone.
+    """
 
-    def restore(module: nn.Module, buffers: dict[str, Tensor]) -> None:
-        for name, value in buffers.items():
-            module._buffers[name].copy_(value)  # type: ignore[union-attr]
+    def remember(module: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
+        return {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}
 
-    with modules_that_run(remember, restore):
+    def restore(module: nn.Module, buffers: dict[str, tuple[Tensor, Tensor]]) -> None:
+        for name, (buffer, value) in buffers.items():
+            buffer.copy_(value)
+            module._buffers[name] = buffer
+
+    with modules_that_run(remember, restore, *programs):
         yield
 
 
 @contextmanager
-def evaluation_mode() -> Iterator[None]:
-    """No gradients, and every module that runs is in evaluation mode; afterwards each is as it was."""
+def evaluation_mode(*programs: Any) -> Iterator[None]:
+    """Take no gradients, with every module that runs in evaluation mode; afterwards each is as it was.
+
+    Of the modules that ``programs`` reach also those that run by ``forward`` alone.
+    """
 
     def switch(module: nn.Module) -> bool:
         before, module.training = module.training, False
@@ -38,53 +46,31 @@ def evaluation_mode() -> Iterator[None]:
     def restore(module: nn.Module, mode: bool) -> None:
         module.training = mode
 
-    with torch.no_grad(), modules_that_run(switch, restore):
+    with torch.no_grad(), modules_that_run(switch, restore, *programs):
         yield
 
 
 @contextmanager
-def modules_that_run(enter: Callable[[nn.Module], T], leave: Callable[[nn.Module, T], None]) -> Iterator[None]:
-    """Call ``enter`` on each module before it first runs, wherever programs keep it; at the end ``leave`` with what came."""
+def modules_that_run(
+    enter: Callable[[nn.Module], T], leave: Callable[[nn.Module, T], None], *programs: Any
+) -> Iterator[dict[nn.Module, T]]:
+    """Call ``enter`` on each module before it first runs, wherever programs keep it; at the end ``leave`` with what came.
+
+    Modules that ``programs`` reach are entered at once, since their ``forward`` may be called directly.
+    """
     seen: dict[nn.Module, T] = {}
 
-    def meet(module: nn.Module, _: Any) -> None:
+    def meet(module: nn.Module, _: Any = None) -> None:
         if module not in seen:
             seen[module] = enter(module)
 
+    for module in modules_of(*programs):
+        meet(module)
     hook = nn.modules.module.register_module_forward_pre_hook(meet)
     try:
-        yield
+        yield seen
     finally:
         hook.remove()
         with torch.no_grad():
             for module, value in seen.items():
                 leave(module, value)
-
-
-class _DetachedParameters(Messenger):
-    """Pyro's own parameters without their gradients."""
-
-    def _pyro_post_param(self, msg: Any) -> None:
-        msg["value"] = msg["value"].detach()
-
-
-@contextmanager
-def detached() -> Iterator[None]:
-    """What runs has no gradient with respect to any parameter, and moves copies of its buffers."""
-
-    def detach(module: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
-        before = dict(module._parameters), dict(module._buffers)
-        module._parameters.update({name: _or_none(each, Tensor.detach) for name, each in before[0].items()})
-        module._buffers.update({name: _or_none(each, Tensor.clone) for name, each in before[1].items()})
-        return before
-
-    def restore(module: nn.Module, before: tuple[dict[str, Any], dict[str, Any]]) -> None:
-        module._parameters.update(before[0])
-        module._buffers.update(before[1])
-
-    with _DetachedParameters(), modules_that_run(detach, restore):
-        yield
-
-
-def _or_none(tensor: Tensor | None, function: Callable[[Tensor], Any]) -> Any:
-    return None if tensor is None else function(tensor)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pyrovae.engine.modules import Program, evaluation_mode
-from pyrovae.evaluation.chunks import columns_of
+from pyrovae.engine.modules import Program
+from pyrovae.evaluation.chunks import columns_of, rows_of
 from pyrovae.evaluation.hamiltonian import transition, tuned_sizes
-from pyrovae.evaluation.likelihood import Estimates, LogLikelihood, log_likelihood
+from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, LogLikelihood, log_likelihood
+from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.paths import Density, GeometricPath, Point, simulated
+from pyrovae.evaluation.support import supported
 from pyrovae.inference.weights import log_mean_exp
-from pyrovae.programs.conditionals import share_constants
 
 T = TypeVar("T")
 Track = Callable[[Sequence[Any]], Iterable[Any]]
@@ -113,12 +114,15 @@ def annealed_log_likelihood(
         track: wraps the sequence of transitions, to show progress.
 
     Raises:
-        ValueError: for fewer than one temperature, chain or step, for as many contexts as there are not images, and for latents
-            that have no gradient.
+        ValueError: for fewer than one temperature, chain or step, as many contexts as there are not images, data outside the
+            support of the likelihood, no latents or latents without gradients, and a start that is a flow without an inverse.
     """
     columns = columns_of(x, context)
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
-    with evaluation_mode(), share_constants():
+    with measuring(model, guide):
+        # All of them before the first chain runs, which takes long.
+        for _ in supported(model, rows_of(x, context, IMAGES_AT_ONCE)):
+            pass
         return annealing.summary(annealing.chunks(annealing.forward, 1, columns, track))
 
 
@@ -157,10 +161,10 @@ def bidirectional_bounds(
         track: wraps the sequence of transitions, to show progress.
 
     Raises:
-        ValueError: as ``annealed_log_likelihood`` does.
+        ValueError: as ``annealed_log_likelihood`` does, and for a model that draws no data, at a site ``x``, without any.
     """
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
-    with evaluation_mode(), share_constants():
+    with measuring(model, guide):
         x, z = simulated(model, batch_size, context)
         runs = annealing.chunks(annealing.both_ways, 2, [*columns_of(x, context), z], track)
     lower = annealing.summary([forward for forward, _ in runs])
@@ -212,7 +216,8 @@ class _Annealing:
     def chunks(self, anneal: Callable[..., T], num_ways: int, columns: Sequence[Tensor], track: Track) -> list[T]:
         """What chains that go one way or both give, of as many rows at a time as are fast."""
         states = STATES_AT_ONCE.get(columns[0].device.type, STATES_AT_ONCE_ELSEWHERE)
-        chunks = list(zip(*(column.split(max(1, states // self.num_chains)) for column in columns), strict=True))
+        size = max(1, states // self.num_chains)
+        chunks = [tuple(column[start : start + size] for column in columns) for start in range(0, len(columns[0]), size)]
         num_transitions = len(chunks) * (len(self._pilot()) + num_ways * self.num_temperatures)
         steps = iter(track(range(num_transitions)))
         results = [anneal(_Pace(steps, num_transitions * self.num_leapfrog), *chunk) for chunk in chunks]

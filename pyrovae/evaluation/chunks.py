@@ -14,8 +14,15 @@ def columns_of(x: Examples, context: Tensor | None) -> list[Examples | Tensor]:
     """Data ``(N, D)``, and behind them contexts ``(N, C)`` where there are any.
 
     Raises:
-        ValueError: for no images, and for as many contexts as there are not images.
+        ValueError: for what is no tensor of rows, no images, and for as many contexts as there are not images.
     """
+    for name, each in {"x": x, "context": context}.items():
+        if each is not None and not (isinstance(each, Tensor | Rows) and each.shape):
+            got = f"a tensor of shape {tuple(each.shape)}" if isinstance(each, Tensor) else f"a {type(each).__name__}"
+            raise ValueError(
+                f"expected a tensor {name} with an example in each row; got {got}: torch.as_tensor makes one of an array, "
+                "torch.cat one of the batches of a loader"
+            )
     if not len(x):
         raise ValueError("expected at least one image; got none")
     if context is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.floating]
 
@@ -46,7 +46,7 @@ class Difference:
         return not self.lower <= 0 <= self.upper
 
 
-def paired_difference(one: Array, other: Array, *, confidence: float = 0.95, seed: int = 0) -> Difference:
+def paired_difference(one: ArrayLike, other: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Difference:
     r"""The mean of ``one - other`` over the same images, both ``(N,)``, with a bootstrap interval.
 
     .. math:: \bar d = \frac 1 N \sum_n (\log p_1(x_n) - \log p_2(x_n))
@@ -63,6 +63,7 @@ def paired_difference(one: Array, other: Array, *, confidence: float = 0.95, see
     """
     from scipy.stats import bootstrap
 
+    one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape or one.ndim != 1 or len(one) < 2:
         raise ValueError(f"expected values of the same images, at least two; got shapes {one.shape} and {other.shape}")
     differences = one.astype(np.float64) - other

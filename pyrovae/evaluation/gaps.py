@@ -12,12 +12,14 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyrovae.engine.captured import Repeated
-from pyrovae.engine.modules import Program, evaluation_mode
+from pyrovae.engine.modules import Program
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import Estimates
+from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, gathered, num_rounds
+from pyrovae.evaluation.support import SupportOfData
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.distributions import gaussian_of
@@ -79,8 +81,8 @@ def inference_gaps(
         learning_rate: of Adam, whose rate falls to zero along a cosine.
 
     Raises:
-        ValueError: for a guide with a latent that is no product of Gaussians over units, no images, no samples, and fewer than
-            no steps.
+        ValueError: for a guide without latents, or with one that is no product of Gaussians over units, no images, data outside
+            the support of the likelihood, no samples, and fewer than no steps.
     """
     if num_samples < 1 or num_steps < 0:
         raise ValueError(f"expected at least one sample, and steps; got num_samples={num_samples}, num_steps={num_steps}")
@@ -88,7 +90,7 @@ def inference_gaps(
     estimator = GapEstimator(
         model, guide, num_samples=num_samples, num_steps=num_steps, learning_rate=learning_rate, times=len(chunks)
     )
-    gaps = [vars(estimator(rows)).values() for rows in chunks]
+    gaps = [vars(estimator(rows, number * IMAGES_AT_ONCE)).values() for number, rows in enumerate(chunks)]
     return InferenceGaps(*(torch.cat(parts) for parts in zip(*gaps, strict=True)))
 
 
@@ -102,14 +104,19 @@ class GapEstimator:
         self, model: Program, guide: Program, *, num_samples: int, num_steps: int, learning_rate: float, times: int
     ) -> None:
         self.model, self.guide, self.times = model, guide, times
+        self._support = SupportOfData(model)
         self.num_samples, self.num_steps, self.learning_rate = num_samples, num_steps, learning_rate
-        self._gradients, self._weights = Repeated(self._gradients_of), Repeated(self._weights_of)
+        self._gradients, self._weights = (Repeated(each, [model, guide]) for each in (self._gradients_of, self._weights_of))
 
-    def __call__(self, rows: Sequence[Tensor]) -> InferenceGaps:
-        """Of images ``(B, D)``, with contexts ``(B, C)`` behind them where there are any, under the parameters of now."""
+    def __call__(self, rows: Sequence[Tensor], first: int = 0) -> InferenceGaps:
+        """Of images ``(B, D)``, with contexts ``(B, C)`` behind them where there are any, under the parameters of now.
+
+        The first of them is the ``first``-th of the data, by which those outside the support of the likelihood are named.
+        """
+        self._support(rows, first)
         for captured in (self._gradients, self._weights):
             captured.parameters_changed()
-        with evaluation_mode():
+        with measuring(self.model, self.guide):
             self._refined_guide = Refined(self.guide, rows)
             unmoved = [torch.zeros_like(each) for each in self._refined_guide.parameters()]
             after, before = (self._draw(moves, rows).double() for moves in (self._ascended(unmoved, rows), unmoved))
@@ -163,21 +170,24 @@ class Refined(nn.Module):
 
     .. math:: q^*(z_l | \cdot) = N(z_l | \mu + \sigma a_l(x), \sigma^2 e^{2 b_l(x)})
 
-    A module, since the score is left out by detaching the parameters of modules.
-
     Args:
         guide: the program.
         rows: the images, and their contexts where there are any, that it will be called with.
 
     Raises:
-        ValueError: for a latent that is no product of Gaussians over units.
+        ValueError: for no latent, and one that is no product of Gaussians over units.
     """
 
     def __init__(self, guide: Program, rows: Sequence[Tensor]) -> None:
         super().__init__()
         # In a tuple, where nn.Module does not look: only what is refined is a parameter.
         self._guide = (guide,)
-        for name, site in latent_sites(guide, rows).items():
+        sites = latent_sites(guide, rows)
+        if not sites:
+            raise ValueError(
+                "expected a guide with latents to refine; got none: without them the bound is log p(x), and has no gap"
+            )
+        for name, site in sites.items():
             if gaussian_of(site["fn"]) is None:
                 raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is drawn from {site['fn']}")
             for part in ("shift", "log_scale"):

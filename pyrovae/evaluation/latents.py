@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 from pyrovae.data.rows import Rows
-from pyrovae.engine.modules import Program, evaluation_mode
-from pyrovae.evaluation.chunks import rows_of
-from pyrovae.inference.weights import Site, sample_sites, traces_of
-from pyrovae.programs.conditionals import share_constants
+from pyrovae.engine.modules import Program
+from pyrovae.evaluation.chunks import columns_of, rows_of
+from pyrovae.evaluation.measuring import measuring
+from pyrovae.evaluation.support import supported
+from pyrovae.inference.plates import Site, sample_sites
+from pyrovae.inference.weights import traces_of
 from pyrovae.programs.distributions import gaussian_of
 
 IMAGES_AT_ONCE = 1000
@@ -36,6 +38,9 @@ def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: T
         guide: one of ``GUIDES``.
         x: images ``(N, D)``, in memory or not.
         context: of each image ``(N, C)``, for a conditional model.
+
+    Raises:
+        ValueError: for data outside the support of the likelihood.
     """
     return {site: each.sum().item() for site, each in kl_divergences(model, guide, x, context).items()}
 
@@ -70,13 +75,15 @@ def activity(
         num_samples: S, of the layers that others depend on; None for their locations.
 
     Raises:
-        ValueError: for fewer than two images, and fewer than two samples: neither has a variance.
+        ValueError: for fewer than two images, and fewer than two samples: neither has a variance; and for a latent without a
+            mean in closed form.
     """
+    columns_of(x, context)
     if len(x) < 2:
         raise ValueError(f"expected at least two images for a variance over images; got {len(x)}")
     if num_samples is not None and num_samples < 2:
         raise ValueError(f"expected at least two samples, or None for locations; got num_samples={num_samples}")
-    with evaluation_mode(), share_constants():
+    with measuring(guide):
         chunks = [_expected_units(guide, rows, num_samples) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
     variances = {}
     for site in sorted(chunks[0]):
@@ -98,8 +105,8 @@ def kl_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context
     """Of the units of each layer ``(D_l,)``, or of a whole layer, a scalar, where units have none: see ``kl_by_unit``."""
     analytic = bool(getattr(guide, "analytic_kl", False))
     total: dict[str, Tensor] = {}
-    with evaluation_mode(), share_constants():
-        for rows in rows_of(x, context, IMAGES_AT_ONCE):
+    with measuring(model, guide):
+        for rows in supported(model, rows_of(x, context, IMAGES_AT_ONCE), observes=False):
             model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
             for site in sample_sites(guide_trace):
                 divergence = _divergence(model_trace.nodes.get(site["name"]), site, analytic).sum(0)
@@ -130,8 +137,18 @@ def _expected_units(guide: Program, rows: Sequence[Tensor], num_samples: int | N
     """For each layer the mean of each unit given each of a few images ``(B, D_l)``, and the variance of its estimate."""
     if num_samples is None:
         with InitMessenger(init_to_mean):
-            means = {name: site["fn"].mean for name, site in latent_sites(guide, rows).items()}
+            means = {name: _mean(name, site) for name, site in latent_sites(guide, rows).items()}
         return {name: (mean, torch.zeros_like(mean)) for name, mean in means.items()}
     particles = pyro.plate("particles", num_samples, dim=-2)
-    means = {name: site["fn"].mean for name, site in latent_sites(particles(guide), rows).items()}
+    means = {name: _mean(name, site) for name, site in latent_sites(particles(guide), rows).items()}
     return {name: (mean.mean(0), mean.var(0) / num_samples) for name, mean in means.items()}
+
+
+def _mean(name: str, site: Site) -> Tensor:
+    try:
+        return site["fn"].mean
+    except NotImplementedError:
+        raise ValueError(
+            f"expected latents whose means are known; site {name!r} of the guide is a {type(site['fn']).__name__}, which has "
+            "none in closed form: use kl_by_layer, which needs none"
+        ) from None

@@ -12,6 +12,7 @@ from pyrovae.data.rows import Rows
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of
 from pyrovae.evaluation.sampling import WeightSampler
+from pyrovae.evaluation.support import supported
 from pyrovae.evaluation.weighing import bound, effective_sample_size, heavy_tail, pareto_k, sizes_of_curve, standard_error
 
 IMAGES_AT_ONCE = 100
@@ -115,14 +116,16 @@ def log_likelihood(
         track: wraps the sequence of image chunks, to show progress.
 
     Raises:
-        ValueError: for fewer than one sample, and for as many contexts as there are not images.
+        ValueError: for fewer than one sample, as many contexts as there are not images, data outside the support of the
+            likelihood, and a model that observes nothing.
     """
     if num_samples < 1:
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
     columns = columns_of(x, context)
     chunks = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(x), IMAGES_AT_ONCE)]
     sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)
-    measured = [_measured(sampler([column[rows] for column in columns], num_samples).double()) for rows in track(chunks)]
+    data = supported(model, ([column[rows] for column in columns] for rows in track(chunks)))
+    measured = [_measured(sampler(rows, num_samples).double()) for rows in data]
     log_mean, error, elbo, sample_size, tail = (torch.cat([each[number] for each in measured]) for number in range(5))
     curve = torch.cat([each[5] for each in measured], 1).mean(1).tolist()
     curve_by_size = dict(zip(sizes_of_curve(num_samples), curve, strict=True))

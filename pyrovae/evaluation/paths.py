@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,12 +14,15 @@ from pyro import poutine
 from pyro.distributions import constraints
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
-from torch import Tensor
+from torch import Tensor, nn
 
-from pyrovae.engine.captured import Repeated
 from pyrovae.engine.modules import Program
+from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
-from pyrovae.inference.weights import sample_sites, subsampling_of
+from pyrovae.evaluation.support import entries_of
+from pyrovae.inference.arrangements import Arrangement
+from pyrovae.inference.particles import arrangement_of
+from pyrovae.inference.plates import sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
 from pyrovae.programs.models import GenerativeModel
 
@@ -83,13 +87,17 @@ class GeometricPath:
 
     def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
         """States ``(K, B, D)`` from the start distribution, for data ``(B, D)`` and contexts ``(B, C)`` where there are any."""
-        return flat([standard_value(site) for _, site in sorted(latents(_run(self._first, rows, num_chains)).items())], 2)
+        place = self._place(rows)
+        sites = sorted(latents(_run(self._first, rows, place, num_chains)).items())
+        return flat([place.by_example(standard_value(site), site["fn"].event_dim, num_chains) for _, site in sites], 2)
 
     def state_of(self, rows: Sequence[Tensor], z: Tensor) -> Tensor:
         """The states ``(B, D)`` that stand for latents side by side ``(B, D)``."""
-        values = unflat(z[None], self._shapes(rows))
-        sites = _run(poutine.condition(self._first, data=values), rows).nodes
-        return flat([standard_value(sites[name]) for name in values], 2)[0]
+        place = self._place(rows)
+        values: dict[str, Any] = {name: place.in_programs(each) for name, each in unflat(z[None], self._shapes(rows)).items()}
+        sites: dict[str, Any] = _run(poutine.condition(self._first, data=values), rows, place).nodes
+        standard = {name: (standard_value(sites[name]), sites[name]["fn"].event_dim) for name in values}
+        return flat([place.by_example(*each, 1) for each in standard.values()], 2)[0]
 
     def given(self, rows: Sequence[Tensor], num_chains: int, calls_ahead: int = 0) -> Density:
         """The densities for a few images: a function of states ``(K, B, D)``.
@@ -105,7 +113,7 @@ class GeometricPath:
         """
         shapes = self._shapes(rows)
         if self._evaluations is None:
-            self._evaluations = Repeated(partial(self._evaluate, shapes))
+            self._evaluations = Repeated(partial(self._evaluate, shapes), [self.model, self.guide])
         state = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
         known = self._evaluations.given([state], rows, calls_ahead)
         # What was captured is a function of states laid out as those that it was captured with.
@@ -116,20 +124,30 @@ class GeometricPath:
         """The program that draws from the start distribution."""
         return self.guide if self.start == "guide" else self.model
 
+    def _place(self, rows: Sequence[Tensor]) -> Arrangement:
+        """Where the chains stand beside the images: as particles do."""
+        return arrangement_of(self.model, self.guide, tuple(rows), {})
+
     def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
-        """The shape of an event of each latent, by its site; data that the model cannot have drawn are refused on the way."""
-        traces = [_run(program, rows) for program in (self.model, self.guide)]
+        """The shape of each latent of an image, by its site; data that the model cannot have drawn are refused on the way."""
+        place = self._place(rows)
+        traces = [_run(program, rows, place) for program in (self.model, self.guide)]
         traces[0].compute_log_prob()
         model, guide = map(latents, traces)
         if set(model) != set(guide):
             raise ValueError(f"expected the same latents in model and guide; got {sorted(model)} and {sorted(guide)}")
+        if not model:
+            raise ValueError("expected latents to anneal; got none: without them log_likelihood is exact, with one sample")
         for name, site in (*model.items(), *guide.items()):
-            if _entries(site["fn"].support) not in (constraints.real, constraints.real_vector):
+            if entries_of(site["fn"].support) not in (constraints.real, constraints.real_vector):
                 raise ValueError(
                     f"expected latents over all real numbers, where gradients lead; site {name!r} is a "
                     f"{type(site['fn']).__name__}: transform it in the programs, or use log_likelihood"
                 )
-        return {name: site["fn"].event_shape for name, site in sorted(guide.items())}
+        for name, site in (*model.items(), *(guide.items() if self.start == "guide" else ())):
+            _refuse_without_inverse(name, site)
+        by_example = {name: place.by_example(site["value"], site["fn"].event_dim, 1) for name, site in sorted(guide.items())}
+        return {name: value.shape[2:] for name, value in by_example.items()}
 
     def _evaluate(self, shapes: dict[str, torch.Size], state: Tensor, *rows: Tensor) -> list[Tensor]:
         """What a point knows beside its states."""
@@ -142,36 +160,75 @@ class GeometricPath:
 
     def _densities(self, values: dict[str, Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Of start and weight, each ``(K, B)``."""
-        num_chains = len(next(iter(values.values())))
+        num_chains, place = len(next(iter(values.values()))), self._place(rows)
+        values = {name: place.in_programs(value) for name, value in values.items()}
+
+        def total(terms: Iterable[Tensor]) -> Tensor:
+            by_image = (place.by_example(term, 0, num_chains) for term in terms)
+            return _total([each.sum(list(range(2, each.dim()))) if each.dim() > 2 else each for each in by_image])
+
         with share_conditionals():
             with standardized(values):
-                first = _run(self._first, rows, num_chains)
+                first = _run(self._first, rows, place, num_chains)
             pairs = [log_densities(first.nodes[name], value) for name, value in values.items()]
-            log_start, of_latents = (_total(terms) for terms in zip(*pairs, strict=True))
+            log_start, of_latents = (total(terms) for terms in zip(*pairs, strict=True))
             if self.start == "prior":
-                return log_start, _total(_log_probabilities(first, without=values)) / subsampling_of(first)
+                return log_start, total(_log_probabilities(first, without=values)) / subsampling_of(first)
             data: dict[str, Any] = {name: first.nodes[name]["value"] for name in values}
-            joint = _run(poutine.condition(self.model, data=data), rows, num_chains)
-        return log_start, (_total(_log_probabilities(joint)) - of_latents) / subsampling_of(joint)
+            joint = _run(poutine.condition(self.model, data=data), rows, place, num_chains)
+        return log_start, (total(_log_probabilities(joint)) - of_latents) / subsampling_of(joint)
 
 
 def simulated(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Data ``(B, D)`` drawn from a model, and the latents ``(B, D)`` that they were drawn from: a sample of the posterior.
 
     With contexts ``(B, C)`` one image for each of them, else ``batch_size`` images.
+
+    Raises:
+        ValueError: for a model that does not draw data, at a site ``x``, when it is called with these alone.
     """
     arguments = {"batch_size": batch_size} if context is None else {"context": context}
+    _refuse_other_arguments(model, arguments)
     sites = latents(prune_subsample_sites(poutine.trace(model).get_trace(**arguments)))
+    if "x" not in sites:
+        raise ValueError(
+            f"expected a model that draws its data at a site 'x' when it is given none; it drew {sorted(sites)}: name that "
+            "site so, or use annealed_log_likelihood on data of your own"
+        )
     x = sites.pop("x")["value"]
     # What the guide reads of told pixels is to be what it is told of them.
     x = model.completed(x, context) if isinstance(model, GenerativeModel) else x
     return x, flat([site["value"] for _, site in sorted(sites.items())], 1)
 
 
-def _run(program: Program, rows: Sequence[Tensor], num_chains: int = 1) -> Trace:
-    """A trace with the chains in dimension -2."""
-    with pyro.plate("chains", num_chains, dim=-2):
-        return prune_subsample_sites(poutine.trace(program).get_trace(*rows))
+def _refuse_other_arguments(model: Program, arguments: Mapping[str, Any]) -> None:
+    try:
+        inspect.signature(model.forward if isinstance(model, nn.Module) else model).bind(**arguments)
+    except TypeError as error:
+        called = ", ".join(f"{name}=" for name in arguments)
+        raise ValueError(
+            f"expected a model that draws data when it is called with {called} alone, as GenerativeModel does; got one with "
+            f"{error}: write model(x=None, context=None, *, batch_size=1), or use annealed_log_likelihood on data of your own"
+        ) from None
+
+
+def _refuse_without_inverse(name: str, site: Mapping[str, Any]) -> None:
+    """Chains move to values that a distribution has not drawn: of those it must know the density."""
+    try:
+        site["fn"].log_prob(site["value"].clone())
+    except (NotImplementedError, KeyError):
+        transforms = [type(each).__name__ for each in getattr(site["fn"], "transforms", ())]
+        raise ValueError(
+            f"expected a density at any value, since chains move; site {name!r} is a {type(site['fn']).__name__} by "
+            f"{', '.join(transforms) or 'a transform'}, which knows it for its own draws alone: use start='prior' where that "
+            "is the guide's, a flow with an inverse (affine_coupling, spline), or log_likelihood"
+        ) from None
+
+
+def _run(program: Program, rows: Sequence[Tensor], place: Arrangement, num_chains: int = 1) -> Trace:
+    """A trace of that many chains, at their place."""
+    (program,), args, kwargs = place.of_particles(num_chains, [program], tuple(rows), {})
+    return prune_subsample_sites(poutine.trace(program).get_trace(*args, **kwargs))
 
 
 def _log_probabilities(trace: Trace, without: Iterable[str] = ()) -> list[Tensor]:
@@ -183,13 +240,6 @@ def _log_probabilities(trace: Trace, without: Iterable[str] = ()) -> list[Tensor
 def _total(terms: Sequence[Tensor]) -> Tensor:
     first, *others = terms
     return sum(others, first)
-
-
-def _entries(support: Any) -> Any:
-    """What the entries of an event are, of a support of whole events."""
-    while hasattr(support, "base_constraint"):
-        support = support.base_constraint
-    return support
 
 
 def latents(trace: Trace) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pyrovae.engine.captured import Repeated
-from pyrovae.engine.modules import Program, evaluation_mode
+from pyrovae.engine.modules import Program
+from pyrovae.engine.repeated import Repeated
+from pyrovae.evaluation.measuring import measuring
 from pyrovae.inference.weights import log_weights
-from pyrovae.programs.conditionals import share_constants
 
 # Samples are drawn in rounds of this many, however many are asked for: on a CPU figures depend on the seed alone.
 PARTICLES_AT_ONCE = 20
@@ -54,7 +54,7 @@ class WeightSampler:
             CaptureError: where a program cannot be captured, and the engine is not to be chosen.
         """
         at_once = min(num_samples, PARTICLES_AT_ONCE)
-        with evaluation_mode(), share_constants():
+        with measuring(self._model, self._guide):
             draw = self._round(at_once).given([], args, self._samples_ahead // at_once)
             weights = gathered(draw, num_samples, at_once)
         self._samples_ahead -= num_samples
@@ -65,5 +65,5 @@ class WeightSampler:
             return [log_weights(self._model, self._guide, *args, num_particles=at_once)]
 
         if at_once not in self._rounds:
-            self._rounds[at_once] = Repeated(weights, self._engine)
+            self._rounds[at_once] = Repeated(weights, [self._model, self._guide], self._engine)
         return self._rounds[at_once]

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyrovae.engine.modules import evaluation_mode
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import IMAGES_AT_ONCE
-from pyrovae.inference.weights import sample_sites, traces_of
-from pyrovae.programs.conditionals import share_constants
+from pyrovae.evaluation.measuring import measuring
+from pyrovae.evaluation.support import supported
+from pyrovae.inference.plates import sample_sites
+from pyrovae.inference.weights import traces_of
 from pyrovae.programs.distributions import GaussianMixture, gaussian_of
+from pyrovae.programs.models import GenerativeModel
 
 # Pairs of images at once, each of them some numbers in double precision.
 PAIRS_AT_ONCE = 5_000_000
@@ -65,14 +67,15 @@ def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor 
         context: of each image ``(N, C)``.
 
     Raises:
-        ValueError: for a model without latents, a guide whose top layer is an integral over those below, and a prior that
-            depends on the context, so that there is no one p(z_L).
+        ValueError: for a model that is no ``GenerativeModel`` or has no latents, a guide that does not say what q(z_L | x) is
+            or whose top layer is an integral over those below, a prior that depends on the context, so that there is no one
+            p(z_L), and data outside the support of the likelihood.
     """
     if (why := obstacle(model, guide, context)) is not None:
         raise ValueError(why)
     top = f"z{model.depth}"
-    with evaluation_mode(), share_constants():
-        chunks = [_parts(model, guide, rows, top) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
+    with measuring(model, guide):
+        chunks = [_parts(model, guide, rows, top) for rows in supported(model, rows_of(x, context, IMAGES_AT_ONCE))]
         log_q, log_p, z, loc, scale = (torch.cat(parts) for parts in zip(*(drawn for _, drawn in chunks), strict=True))
         aggregate = GaussianMixture(loc, scale, validate_args=False)
         log_aggregate = torch.cat([aggregate.log_prob(few) for few in z.split(max(1, PAIRS_AT_ONCE // len(z)))])
@@ -102,8 +105,18 @@ def _parts(model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str)
     return sums, tuple(each.double() for each in drawn)
 
 
-def obstacle(model: Any, guide: nn.Module, context: Tensor | None) -> str | None:
+def obstacle(model: Any, guide: Any, context: Tensor | None) -> str | None:
     """Why ``elbo_surgery`` cannot be done; None where it can."""
+    if not isinstance(model, GenerativeModel):
+        return (
+            f"expected a GenerativeModel, which says what its top layer and its prior are; got {_kind(model)}: compose one of "
+            "pyrovae's parts, or use log_weights and kl_by_layer, which take any program"
+        )
+    if not hasattr(type(guide), "top_posterior"):
+        return (
+            f"expected a guide that says by top_posterior what q(z_L | x) is, one of GUIDES; got {_kind(guide)}: give it that "
+            "attribute, or use kl_by_layer, which takes any program"
+        )
     if not model.depth:
         return "expected a model with latent layers; a regressor's bound is its log-likelihood, and has no rate"
     if getattr(guide, "top_posterior", None) is None:
@@ -111,9 +124,13 @@ def obstacle(model: Any, guide: nn.Module, context: Tensor | None) -> str | None
             f"expected a guide whose q(z_L | x) is a density in closed form; that of {type(guide).__name__} is an integral "
             "over the layers below: use a ladder, top-down or mean-field guide, or one layer"
         )
-    if context is not None:
-        with evaluation_mode():
+    if context is not None and model.prior is not None:
+        with measuring(model, guide):
             conditional = bool(model.prior(context[:1]).batch_shape)
         if conditional:
             return "expected a prior that depends on no context: the aggregate posterior is compared with one p(z_L)"
     return None
+
+
+def _kind(program: Any) -> str:
+    return getattr(program, "__name__", type(program).__name__)

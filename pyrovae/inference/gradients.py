@@ -12,55 +12,157 @@ with :math:`\hat w` the normalised :math:`w^{1 - \alpha}` and :math:`\beta` the 
 :math:`\hat w_k^2` for the importance-weighted bound at weight one, and :math:`1 / K` for the ELBO. All layers of one draw are
 one z: each layer's parents, drawn, pass their derivatives on. What a ladder shares with its model keeps both
 parts, that of the guide as above and that of the model, :math:`\sum_k \hat w_k \partial_\theta \log p_\theta(x, z_k)`.
+
+The score is left out by a term that cancels it, whatever a guide is made of: with every latent fixed at the value that was
+drawn, the derivative of log q there is the score. The guide runs once.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
-from pyro import poutine
+import torch
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyrovae.engine.modules import Program, detached
+Site = Any
 
 GRADIENTS = ("reparameterized", "sticking_the_landing", "doubly_reparameterized")
+# Distributions whose log-density is a number that came with them, whatever the value.
+POINT_MASSES = ("Delta", "Unit")
 
 
-def path_derivatives(guide: Program, through: Callable[[Tensor], Tensor]) -> Program:
-    """A guide that draws as ``guide`` does, and whose log-densities have no gradient but through what is drawn.
+class PathDerivatives(Messenger):
+    r"""Takes the score out of the log-densities of one run of a guide: around it as a handler, then ``leave_out_scores``.
 
-    It runs twice: once to draw, and once to score what was drawn with all of its parameters detached, those of modules and of
-    Pyro's parameter store. Buffers, as of batch norm, move once.
+    For the site i with its parents, :math:`q_i(z_i | z_{<i})`, the term that is subtracted has value zero and the derivative
+
+    .. math:: \partial_\psi \log q_{\psi, i}(\bar z_i | \bar z_{<i})
+
+    with the bars for fixed values. It is differentiable once.
 
     Args:
-        guide: the variational program, all of its particles included.
-        through: what is drawn at a site passes through it before anything but the guide's own lower layers sees it.
+        weighted: multiply what comes back through samples by ``coefficients``, which are set once they are known: of the shape
+            of the log-densities, or one that broadcasts to it.
     """
-
-    def program(*args: Any, **kwargs: Any) -> Any:
-        with poutine.block():
-            drawn = poutine.trace(guide).get_trace(*args, **kwargs)
-        for site in drawn.nodes.values():
-            if site["type"] == "sample" and isinstance(site["value"], Tensor) and site["value"].requires_grad:
-                site["value"] = through(site["value"])
-        with detached():
-            return poutine.replay(guide, trace=drawn)(*args, **kwargs)
-
-    return program
-
-
-class WeighedPaths:
-    """Multiplies the gradients that come back through samples by ``coefficients`` ``(K, B)``, set once they are known."""
 
     coefficients: Tensor
 
-    def __call__(self, value: Tensor) -> Tensor:
-        """A sample ``(K, B, *event)``, the same."""
+    def __init__(self, *, weighted: bool = False) -> None:
+        super().__init__()
+        self.weighted = weighted
+        self._fixing = _Fixing()
+        self._values: list[Tensor] = []
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        # The trace of the guide has recorded the value as it was drawn: what follows in the guide sees it as it is here.
+        value = msg["value"]
+        if isinstance(value, Tensor) and value.requires_grad and not msg["is_observed"]:
+            msg["value"] = _Parent.apply(value, self._fixing)
+            self._values.append(msg["value"])
+
+    def leave_out_scores(self, sites: Iterable[Site], *, check: bool = False) -> None:
+        """Give the guide's sites log-densities of the same value whose derivatives are those through the samples.
+
+        Args:
+            sites: of the guide's trace, log-densities computed.
+            check: look at once, by values, whether scores are gone.
+
+        Raises:
+            ValueError: where a density cannot be evaluated at a value that it has not drawn; with ``check`` also where it
+                is not the same function of value and parameters each time, or cannot tell its score from its path.
+        """
+        for site in sites:
+            if site["log_prob"].requires_grad:
+                score = _log_density(site, site["value"].detach())
+                if check:
+                    self._check(site, score)
+                site["log_prob"] = site["log_prob"] + self._cancelling(score)
+            if self.weighted:
+                site["log_prob"] = self._weigh(site["log_prob"], 0)
+                site["value"] = self._weigh(site["value"], site["fn"].event_dim)
+
+    def _cancelling(self, score: Tensor) -> Tensor:
+        """Zeros: minus the score, whose derivatives by the values of latents above are kept."""
+        if not score.requires_grad:
+            return torch.zeros_like(score)
+        zeros = score.detach() - score
+        return zeros + _ByParents.apply(self._fixing, [score], *self._values) if self._values else zeros
+
+    def _weigh(self, value: Tensor, event_dim: int) -> Tensor:
+        if not value.requires_grad:
+            return value
         value = value.view_as(value)
-        value.register_hook(lambda gradient: gradient * self._shaped_as(gradient))
+        value.register_hook(lambda gradient: self._weighed(gradient, event_dim))
         return value
 
-    def _shaped_as(self, gradient: Tensor) -> Tensor:
-        return self.coefficients.reshape(self.coefficients.shape + (1,) * (gradient.dim() - self.coefficients.dim()))
+    def _weighed(self, gradient: Tensor, event_dim: int) -> Tensor:
+        coefficients = self.coefficients.reshape(*self.coefficients.shape, *(1,) * event_dim)
+        return (gradient * coefficients).reshape(gradient.shape)
+
+    def _check(self, site: Site, score: Tensor) -> None:
+        """Refuse a density that has a score although it is taken for one that has none."""
+        what = f"site {site['name']!r} of the guide is a {distribution_name(site)}"
+        with torch.enable_grad(), self._fixing:
+            again = _log_density(site, _Parent.apply(site["value"], self._fixing))
+            scores, rest = (_derivatives(each) for each in (score, again + self._cancelling(score)))
+        if distribution_name(site) in POINT_MASSES and scores:
+            raise ValueError(
+                f"expected latents that are drawn where the guide says pyro.sample; {what} whose log_density depends on "
+                "parameters, so that its score cannot be told from its path: use gradient='reparameterized'"
+            )
+        largest = max((each.abs().max().item() for each in scores), default=0.0)
+        tolerance = torch.finfo(score.dtype).eps ** 0.5
+        same = torch.allclose(score, site["log_prob"], rtol=tolerance, atol=tolerance, equal_nan=True)
+        if not same or any(each.abs().max() > tolerance * largest for each in rest):
+            raise ValueError(
+                f"expected log-densities that are the same at the same values; {what} whose log_prob is not the same function "
+                "of its value and parameters each time, so that its score cannot be left out: use gradient='reparameterized'"
+            )
+
+
+class _Fixing:
+    """Within it no derivative goes from a site's parameters back through the latents above."""
+
+    # An object of its own: what nodes of a graph refer to must not refer to the graph, which would then never be freed.
+    depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: Any) -> None:
+        self.depth -= 1
+
+
+class _Parent(torch.autograd.Function):
+    """A latent as the rest of its guide sees it: no derivative goes back to how it was drawn while values are fixed."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, fixing: _Fixing) -> Tensor:
+        ctx.fixing = fixing
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        # None, and no zeros: what is not finite must not come back as zero times infinity.
+        return (None if ctx.fixing.depth else gradient), None
+
+
+class _ByParents(torch.autograd.Function):
+    """Zeros in place of a log-density at fixed values, with its derivatives by the latents above, each of them alone."""
+
+    @staticmethod
+    def forward(ctx: Any, fixing: _Fixing, log_density: list[Tensor], *values: Tensor) -> Tensor:
+        ctx.fixing, ctx.log_density, ctx.values = fixing, log_density, values
+        return torch.zeros_like(log_density[0])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        # The graph is kept: the rest of the backward pass comes through the same networks.
+        with ctx.fixing:
+            derivatives = torch.autograd.grad(ctx.log_density, ctx.values, [gradient], retain_graph=True, allow_unused=True)
+        return None, None, *derivatives
 
 
 def path_coefficients(weights: Tensor, alpha: float, kl_weight: Tensor | float) -> Tensor:
@@ -75,3 +177,51 @@ def path_coefficients(weights: Tensor, alpha: float, kl_weight: Tensor | float) 
     """
     normalized = ((1 - alpha) * weights.detach()).softmax(-2)
     return 1 - kl_weight * (1 - alpha) * (1 - normalized)
+
+
+def distribution_name(site: Site) -> str:
+    """The class of a site's distribution, without what only changes its shape."""
+    fn = site["fn"]
+    while type(fn).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution"):
+        fn = fn.base_dist
+    return type(fn).__name__
+
+
+def _log_density(site: Site, value: Tensor) -> Tensor:
+    """Of another value than the one drawn, counted as the program counts the site.
+
+    Raises:
+        ValueError: where the distribution knows none but the value that it drew.
+    """
+    try:
+        log_density = site["fn"].log_prob(value, *site["args"], **site["kwargs"])
+    except (KeyError, NotImplementedError) as error:
+        raise ValueError(
+            f"expected densities that can be evaluated at any value; site {site['name']!r} of the guide is a "
+            f"{distribution_name(site)} that cannot ({error}): use a flow with an inverse, or gradient='reparameterized'"
+        ) from error
+    return scale_and_mask(log_density, site["scale"], site["mask"])
+
+
+def _derivatives(value: Tensor) -> list[Tensor]:
+    """Of the sum of a tensor by all the leaves that it was computed from."""
+    leaves = _leaves(value)
+    if not leaves:
+        return []
+    derivatives = torch.autograd.grad(value.sum(), leaves, retain_graph=True, allow_unused=True)
+    return [each for each in derivatives if each is not None]
+
+
+def _leaves(value: Tensor) -> list[Tensor]:
+    """The tensors that require gradients, parameters for the most part, that a tensor was computed from."""
+    if value.grad_fn is None:
+        return [value] if value.requires_grad else []
+    nodes, ahead, leaves = {value.grad_fn}, [value.grad_fn], []
+    while ahead:
+        node = ahead.pop()
+        if hasattr(node, "variable"):
+            leaves.append(node.variable)
+        following = {each for each, _ in node.next_functions if each is not None} - nodes
+        nodes |= following
+        ahead.extend(following)
+    return leaves

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyrovae.engine.modules import Program
-from pyrovae.inference.gradients import GRADIENTS, WeighedPaths, path_coefficients
-from pyrovae.inference.weights import Site, log_mean_exp, sample_sites, subsampling_of, traces_of, weights_of
+from pyrovae.inference.gradients import GRADIENTS, PathDerivatives, path_coefficients
+from pyrovae.inference.plates import Site, inner_plates, sample_sites, subsampling, subsampling_of
+from pyrovae.inference.weights import log_mean_exp, traces_of, weights_of
 
 
 class Objective(pyro.infer.ELBO):
@@ -64,8 +65,8 @@ class Objective(pyro.infer.ELBO):
         return loss.item()
 
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> tuple[Trace, Trace]:
-        through = None if self.gradient == "reparameterized" else _unchanged
-        return traces_of(model, guide, args, kwargs, self.num_particles, through)
+        paths = None if self.gradient == "reparameterized" else PathDerivatives()
+        return traces_of(model, guide, args, kwargs, self.num_particles, paths)
 
 
 class ELBO(Objective):
@@ -131,11 +132,18 @@ class ELBO(Objective):
         model_trace, guide_trace = self._get_trace(model, guide, args, kwargs)
         log_likelihood, divergences = self._terms(model_trace, guide_trace)
         if self.free_bits:
-            # Of the scaled divergence, which warm-up and subsampling weigh, that many nats times the scale.
-            free = self.free_bits * len(args[0])
-            nodes = guide_trace.nodes
-            divergences = {site: each.clamp(min=free * nodes[site]["scale"]) for site, each in divergences.items()}
+            counts = {site["name"]: self._counted(site, model_trace, guide_trace) for site in sample_sites(guide_trace)}
+            divergences = {site: each.clamp(min=self.free_bits * counts[site]) for site, each in divergences.items()}
         return log_likelihood - sum(divergences.values())
+
+    def _counted(self, site: Site, *traces: Trace) -> Tensor:
+        """How many examples the divergence of a site is the sum of, as warm-up, subsampling and masks count them."""
+        inner = inner_plates(site, *traces)
+        counts = scale_and_mask(torch.ones_like(site["log_prob"]), site["scale"], site["mask"])
+        # An example counts once, however many entries its inner plates have, and whatever a subsample of those stands for.
+        if inner:
+            counts = counts.amax([frame.dim for frame in inner]) / subsampling(inner)
+        return counts.sum() / self.num_particles
 
 
 class RenyiELBO(Objective):
@@ -168,13 +176,14 @@ class RenyiELBO(Objective):
     def bounds(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Tensor:
         """The bound of each example ``(B,)``, in nats."""
         total = self.num_averages * self.num_particles
-        paths = WeighedPaths() if self.gradient == "doubly_reparameterized" else None
+        paths = PathDerivatives(weighted=True) if self.gradient == "doubly_reparameterized" else None
         model_trace, guide_trace = traces_of(model, guide, args, kwargs, total, paths)
         drawn = weights_of(model_trace, guide_trace)
         weights = drawn.reshape(self.num_averages, self.num_particles, -1)
         if paths is not None:
-            paths.coefficients = path_coefficients(weights, self.alpha, _kl_weight(guide_trace)).reshape(drawn.shape)
-        return subsampling_of(model_trace) * self._means(weights).mean(0)
+            kl_weight = _kl_weight(model_trace, guide_trace)
+            paths.coefficients = path_coefficients(weights, self.alpha, kl_weight).reshape(drawn.shape)
+        return subsampling_of(model_trace, guide_trace) * self._means(weights).mean(0)
 
     def _means(self, weights: Tensor) -> Tensor:
         """Over the particles of each estimate: ``(M, K, B)`` to ``(M, B)``."""
@@ -203,17 +212,13 @@ class IWELBO(RenyiELBO):
         super().__init__(num_particles, num_averages=num_averages, gradient=gradient)
 
 
-def _unchanged(value: Tensor) -> Tensor:
-    return value
-
-
-def _kl_weight(guide_trace: Trace) -> Any:
+def _kl_weight(model_trace: Trace, guide_trace: Trace) -> Any:
     """What ``scale_latents`` weighs the latent terms by: the same for all of them."""
     scales = [site["scale"] for site in sample_sites(guide_trace)]
     numbers = {scale for scale in scales if not isinstance(scale, Tensor)}
     if len(numbers) > 1:
         raise ValueError(f"expected latents of one scale for doubly reparameterized gradients; got {sorted(numbers)}")
-    return scales[0] / subsampling_of(guide_trace) if scales else 1.0
+    return scales[0] / subsampling_of(model_trace, guide_trace) if scales else 1.0
 
 
 def _sampled_divergence(model_site: Site, guide_site: Site) -> Tensor:

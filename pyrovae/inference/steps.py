@@ -1,4 +1,4 @@
-"""What every engine runs for a batch: one function of tensors, from the data to the loss and its gradients."""
+"""The function that every engine runs for a batch: from the data to the loss and its gradients, and whether to take the step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,49 +7,125 @@ from typing import Any
 import pyro
 import pyro.poutine as poutine
 import torch
-from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.scale_messenger import ScaleMessenger
+from pyro.distributions import Unit
+from pyro.infer import TraceEnum_ELBO
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.utils import _pytree as pytree
+from torch.distributions import Distribution
 
-from pyrovae.engine.capture import CaptureError, preserved_state
+from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.modules import Program, modules_that_run
 from pyrovae.engine.precision import products_in
+from pyrovae.errors import CaptureError
 from pyrovae.inference.clipping import Clipping
 
 Outputs = Sequence[Tensor | None]
-Function = Callable[..., Outputs]
 Transform = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Model, guide and loss, and what is done to a batch before they see it."""
+    """Model, guide and loss, what is done to a batch before they see it, and what becomes of the gradients."""
 
     model: Program
     guide: Program
     loss: Any
     transform: Transform | None = None
+    precision: str = "float32"
+    clipping: Clipping = Clipping()
 
-    def served(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    def arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """The arguments that model and guide take."""
         if self.transform is None:
             return args, kwargs
         result = self.transform(*args, **kwargs)
         return (result if isinstance(result, tuple) else (result,)), {}
 
-    def differentiable_loss(self, args: Any, kwargs: Any) -> Tensor:
-        """The loss of a batch, with gradients."""
-        args, kwargs = self.served(args, kwargs)
-        return self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
+    def differentiable_loss(self, args: Any, kwargs: Any) -> Any:
+        """The loss of a batch, with gradients; a number where no site has any."""
+        args, kwargs = self.arguments(args, kwargs)
+        with products_in(self.precision):
+            return self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
 
     def loss_value(self, args: Any, kwargs: Any) -> float:
         """The loss of a batch as a number."""
-        args, kwargs = self.served(args, kwargs)
+        args, kwargs = self.arguments(args, kwargs)
         return float(self.loss.loss(self.model, self.guide, *args, **kwargs))
 
+    def gradients(self, loss: Any, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """The gradients of the loss, none where it does not depend on a parameter."""
+        if not isinstance(loss, Tensor) or not loss.requires_grad or not parameters:
+            return [None] * len(parameters)
+        gradients = torch.autograd.grad(self.clipping.scaled(loss), list(parameters), allow_unused=True)
+        return [_laid_out_alike(gradient, parameter) for gradient, parameter in zip(gradients, parameters, strict=True)]
 
-def moving_buffers(run: Callable[[], Any]) -> list[Tensor]:
+
+class Supports(Messenger):
+    """Looks whether observed values are in the supports of their sites, where Pyro's validation would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.are_inside: list[Tensor] = []
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        if (inside := inside_support(msg)) is not None:
+            self.are_inside.append(inside.all())
+
+
+def inside_support(site: Any) -> Tensor | None:
+    """Whether each observed value is in the support of its site; None where nobody asks."""
+    fn = site["fn"]
+    if not site["is_observed"] or isinstance(fn, Unit) or not isinstance(fn, Distribution) or site["mask"] is False:
+        return None
+    try:
+        support: Any = fn.support
+        return torch.as_tensor(support.check(site["value"]))
+    except NotImplementedError:
+        return None
+
+
+def gradient_step(
+    programs: Programs, parameters: list[Tensor], buffers: list[Tensor], healthy: Tensor, *, looks_at_data: bool
+) -> Callable[..., Outputs]:
+    """A function of a batch: the loss, whether all so far were healthy, whether to take the step, and gradients.
+
+    A step is healthy where loss and gradients are finite and the data lie in the support of their sites.
+
+    Args:
+        programs: what is trained.
+        parameters: by which the loss is differentiated.
+        buffers: stay as they are where the step is not taken.
+        healthy: a boolean kept between steps, whether all of them were.
+        looks_at_data: whether to look if they are in the supports.
+    """
+
+    def step(*args: Any, **kwargs: Any) -> Outputs:
+        before = [buffer.clone() for buffer in buffers]
+        with Supports() as supports, pyro.validation_enabled(False):
+            loss = programs.differentiable_loss(args, kwargs)
+        gradients = programs.gradients(loss, parameters)
+        with torch.no_grad():
+            value = torch.as_tensor(loss, device=healthy.device).detach()
+            value = value.to(parameters[0].dtype if parameters else torch.get_default_dtype())
+            healthy.logical_and_(are_healthy(value, gradients, supports if looks_at_data else None))
+            gradients, taken = programs.clipping(gradients, healthy)
+            for buffer, old in zip(buffers, before, strict=True):
+                buffer.copy_(torch.where(taken, buffer, old))
+        return [value, healthy.clone(), taken, *gradients]
+
+    return step
+
+
+def are_healthy(loss: Tensor, gradients: Sequence[Tensor | None], supports: Supports | None) -> Tensor:
+    """Whether a step may be taken ``()``."""
+    # A sum is finite where its terms are, and takes one reading of them.
+    sums = [each.sum().to(loss) for each in gradients if each is not None]
+    inside = [] if supports is None else [each.to(loss.device) for each in supports.are_inside]
+    healthy = torch.stack([loss, *sums]).isfinite().all()
+    return healthy & torch.stack(inside).all() if inside else healthy
+
+
+def moving_buffers(run: Callable[[], Any], *programs: Any) -> list[Tensor]:
     """The buffers that ``run()`` writes to, of all modules that it calls: statistics of batch norm, mostly."""
     moved: list[Tensor] = []
 
@@ -60,84 +136,62 @@ def moving_buffers(run: Callable[[], Any]) -> list[Tensor]:
     def compare(_: torch.nn.Module, buffers: list[tuple[Tensor, Tensor]]) -> None:
         moved.extend(buffer for buffer, before in buffers if not torch.equal(buffer, before))
 
-    with modules_that_run(values, compare):
+    with modules_that_run(values, compare, *programs):
         run()
     return moved
 
 
-def loss_and_gradients(
-    programs: Programs,
-    parameters: list[Tensor],
-    buffers: list[Tensor],
-    healthy: Tensor,
-    arguments: Any,
-    precision: str,
-    clipping: Clipping,
-) -> Function:
-    """From scales and tensor arguments to the loss, whether all so far were finite, whether to take the step, and gradients.
+def check_sites(programs: Programs, args: Any, kwargs: Any) -> dict[str, Any]:
+    """All sites of the guide and of the model replayed against it, by name, from two runs that leave no mark.
 
-    Args:
-        programs: what is trained.
-        parameters: by which the loss is differentiated.
-        buffers: stay as they are where the step is not taken.
-        healthy: a boolean kept between steps, whether all losses were finite.
-        arguments: ``(args, kwargs)``, whose tensors are replaced by those that the function is given.
-        precision: of the matrix products.
-        clipping: what becomes of the gradients.
+    Raises:
+        CaptureError: where the sites differ between the two runs, or the loss cannot take a latent of the guide.
     """
-    leaves, structure = pytree.tree_flatten(arguments)
-
-    def function(*inputs: Tensor) -> Outputs:
-        scales = outer_scales()
-        given = iter(inputs[len(scales) :])
-        args, kwargs = pytree.tree_unflatten([next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
-        before = [buffer.clone() for buffer in buffers]
-        weights: list[Any] = [scale.scale for scale in scales]
-        try:
-            for scale, weight in zip(scales, inputs, strict=False):
-                scale.scale = weight
-            with products_in(precision), pyro.validation_enabled(False):
-                loss = programs.differentiable_loss(args, kwargs)
-                gradients = torch.autograd.grad(clipping.scaled(loss), parameters, allow_unused=True)
-        finally:
-            for scale, old in zip(scales, weights, strict=True):
-                scale.scale = old
-        loss = loss.detach().to(parameters[0].dtype)
-        with torch.no_grad():
-            healthy.logical_and_(loss.isfinite())
-            clipped, taken = clipping(gradients, healthy)
-            for buffer, old in zip(buffers, before, strict=True):
-                buffer.copy_(torch.where(taken, buffer, old))
-        return [loss, healthy.clone(), taken, *map(_laid_out_alike, clipped, parameters)]
-
-    return function
+    with preserved_state(programs.model, programs.guide), torch.no_grad():
+        args, kwargs = programs.arguments(args, kwargs)
+        first, second = (_sites(programs, args, kwargs) for _ in range(2))
+    if changed := sorted(set(first) ^ set(second)):
+        raise CaptureError(
+            f"expected the same sites at every run; {', '.join(map(repr, changed))} came in one run and not in the next: "
+            "keep the structure fixed and mask what should not count, or use engine='eager'"
+        )
+    for name, site in first.items():
+        if site["type"] == "sample" and site["in_guide"] and not site["is_observed"]:
+            _check_latent(name, site, programs.loss)
+    return first
 
 
-@dataclass(frozen=True)
-class Taken:
-    """A step whose loss was not read yet, and what replays it."""
+def _check_latent(name: str, site: Any, loss: Any) -> None:
+    kind = type(getattr(site["fn"], "base_dist", site["fn"])).__name__
+    if type(site["fn"]).__name__ == "_Subsample":
+        return
+    if site["infer"].get("enumerate") is not None:
+        if not isinstance(loss, TraceEnum_ELBO):
+            raise CaptureError(
+                f"expected a loss that sums out what is enumerated; site {name!r} of the guide is, and the loss is a "
+                f"{type(loss).__name__}: use TraceEnum_ELBO"
+            )
+    elif not site["fn"].has_rsample:
+        raise CaptureError(
+            f"expected reparameterized latents; site {name!r} of the guide is a {kind}, which has no rsample: sum it out of the model "
+            "(config_enumerate and TraceEnum_ELBO), or use engine='eager' or pyro.infer.SVI"
+        )
 
-    args: Any
-    kwargs: Any
-    loss: Tensor
-    noise: Tensor
+
+def _sites(programs: Programs, args: Any, kwargs: Any) -> dict[str, Any]:
+    guide_trace = poutine.trace(programs.guide).get_trace(*args, **kwargs)
+    model_trace = poutine.trace(poutine.replay(programs.model, trace=guide_trace)).get_trace(*args, **kwargs)
+    return {
+        name: dict(site, in_guide=trace is guide_trace)
+        for trace in (guide_trace, model_trace)
+        for name, site in trace.nodes.items()
+        if site["type"] in ("sample", "param") and not (name in guide_trace.nodes and trace is model_trace)
+    }
 
 
-def blame(programs: Programs, step: Taken, number: int) -> str:
-    """Replay a step with the same noise, and name the first site that is not finite."""
-    start = f"step {number}: the loss is {step.loss.item()}"
-    with preserved_state(), torch.no_grad(), pyro.validation_enabled(False):
-        torch.set_rng_state(step.noise)
-        args, kwargs = programs.served(step.args, step.kwargs)
-        guide_trace = poutine.trace(programs.guide).get_trace(*args, **kwargs)
-        model_trace = poutine.trace(poutine.replay(programs.model, trace=guide_trace)).get_trace(*args, **kwargs)
-        for program, trace in (("guide", guide_trace), ("model", model_trace)):
-            trace.compute_log_prob()
-            for name, site in trace.nodes.items():
-                if site["type"] == "sample" and not torch.as_tensor(site["log_prob"]).isfinite().all():
-                    where = f"the first site whose log-density is not finite is {name!r} of the {program}"
-                    return f"{start}; {where}; the step was not applied"
-    return f"{start}; every site's log-density is finite when the step is replayed; the step was not applied"
+def validates() -> bool:
+    """Whether Pyro's validation is on, which looks at the data."""
+    return bool(Distribution._validate_args)
 
 
 def _laid_out_alike(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
@@ -145,18 +199,3 @@ def _laid_out_alike(gradient: Tensor | None, parameter: Tensor) -> Tensor | None
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)
-
-
-def outer_scales() -> list[ScaleMessenger]:
-    """The scales around a step, which become inputs of the graph."""
-    return [handler for handler in _PYRO_STACK if isinstance(handler, ScaleMessenger)]
-
-
-def refuse_other_handlers() -> None:
-    """Raise ``CaptureError`` where a step stands under a handler that no graph could hold."""
-    for handler in _PYRO_STACK:
-        if not isinstance(handler, ScaleMessenger):
-            raise CaptureError(
-                f"expected no handlers around a step but poutine.scale and scale_latents; got {type(handler).__name__}: "
-                "put it around the model or the guide instead"
-            )

@@ -1,35 +1,31 @@
 """``pyro.infer.SVI`` on a captured graph."""
 
+import inspect
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
-import pyro
+import pyro.poutine as poutine
 import torch
 from pyro.optim import PyroOptim
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from pyrovae.engine.capture import Graph, capture, preserved_state, sites_of
-from pyrovae.engine.choice import ENGINES
-from pyrovae.engine.compilation import compile_graph, has_compiler, time_to_compile
+from pyrovae.engine.capture import Graph, preserved_state
+from pyrovae.engine.captured import CapturedFunction, Situation
+from pyrovae.engine.choice import NO_COMPILER, can_compile, check_engine, compiling_pays
+from pyrovae.engine.compiled import Run, compiled_with_draws
 from pyrovae.engine.modules import Program, preserved_buffers
 from pyrovae.engine.precision import PRECISIONS
+from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
-from pyrovae.inference.steps import (
-    Outputs,
-    Programs,
-    Taken,
-    Transform,
-    blame,
-    loss_and_gradients,
-    moving_buffers,
-    outer_scales,
-    refuse_other_handlers,
-)
-from pyrovae.inference.updates import can_be_captured, fixed_settings, learning_rates, scalar, with_update
+from pyrovae.inference.plain import PlainSteps
+from pyrovae.inference.spot_checks import is_due, spot_check
+from pyrovae.inference.steps import Outputs, Programs, Transform, check_sites, gradient_step, moving_buffers, validates
+from pyrovae.inference.updates import Moments, can_be_captured, learning_rates, settings_of, with_update
 
 # The share of a step that compiling saves, measured on two cores.
 SAVED_SHARE = 0.2
@@ -41,15 +37,19 @@ UNREAD_STEPS = 100
 class CompiledSVI:
     """Stochastic variational inference with the handlers compiled away; used like ``pyro.infer.SVI``.
 
-    The loss and its gradients are captured once per shape of the data as one graph of tensor operations, in which
-    nothing is left of Pyro. All engines take the same steps:
+    The loss and its gradients are captured once for each situation as one graph of tensor operations, in which nothing is
+    left of Pyro. The situation is all that programs can see and that is no tensor value: shapes and types of the data, other
+    arguments, modes of modules, attributes, which parameters there are and which of them require gradients; it is looked up at
+    every step. Now and then plain Pyro computes the loss of a step too, before it is taken. All engines take the same steps:
 
     * ``eager``: plain Pyro, the reference;
     * ``graph``: the captured operations, one after the other: equal to eager to the last bit, loss and gradients, for one seed;
-    * ``compiled``: from the second step on the captured graph through inductor, with the step of Adam or AdamW in it and the
-      same random numbers on a CPU; on a CUDA device recorded as a CUDA graph (with Adam's step in it where Adam is ``fused``);
-      equal within rounding, but parameters have no ``grad`` afterwards;
-    * ``auto``: ``graph`` until the steps ahead are worth the time of compiling; ``decision`` says what was chosen and why.
+    * ``compiled``: from the second step on the captured graph through inductor, with the step of Adam or AdamW in it; on a CUDA
+      device recorded as a CUDA graph (with Adam's step in it where Adam is ``fused``); equal within rounding, but parameters
+      have no ``grad`` afterwards. On a CPU random numbers are those of plain Pyro, but for programs in which two or more draws
+      depend on what networks computed (as Gamma and Dirichlet latents do): those have others, of the same distribution;
+    * ``auto``: ``graph`` until the steps ahead are worth the time of compiling, and plain Pyro for what cannot be captured, with
+      one warning; ``decision`` says what was chosen and why.
 
     Effects around a step apply to it: under ``scale_latents(weight)`` the weight is an input of the graph.
 
@@ -65,10 +65,12 @@ class CompiledSVI:
         clipping: of the gradients, and which steps to leave out; none by default, of the loss summed over the batch.
 
     Raises:
-        ValueError: for an unknown engine or precision, or a loss without ``differentiable_loss``.
-        CaptureError: at the first step, before anything is trained, where a program cannot be captured.
-        FloatingPointError: where a loss is not finite: at that step, or on an accelerator at the next ``check``; neither
-            that step nor any behind it was applied.
+        ValueError: for an unknown engine or precision, and a loss or an optimizer that takes no single gradient; at a step whose
+            data are outside the support of their site.
+        CaptureError: at the step that cannot be captured, unless the engine is ``auto`` or ``eager``; or where a spot check finds
+            another loss than plain Pyro's.
+        FloatingPointError: where a loss or a gradient is not finite: at that step, or on an accelerator at the next ``check``;
+            neither that step nor any after it was applied.
     """
 
     def __init__(
@@ -83,113 +85,124 @@ class CompiledSVI:
         transform: Transform | None = None,
         clipping: Clipping | None = None,
     ) -> None:
-        for name, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
-            if value not in known:
-                raise ValueError(f"expected an {name} out of {', '.join(known)}; got {value!r}".replace("an p", "a p"))
-        if not callable(getattr(loss, "differentiable_loss", None)):
-            raise ValueError(
-                f"expected a loss with differentiable_loss; {type(loss).__name__} has none: "
-                "use ELBO or IWELBO of pyrovae, or Trace_ELBO or TraceEnum_ELBO of Pyro"
-            )
+        check_engine(engine)
+        if precision not in PRECISIONS:
+            raise ValueError(f"expected a precision out of {', '.join(PRECISIONS)}; got {precision!r}")
+        _check_loss(loss)
+        _check_optimizer(optim)
         self.model, self.guide, self.optim, self.loss = model, guide, optim, loss
-        self.engine, self.precision = engine, precision
-        self.decision = f"engine {engine}: as asked"
+        self.engine, self.precision, self.transform = engine, precision, transform
+        self.decision = f"engine {engine}: as asked" if engine != "auto" else "engine auto: no step was taken yet"
         self.steps_taken = 0
         self.clipping = clipping or Clipping()
         self._skipped: Tensor | int = 0
-        self._programs = Programs(model, guide, loss, transform)
+        self._function = CapturedFunction(
+            self._prepare, lambda: [self.model, self.guide, self.loss, self.transform], engine, _warn
+        )
+        self._plain = PlainSteps()
+        self._graph_steps = 0
         self._steps_ahead: int | None = None
-        self._plans: dict[Any, _Plan] = {}
         self._healthy: dict[torch.device, Tensor] = {}
-        self._unread: list[Taken] = []
-        if isinstance(optim, torch.optim.Optimizer):
-            # A compiled step holds the moments that it was compiled with.
-            optim.register_load_state_dict_post_hook(lambda _: self._plans.clear())
+        self._prepared: _Plan | None = None
+        self._unread: list[PendingStep] = []
 
     def expect(self, steps: int) -> None:
-        """Tell ``auto`` how many steps are to come; untold, it compiles once it has spent as long as compiling takes."""
-        self._steps_ahead = steps
+        """Tell ``auto`` how many steps are to come from now on; untold, it compiles once it has spent as long as compiling takes."""
+        self._steps_ahead = self.steps_taken + steps
 
     def step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Take one gradient step; return the loss in nats, summed over the batch, still on the device."""
-        inputs, plan = self._prepare(args, kwargs)
         noise = torch.get_rng_state()
         start = time.perf_counter()
-        if plan.settings is not None and plan.settings != fixed_settings(self.optim):
-            self._compile(plan, inputs, "without the optimizer, whose settings change while it trains", update=False)
-        rates = [] if plan.settings is None else learning_rates(self.optim)
+        found = self._look_up(args, kwargs)
+        if found is None:
+            return self._plain_step(args, kwargs, noise, start)
+        situation, inputs = found
+        plan: _Plan = situation.payload
+        self._graph_steps += 1
+        if is_due(self._graph_steps):
+            self._spot_check(situation, args, kwargs, inputs)
+        if plan.holds_update and not self._update_holds(plan):
+            self._compile(situation, inputs, "without the optimizer, whose settings change while it trains", update=False)
+        rates = learning_rates(self.optim) if plan.holds_update else []
         loss, healthy, taken, *gradients = plan.run([*inputs, *rates])
         assert loss is not None
         assert healthy is not None
         assert taken is not None
-        self.steps_taken += 1
-        self._unread.append(Taken(args, kwargs, loss, noise))
-        if plan.settings is None or self._reads_now(loss):
+        self._took(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
+        if not plan.holds_update or self._reads_now(loss):
             self._check(healthy)
         if self.clipping.skips:
             self._skipped = taken.logical_not() + self._skipped
-        if plan.settings is None and (not self.clipping.skips or taken):
+        if not plan.holds_update and (not self.clipping.skips or taken):
             self._update(plan.parameters, gradients)
             if not plan.settled:
-                self._reconsider(plan, inputs, time.perf_counter() - start)
+                self._reconsider(situation, inputs, time.perf_counter() - start)
         return loss
 
     def check(self) -> None:
-        """Read whether all losses so far were finite: done at every step on a CPU, every hundredth on an accelerator.
+        """Read whether all steps so far were healthy: done at every step on a CPU, every hundredth on an accelerator.
 
         Raises:
             FloatingPointError: where one was not; parameters, moments and buffers are as they were before it.
+            ValueError: where its data were outside the support of their site.
         """
         for healthy in self._healthy.values():
             self._check(healthy)
 
     @property
     def steps_skipped(self) -> int:
-        """How many steps so far ``clipping`` left out."""
+        """The number of steps so far that ``clipping`` left out."""
         return int(self._skipped)
+
+    @property
+    def graphs_kept(self) -> int:
+        """The number of graphs that are kept, each for its situation."""
+        return self._function.graphs_kept
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
         """The loss in nats, summed over the batch, without a step: neither parameters nor buffers move."""
-        with torch.no_grad(), preserved_buffers():
-            return self._programs.loss_value(args, kwargs)
+        with torch.no_grad(), preserved_buffers(self.model, self.guide):
+            return self._programs().loss_value(args, kwargs)
 
-    def _prepare(self, args: Any, kwargs: Any) -> tuple[list[Tensor], "_Plan"]:
-        """The inputs of the graph that fits them; a new one where none does yet."""
-        scales = outer_scales()
-        leaves, structure = pytree.tree_flatten((args, kwargs))
-        tensors = [leaf.contiguous() for leaf in leaves if isinstance(leaf, Tensor)]
-        others = tuple(None if isinstance(leaf, Tensor) else leaf for leaf in leaves)
-        layout = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors)
-        modes = tuple(module.training for module in _modules(self.model, self.guide))
-        key = (layout, repr(others), str(structure), len(scales), modes)
-        device = tensors[0].device if tensors else None
-        inputs = [scalar(scale.scale, torch.float64, device) for scale in scales] + tensors
-        if key not in self._plans:
-            self._plans[key] = self._plan(args, kwargs, inputs)
-        return inputs, self._plans[key]
+    def _programs(self) -> Programs:
+        return Programs(self.model, self.guide, self.loss, self.transform, self.precision, self.clipping)
 
-    def _plan(self, args: Any, kwargs: Any, inputs: list[Tensor]) -> "_Plan":
-        """Check the programs on this batch, and capture what the engine runs."""
-        refuse_other_handlers()
-        with preserved_state(), torch.no_grad():
-            sites = sites_of(self.model, self.guide, *self._programs.served(args, kwargs))
-        parameters = self._parameters(sites)
-        device = parameters[0].device
+    def _look_up(self, args: Any, kwargs: Any) -> tuple[Situation, list[Tensor]] | None:
+        also = (*map(id, (self.model, self.guide, self.loss, self.transform, self.optim)), self.precision, self.clipping)
+        found = self._function.look_up(args, kwargs, (*also, *map(id, self._grouped())))
+        if self._prepared is not None:
+            # Tracing ran the function once, which writes what it finds.
+            self._prepared.healthy.copy_(self._prepared.was_healthy)
+            if found is not None:
+                self._prepared.run = found[0].graph
+                found[0].payload = self._prepared
+                if self.engine == "auto":
+                    self.decision = "engine graph: until compiling is known to be worth its time"
+            self._prepared = None
+        return found
+
+    def _prepare(self, *args: Any, **kwargs: Any) -> Any:
+        """Check the programs on this batch, and return what is captured."""
+        programs = self._programs()
+        # With Pyro's validation, as at any first run of a program.
+        parameters = self._parameters(check_sites(programs, args, kwargs))
+        with preserved_state(self.model, self.guide), torch.no_grad():
+            buffers = moving_buffers(lambda: programs.loss_value(args, kwargs), self.model, self.guide)
+        device = parameters[0].device if parameters else torch.get_default_device()
         healthy = self._healthy.setdefault(device, torch.ones((), dtype=torch.bool, device=device))
-        with preserved_state(), torch.no_grad(), pyro.validation_enabled(True):
-            buffers = moving_buffers(lambda: self._programs.loss_value(args, kwargs))
-        function = loss_and_gradients(
-            self._programs, parameters, buffers, healthy, (args, kwargs), self.precision, self.clipping
-        )
-        if self.engine == "eager":
-            return _Plan(parameters, lambda inputs: function(*inputs), settled=True)
-        graph = capture(function, inputs)
-        healthy.fill_(True)
-        return _Plan(parameters, graph, graph, settled=self.engine == "graph")
+        self._prepared = _Plan(parameters, healthy, healthy.clone(), settled=self.engine == "graph")
+        return gradient_step(programs, parameters, buffers, healthy, looks_at_data=validates())
+
+    def _grouped(self) -> list[Tensor]:
+        """The parameters of a torch optimizer."""
+        if isinstance(self.optim, PyroOptim):
+            return []
+        return list(chain.from_iterable([group["params"] for group in self.optim.param_groups]))
 
     def _parameters(self, sites: dict[str, Any]) -> list[Tensor]:
         if not isinstance(self.optim, PyroOptim):
-            return [each for group in self.optim.param_groups for each in group["params"] if each.requires_grad]
+            return [each for each in self._grouped() if each.requires_grad]
         stored = [site["value"].unconstrained() for site in sites.values() if site["type"] == "param"]
         owned = [parameter for module in _modules(self.model, self.guide) for parameter in module.parameters(recurse=False)]
         unique = {id(parameter): parameter for parameter in (*stored, *owned) if parameter.requires_grad}
@@ -197,59 +210,100 @@ class CompiledSVI:
             raise ValueError("expected parameters to train; model and guide have none in modules or in the parameter store")
         return list(unique.values())
 
-    def _update(self, parameters: list[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    def _plain_step(self, args: Any, kwargs: Any, noise: Tensor, start: float) -> Tensor:
+        """A step as plain Pyro takes it."""
+        if self.engine == "auto":
+            self.decision = "engine eager: this kind of call is not captured"
+        programs = self._programs()
+        with poutine.trace(param_only=True) as asked:
+            step = self._plain.run(programs, args, kwargs, lambda: self._parameters(asked.trace.nodes))
+        self._took(PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK)))
+        if not step.healthy:
+            self._fail(self._unread.pop())
+        if self.clipping.skips:
+            self._skipped = step.taken.logical_not() + self._skipped
+        if step.taken:
+            self._update(step.parameters, step.gradients)
+        self._unread.pop()
+        self._function.ran_plain(time.perf_counter() - start)
+        return step.loss
+
+    def _update(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        for parameter in self._grouped():
+            parameter.grad = None
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if isinstance(self.optim, PyroOptim):
-            self.optim(parameters)
+            self.optim(list(parameters))
         else:
             self.optim.step()
 
-    def _reconsider(self, plan: "_Plan", inputs: list[Tensor], seconds: float) -> None:
+    def _reconsider(self, situation: Situation, inputs: list[Tensor], seconds: float) -> None:
         """Compile a graph where the steps ahead are worth it; measured on steps that were taken anyway."""
-        assert plan.graph is not None
+        plan: _Plan = situation.payload
         if self.engine == "compiled":
-            self._compile(plan, inputs, "as asked")
+            self._compile(situation, inputs, "as asked")
             return
         plan.seconds.append(seconds)
         if len(plan.seconds) < MEASURED_STEPS:
             return
-        if plan.cost is None:
-            plan.cost, plan.what = time_to_compile(*self._compilable(plan, inputs)[:2])
         step = min(plan.seconds)
         ahead = sum(plan.seconds) / step if self._steps_ahead is None else self._steps_ahead - self.steps_taken
-        gain = SAVED_SHARE * step * ahead
-        reason = (
-            f"{ahead:.0f} steps of {step * 1e3:.1f} ms, of which compiling would save about {gain:.0f} s, "
-            f"against {plan.cost:.0f} s to {plan.what}"
-        )
-        if gain > plan.cost:
-            self._compile(plan, inputs, reason)
+        if SAVED_SHARE * step * ahead < plan.least_gain:
+            return
+        graph, everything, _ = self._compilable(plan, situation.graph, inputs)
+        pays, reason = compiling_pays(graph, everything, ahead, SAVED_SHARE, step)
+        if pays:
+            self._compile(situation, inputs, reason)
         elif self._steps_ahead is not None:
             plan.settled = True
             self.decision = f"engine graph: {reason}"
+        else:
+            # The graph is not looked at again before twice as much is to be gained.
+            plan.least_gain = 2 * SAVED_SHARE * step * ahead
 
-    def _compilable(self, plan: "_Plan", inputs: list[Tensor]) -> tuple[Graph, list[Tensor], list[dict[str, Any]] | None]:
-        """The captured graph, with the optimizer's step where that can be captured; its inputs; the settings it holds."""
-        assert plan.graph is not None
+    def _compilable(self, plan: "_Plan", graph: Graph, inputs: list[Tensor]) -> tuple[Graph, list[Tensor], bool]:
+        """The captured graph, with the optimizer's step where that can be captured; its inputs; whether the step is in it."""
         if not can_be_captured(self.optim, plan.parameters):
-            return plan.graph, inputs, None
-        graph = with_update(plan.graph, plan.parameters, self.optim)
-        return graph, [*inputs, *learning_rates(self.optim)], fixed_settings(self.optim)
+            return graph, inputs, False
+        return with_update(graph, plan.parameters, self.optim), [*inputs, *learning_rates(self.optim)], True
 
-    def _compile(self, plan: "_Plan", inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
-        assert plan.graph is not None
-        plan.settled = True
-        if not has_compiler() and plan.parameters[0].device.type == "cpu":
-            self.decision = "engine graph: there is no C++ compiler (g++ or clang++), which engine compiled needs"
-            warnings.warn(self.decision, stacklevel=2)
+    def _compile(self, situation: Situation, inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
+        plan: _Plan = situation.payload
+        plan.settled, plan.run, plan.holds_update = True, situation.graph, False
+        graph, everything, holds_update = situation.graph, inputs, False
+        try:
+            if not can_compile([*inputs, *plan.parameters]):
+                raise RuntimeError(NO_COMPILER)
+            if update:
+                graph, everything, holds_update = self._compilable(plan, situation.graph, inputs)
+            plan.run = compiled_with_draws(graph, everything)
+        except Exception as error:  # whatever it is, the graph does the same
+            self.decision = f"engine graph: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+            warnings.warn(self.decision, stacklevel=4)
             return
-        graph, everything, plan.settings = self._compilable(plan, inputs) if update else (plan.graph, inputs, None)
-        plan.run = compile_graph(graph, everything)
-        self.decision = f"engine compiled: {reason}"
-        if plan.settings is not None:
+        plan.holds_update, self.decision = holds_update, f"engine compiled: {reason}"
+        situation.on_move.append(graph.bind)
+        if holds_update:
+            plan.settings, plan.moments = settings_of(self.optim), Moments(self.optim)
             for parameter in plan.parameters:
                 parameter.grad = None
+
+    def _update_holds(self, plan: "_Plan") -> bool:
+        """Whether the optimizer is as it was when its step became part of the graph."""
+        assert plan.moments is not None
+        return bool(plan.settings == settings_of(self.optim)) and plan.moments.hold()
+
+    def _spot_check(self, situation: Situation, args: Any, kwargs: Any, inputs: list[Tensor]) -> None:
+        try:
+            spot_check(self._programs(), situation.graph, args, kwargs, inputs, self.steps_taken + 1)
+        except Exception:
+            self._function.forget()
+            raise
+
+    def _took(self, step: PendingStep) -> None:
+        self.steps_taken += 1
+        self._unread.append(step)
 
     def _reads_now(self, loss: Tensor) -> bool:
         return loss.device.type == "cpu" or len(self._unread) == UNREAD_STEPS
@@ -260,24 +314,64 @@ class CompiledSVI:
             return
         for state in self._healthy.values():
             state.fill_(True)
-        first = next(number for number, each in enumerate(taken) if not each.loss.isfinite())
-        self.steps_taken -= len(taken) - first
-        raise FloatingPointError(blame(self._programs, taken[first], self.steps_taken + 1))
+        errors = ((number, blame(self._programs(), step, 0)) for number, step in enumerate(taken))
+        first = next((number for number, each in enumerate(taken) if not each.loss.isfinite()), None)
+        if first is None:
+            first = next((number for number, error in errors if "when replayed" not in str(error)), len(taken) - 1)
+        self.steps_taken -= len(taken) - first - 1
+        self._fail(taken[first])
+
+    def _fail(self, step: PendingStep) -> None:
+        """Raise the error of a step that was not applied."""
+        self.steps_taken -= 1
+        raise blame(self._programs(), step, self.steps_taken + 1)
 
 
 @dataclass
 class _Plan:
-    """What a shape of the data is trained with; ``settings`` are the optimizer's where its step is part of ``run``."""
+    """The way a situation is trained: ``run`` is its graph, or compiled code, with the optimizer's step in it or without."""
 
     parameters: list[Tensor]
-    run: Callable[[Sequence[Tensor]], Outputs]
-    graph: Graph | None = None
+    healthy: Tensor
+    was_healthy: Tensor
     settled: bool = False
-    settings: list[dict[str, Any]] | None = None
+    run: Run = field(default=lambda inputs: [])
+    holds_update: bool = False
+    settings: Any = None
+    moments: Moments | None = None
     seconds: list[float] = field(default_factory=list)
-    cost: float | None = None
-    what: str = ""
+    least_gain: float = 0.0
+
+
+def _warn(message: str) -> None:
+    # At the line of the user's that took the step.
+    warnings.warn(message, stacklevel=8)
+
+
+def _check_loss(loss: Any) -> None:
+    name = type(loss).__name__
+    if name.startswith("Jit"):
+        raise ValueError(f"expected a loss that is not compiled yet; {name} traces programs by itself: use {name[3:]}")
+    if not callable(getattr(loss, "differentiable_loss", None)) or name == "TraceTailAdaptive_ELBO":
+        raise ValueError(
+            f"expected a loss with differentiable_loss; {name} has none: "
+            "use ELBO or IWELBO of pyrovae, or Trace_ELBO or TraceEnum_ELBO of Pyro"
+        )
+
+
+def _check_optimizer(optim: Any) -> None:
+    name = type(optim).__name__
+    if not isinstance(optim, torch.optim.Optimizer | PyroOptim):
+        raise ValueError(f"expected an optimizer of torch.optim or pyro.optim; got {name}: use one of those, or pyro.infer.SVI")
+    closure = (
+        inspect.signature(type(optim).step).parameters.get("closure") if isinstance(optim, torch.optim.Optimizer) else None
+    )
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(f"expected an optimizer that takes one gradient a step; {name} asks for a closure: use Adam, say")
 
 
 def _modules(*programs: Program) -> list[nn.Module]:
     return [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
+
+
+__all__ = ["CompiledSVI", "Outputs"]

@@ -3,16 +3,13 @@
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from pyrovae.inference.svi import CompiledSVI
+from pyrovae.inference.epochs import Epochs, Loader, arguments, batches_of, num_batches, num_examples
 from pyrovae.inference.warmup import Schedule, constant, scale_latents
 
 
@@ -22,14 +19,13 @@ class Steps(Protocol):
     def step(self, *args: Any) -> Tensor | float: ...  # noqa: D102
 
 
-class Epochs(Protocol):
-    """Anything that serves an epoch in batches whose number is known, as ``Batches`` does."""
+@runtime_checkable
+class PlannedSteps(Steps, Protocol):
+    """Steps that are told how many are to come, and looked after at the end of an epoch, as those of ``CompiledSVI``."""
 
-    batch_size: int
+    def expect(self, steps: int) -> None: ...  # noqa: D102
 
-    def __len__(self) -> int: ...
-
-    def epoch(self, number: int) -> Iterator[Any]: ...  # noqa: D102
+    def check(self) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -47,79 +43,6 @@ class Epoch:
     loss: float
     kl_weight: float
     seconds: float
-
-
-def arguments(batch: Any) -> tuple[Any, ...]:
-    """A batch as the arguments of the programs: a tensor is one, a tuple is several."""
-    return batch if isinstance(batch, tuple) else (batch,)
-
-
-def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
-    """Set the statistics of batch norm to those of whole data under the weights as they are, as ``update_bn`` does.
-
-    Running averages lag behind; published figures of ladders come after this. Sønderby et al. (2016), section 3.
-
-    Args:
-        programs: a ``VAE``, called with each batch.
-        batches: all training data, in batches as ``fit`` takes them.
-    """
-    # ``update_bn`` passes on the first entry of a list alone.
-    update_bn(([arguments(batch)] for batch in batches), _Spread(programs).train(programs.training))
-
-
-class _Spread(nn.Module):
-    """A module called with its arguments in one tuple."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, args: tuple[Any, ...]) -> Any:
-        return self.module(*args)
-
-
-class MovingAverage:
-    r"""A callback for the steps of ``fit`` that keeps the exponential moving average of a module's parameters.
-
-    .. math:: \bar\theta_t = d \, \bar\theta_{t-1} + (1 - d) \, \theta_t, \quad \bar\theta_1 = \theta_1
-
-    Args:
-        module: whose parameters are averaged.
-        decay: d, from 0 to below 1.
-    """
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self._module = module
-        self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
-
-    def __call__(self) -> None:
-        """Take in the parameters as they are."""
-        self._average.update_parameters(self._module)
-
-    @contextmanager
-    def swapped(self) -> Iterator[None]:
-        """Within, the module has the averaged parameters; afterwards those that it trains, and buffers as they were."""
-        trained = [value.detach().clone() for value in (*self._module.parameters(), *self._module.buffers())]
-        self.adopt()
-        try:
-            yield
-        finally:
-            _assign((*self._module.parameters(), *self._module.buffers()), trained)
-
-    def adopt(self) -> None:
-        """Give the module the averaged parameters."""
-        _assign(tuple(self._module.parameters()), list(self._average.module.parameters()))
-
-    def restart(self) -> None:
-        """Begin anew with the parameters as they are."""
-        self._average.n_averaged.zero_()
-        self()
-
-
-def _assign(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        for place, value in zip(places, values, strict=True):
-            place.copy_(value)
 
 
 class EarlyStopping:
@@ -165,10 +88,11 @@ class EarlyStopping:
 
 def fit(
     svi: Steps,
-    batches: Epochs,
+    batches: Epochs | Loader,
     *,
     epochs: int,
     start: int = 0,
+    steps_ahead: int | None = None,
     kl_weight: Schedule | None = None,
     on_step: Sequence[Callable[[], Any]] = (),
     on_epoch: Sequence[Callable[[Epoch], Any]] = (),
@@ -178,41 +102,54 @@ def fit(
     A training in stages is one call after the other, each with the ``start`` that the one before ended at.
 
     Args:
-        svi: takes the steps.
-        batches: serves the data.
+        svi: takes the steps: ``CompiledSVI`` or ``pyro.infer.SVI``.
+        batches: ``Batches``, a ``DataLoader`` or a list of batches. A batch that is a tuple or a list is several arguments of
+            the programs, any other one; ``CompiledSVI(transform=lambda x, y: x)`` leaves out labels that they do not take.
         epochs: how many times all data are seen.
         start: epochs trained before, which the numbers of these go on from.
+        steps_ahead: steps that are to come, in this call and after it, by which an engine is chosen; those of this call by
+            default.
         kl_weight: schedule of the weight of the latent terms, from epochs trained here (with fractions) to a weight; one by
             default.
         on_step: called after each step: a ``MovingAverage``.
         on_epoch: called in turn with each ended ``Epoch``: saving, evaluating, showing progress, stopping early.
 
+    Returns:
+        Every ended epoch; its mean loss counts the examples of a batch by the length of its first tensor.
+
+    Raises:
+        ValueError: for what does not serve batches, not a known number of them, or none.
+
     Warns:
         UserWarning: where the schedule has not reached one when training ends, so that no true bound was ever trained.
     """
-    kl_weight = kl_weight or constant(1.0)
+    kl_weight, steps_per_epoch = kl_weight or constant(1.0), num_batches(batches)
     if kl_weight(epochs) < 1:
         warnings.warn(
             f"the weight of the latent terms ends at {kl_weight(epochs):.2f}, below one: the true bound is never trained; "
             "train for more epochs or warm up for fewer",
             stacklevel=2,
         )
+    if isinstance(svi, PlannedSteps):
+        svi.expect(epochs * steps_per_epoch if steps_ahead is None else steps_ahead)
     history = []
     for number in range(start + 1, start + epochs + 1):
         began = time.perf_counter()
         losses: Tensor | float = 0.0
-        weight = 1.0
-        for step, batch in enumerate(batches.epoch(number), start=1):
-            weight = kl_weight(number - start - 1 + step / len(batches))
+        weight, seen = 1.0, 0
+        for step, batch in enumerate(batches_of(batches, number), start=1):
+            weight = kl_weight(number - start - 1 + step / steps_per_epoch)
             with scale_latents(weight):
                 losses = losses + svi.step(*arguments(batch))
+            seen += num_examples(batch)
             for callback in on_step:
                 callback()
+        if not seen:
+            raise ValueError("expected at least one batch in an epoch; got none: smaller batches, or drop_last=False")
         # Read once per epoch: on an accelerator every reading waits for the device.
-        if isinstance(svi, CompiledSVI):
+        if isinstance(svi, PlannedSteps):
             svi.check()
-        loss = float(losses) / (len(batches) * batches.batch_size)
-        history.append(Epoch(number, loss, weight, time.perf_counter() - began))
+        history.append(Epoch(number, float(losses) / seen, weight, time.perf_counter() - began))
         # A list first: every callback is called, also after one that says stop.
         answers = [on_end(history[-1]) for on_end in on_epoch]
         if any(answer is True for answer in answers):

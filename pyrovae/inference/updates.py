@@ -6,6 +6,7 @@ two steps. A step that is not taken moves neither parameters nor moments. Other 
 
 import copy
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -72,6 +73,7 @@ def can_be_captured(optimizer: Any, parameters: Sequence[Tensor]) -> bool:
         and not any(group["amsgrad"] or group["maximize"] or group["differentiable"] for group in optimizer.param_groups)
         and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
         and all(parameter.dtype == torch.float32 for parameter in parameters)
+        and bool(parameters)
         and all(_counts_on_the_device(optimizer, parameter) for parameter in parameters if parameter.grad is not None)
     )
 
@@ -110,15 +112,38 @@ def fixed_settings(optimizer: Any) -> list[dict[str, Any]]:
     ]
 
 
+def settings_of(optimizer: Any) -> Any:
+    """All of an optimizer's settings that a graph with its step in it took for granted."""
+    names = ("betas", "weight_decay", "eps", "amsgrad", "maximize", "differentiable")
+    hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    return [[group[name] for name in names] for group in optimizer.param_groups], [*map(len, hooks)]
+
+
+class Moments:
+    """The tensors that Adam keeps of each parameter, as they were: the same ones, and the same parameters that have any."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self._state = optimizer.state
+        self._expected = self._look()
+
+    def hold(self) -> bool:
+        """Whether they are the same tensors."""
+        return self._look() == self._expected
+
+    def _look(self) -> list[int]:
+        return [*map(id, chain.from_iterable(map(dict.values, self._state.values())))]
+
+
 def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> Graph:
     """The graph of loss, health, whether the step is taken, and gradients, with the optimizer's step in place of the gradients.
 
     It takes the ``learning_rates`` after its other inputs.
     """
-    module, constants = copy.deepcopy(graph.module), list(graph.constants)
+    module, constants, sources = copy.deepcopy(graph.module), list(graph.constants), list(graph.sources)
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     bound = {place(tensor): node for tensor, node in zip(constants, inputs, strict=False)}
-    first, output = inputs[len(constants)], next(reversed(module.graph.nodes))
+    first = inputs[len(constants)] if len(inputs) > len(constants) else _after_inputs(module.graph)
+    output = next(reversed(module.graph.nodes))
     loss, healthy, taken, *gradients = output.args[0]
     gradient_of = dict(zip(map(id, parameters), gradients, strict=True))
 
@@ -126,6 +151,7 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
         if place(tensor) not in bound:
             bound[place(tensor)] = add_placeholder(module.graph, f"bound_{len(constants)}", tensor, before=first)
             constants.append(tensor.detach())
+            sources.append(tensor)
         return bound[place(tensor)]
 
     rates = learning_rates(optimizer)
@@ -141,7 +167,7 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
             module.graph.call_function(torch.ops.pyrovae.adam_.default, (*lists, rate, taken), settings)
     output.args = ([loss, healthy, taken],)
     module.recompile()
-    return Graph(module, constants)
+    return Graph(module, constants, sources)
 
 
 def _after_inputs(graph: fx.Graph) -> fx.Node:

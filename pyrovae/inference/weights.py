@@ -1,21 +1,28 @@
 """Log-weights: what everything numerical comes from, the log-densities of one guide trace and of the model replayed on it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Any
 
-import pyro
 import torch
+from pyro import poutine
 from pyro.infer.enum import get_importance_trace
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
 from pyrovae.engine.modules import Program
-from pyrovae.inference.gradients import path_derivatives
+from pyrovae.inference.gradients import PathDerivatives
+from pyrovae.inference.particles import ProgramCache, with_particles
+from pyrovae.inference.plates import Site, examples_of, plates_of, sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
 
-Site = Any
+# Guides whose densities were looked at: they have no score where none is wanted.
+_CHECKED = ProgramCache()
 
 
 def log_weights(model: Program, guide: Program, *args: Any, num_particles: int = 1, **kwargs: Any) -> Tensor:
@@ -23,37 +30,34 @@ def log_weights(model: Program, guide: Program, *args: Any, num_particles: int =
 
     .. math:: \log w_{kb} = \log p(x_b, z_{kb}) - \log q(z_{kb} | x_b), \quad z_{kb} \sim q(z | x_b)
 
-    Both programs run once, with the particles in an outermost plate; parts that depend on the data alone run once for all
-    particles. Effects around the call apply: under ``scale_latents`` the weights are those of the scaled programs.
+    Both programs run once, with the particles in a plate in front of all others; parts that depend on the data alone run once
+    for all particles. Programs that do not broadcast over a dimension in front take the particles as more examples.
+    The examples' plate is the one around all sites; plates within it are summed over. Effects around the call apply: under
+    ``scale_latents`` the weights are those of the scaled programs.
 
     Returns:
         Weights ``(K, B)``: particle by example.
 
     Raises:
-        ValueError: where a site stands outside the plate of the examples, or a latent cannot be reparameterized.
+        ValueError: where a site stands outside the plate of the examples, a latent cannot be reparameterized, or the programs
+            take no particles.
     """
     return weights_of(*traces_of(model, guide, args, kwargs, num_particles)).reshape(num_particles, -1)
 
 
 def weights_of(model_trace: Trace, guide_trace: Trace) -> Tensor:
-    """The log-weights of two traces, of the shape that all sites have, each for one example of a subsampled plate."""
+    """The log-weights of two traces, of the shape that all sites have, each for one example of a subsampled plate.
+
+    Plates within that of the examples, in which not all sites stand, are summed over.
+    """
+    of_model, of_guide = list(sample_sites(model_trace)), list(sample_sites(guide_trace))
+    examples = examples_of(model_trace, guide_trace)
+    _refuse_outside([*of_model, *of_guide], examples)
     # A latent that the guide leaves to the model is drawn from its prior, and weighs nothing.
-    terms = [site["log_prob"] for site in sample_sites(model_trace) if site["is_observed"] or site["name"] in guide_trace]
-    terms += [-site["log_prob"] for site in sample_sites(guide_trace)]
-    shape = torch.broadcast_shapes(*(term.shape for term in terms))
-    for site in (*sample_sites(model_trace), *sample_sites(guide_trace)):
-        if site["log_prob"].shape != shape:
-            raise ValueError(
-                f"expected every site in the plate of the examples, with log-densities of shape {tuple(shape)}; "
-                f"site {site['name']!r} has {tuple(site['log_prob'].shape)}: use ELBO, which needs no weight per example"
-            )
-    return sum(terms[1:], terms[0]) / subsampling_of(model_trace)
-
-
-def subsampling_of(trace: Trace) -> float:
-    """For how many examples of its plates each one that is drawn stands: a factor of the bound, not of the weights within."""
-    frames = next((site["cond_indep_stack"] for site in sample_sites(trace)), ())
-    return math.prod(frame.full_size / frame.size for frame in frames if frame.full_size)
+    counted = [site for site in of_model if site["is_observed"] or site["name"] in guide_trace]
+    terms = [_per_example(site, examples) for site in counted]
+    terms += [-_per_example(site, examples) for site in of_guide]
+    return sum(terms[1:], terms[0]) / subsampling_of(model_trace, guide_trace)
 
 
 def log_mean_exp(weights: Tensor, dim: int = 0) -> Tensor:
@@ -67,29 +71,90 @@ def traces_of(
     args: Any,
     kwargs: Any,
     num_particles: int,
-    through: Callable[[Tensor], Tensor] | None = None,
+    paths: PathDerivatives | None = None,
 ) -> tuple[Trace, Trace]:
-    """The guide's trace and the model's replayed against it, log-densities computed, particles in dimension -2.
+    """The traces of the model and of the guide that it is replayed against, log-densities computed.
 
-    With ``through``, the densities of the guide have no gradient but through what it draws: see ``path_derivatives``.
+    Particles stand in a dimension in front of those of the plates. Where the programs do not broadcast over one, they are more
+    examples: K times as many, the first particle of all of them first.
+
+    Args:
+        model: the generative program.
+        guide: the variational program.
+        args: of both.
+        kwargs: of both.
+        num_particles: K.
+        paths: the densities of the guide get no score: they pass on what comes through the samples alone.
+
+    Raises:
+        ValueError: for latents without a reparameterization, programs that take no particles, and with ``paths`` densities
+            whose score cannot be told.
     """
-    if num_particles > 1:
-        particles = pyro.plate("particles", num_particles, dim=-2)
-        model, guide = particles(model), particles(guide)
-    if through is not None:
-        guide = path_derivatives(guide, through)
-    # The conditionals of a guide without its scores have no gradient, and cannot be the model's.
-    with share_conditionals() if through is None else nullcontext():
-        model_trace, guide_trace = get_importance_trace("flat", float("inf"), model, guide, args, kwargs)
+    arranged = with_particles(model, guide, args, kwargs, num_particles)
+    with share_conditionals():
+        if paths is None:
+            traces = get_importance_trace("flat", math.inf, *arranged)
+            _refuse_unless_reparameterized(traces[1])
+            return traces
+        check = is_validation_enabled() and not torch.is_inference_mode_enabled() and not _CHECKED.get((guide,))
+        traces = _traces_without_scores(*arranged, paths, check)
+    if check:
+        _CHECKED.add((guide,), True)
+    return traces
+
+
+def _traces_without_scores(
+    model: Program, guide: Program, args: Any, kwargs: Any, paths: PathDerivatives, check: bool
+) -> tuple[Trace, Trace]:
+    """As ``get_importance_trace`` gives them; the model sees the samples weighed where ``paths`` weighs them."""
+    if isinstance(poutine.unwrap(guide), Messenger):
+        raise ValueError(
+            f"expected a guide that is a program of its own; {type(poutine.unwrap(guide)).__name__} runs inside the model, "
+            "where its score cannot be left out: use gradient='reparameterized'"
+        )
+    with torch.enable_grad() if check else nullcontext():
+        drawn = poutine.trace(paths(guide)).get_trace(*args, **kwargs)
+        guide_trace = prune_subsample_sites(drawn)
+        _refuse_unless_reparameterized(guide_trace)
+        guide_trace.compute_log_prob()
+        paths.leave_out_scores(sample_sites(guide_trace), check=check)
+    replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args, **kwargs)
+    model_trace = prune_subsample_sites(replayed)
+    model_trace.compute_log_prob()
+    if is_validation_enabled():
+        check_model_guide_match(replayed, drawn)
+        for site in (*sample_sites(model_trace), *sample_sites(guide_trace)):
+            check_site_shape(site, math.inf)  # type: ignore[arg-type]
+    return model_trace, guide_trace
+
+
+def _refuse_unless_reparameterized(guide_trace: Trace) -> None:
     for site in sample_sites(guide_trace):
         if not site["fn"].has_rsample:
             raise ValueError(
                 f"expected reparameterized latents; site {site['name']!r} of the guide is a {type(site['fn']).__name__}, "
                 "which has no rsample: sum it out of the model, or train with pyro.infer.SVI and TraceGraph_ELBO"
             )
-    return model_trace, guide_trace
 
 
-def sample_sites(trace: Trace) -> Iterator[Site]:
-    """What was drawn or observed."""
-    return (site for site in trace.nodes.values() if site["type"] == "sample")
+def _refuse_outside(sites: list[Site], examples: Collection[int]) -> None:
+    """Raise where a site has no log-density for each example."""
+    totals = [_per_example(site, examples) for site in sites]
+    shape = torch.broadcast_shapes(*(total.shape for total in totals))
+    outside = [total.shape != shape[len(shape) - total.dim() :] or shape.numel() > total.numel() for total in totals]
+    if not examples:
+        # Without a plate around all of them, those that stand in no plate are outside that of the others.
+        in_plates = [bool(plates_of(site)) for site in sites]
+        outside = outside if not any(in_plates) else [not each for each in in_plates] if not all(in_plates) else in_plates
+    for site, is_outside in zip(sites, outside, strict=True):
+        if is_outside:
+            raise ValueError(
+                f"expected every site in the plate of the examples, with log-densities of shape {tuple(shape)}; "
+                f"site {site['name']!r} has {tuple(site['log_prob'].shape)}: use ELBO, which needs no weight per example"
+            )
+
+
+def _per_example(site: Site, examples: Collection[int]) -> Tensor:
+    """The log-density of a site, summed over plates within that of the examples, whose dimensions stay."""
+    inner = [frame.dim for frame in plates_of(site).values() if frame.dim not in examples]
+    return site["log_prob"].sum(inner, keepdim=True) if inner else site["log_prob"]

@@ -7,8 +7,8 @@ import torch
 from products import rows_of_products
 
 from pyrovae.engine.capture import CaptureError, capture
-from pyrovae.engine.captured import FEWEST_CALLS, Repeated
 from pyrovae.engine.partition import split
+from pyrovae.engine.repeated import FEWEST_CALLS, Repeated
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -52,7 +52,7 @@ def test_what_is_given_is_computed_once_and_what_varies_at_every_call():
         return [torch.tanh(z @ weight + of_examples.sum(0)) @ of_parameters]
 
     examples, z = torch.randn(2, 5, 4), torch.randn(3, 4)
-    repeated = Repeated(function, "graph")
+    repeated = Repeated(function, engine="graph")
     repeated.given([z], [examples[0]], 100)
     for _ in range(2):
         for x in examples:
@@ -75,7 +75,7 @@ def test_what_is_given_is_computed_once_and_what_varies_at_every_call():
 
 def test_a_function_is_captured_for_each_layout():
     x = torch.randn(4, 4)
-    repeated = Repeated(lambda z, x: [z + x.reshape(-1).sum()], "graph")
+    repeated = Repeated(lambda z, x: [z + x.reshape(-1).sum()], engine="graph")
     for example in (x, x.T, x.float(), x[:2]):
         varying = torch.ones(2, dtype=example.dtype)
         torch.testing.assert_close(repeated.given([varying], [example], 100)(varying)[0], varying + example.sum())
@@ -83,12 +83,12 @@ def test_a_function_is_captured_for_each_layout():
 
 def test_a_tensor_that_is_both_example_and_input_may_vary():
     x = torch.ones(2)
-    assert Repeated(lambda z, x: [z + x.exp()], "graph").given([x], [x], 100)(0 * x)[0].tolist() == [math.e] * 2
+    assert Repeated(lambda z, x: [z + x.exp()], engine="graph").given([x], [x], 100)(0 * x)[0].tolist() == [math.e] * 2
 
 
 def test_where_nothing_is_left_to_compute_nothing_is_compiled():
     x = torch.ones(2)
-    assert Repeated(lambda x: [x.exp()], "compiled").given([], [x], 100)()[0].tolist() == [math.e] * 2
+    assert Repeated(lambda x: [x.exp()], engine="compiled").given([], [x], 100)()[0].tolist() == [math.e] * 2
 
 
 def reads_values(z, x):
@@ -98,9 +98,9 @@ def reads_values(z, x):
 def test_what_cannot_be_captured_is_called_as_it_is_where_the_engine_is_free():
     x = torch.ones(2)
     for engine in ("auto", "eager"):
-        assert Repeated(reads_values, engine).given([x], [-x], 100)(x)[0].tolist() == [-1.0, -1.0]
+        assert Repeated(reads_values, engine=engine).given([x], [-x], 100)(x)[0].tolist() == [-1.0, -1.0]
     with pytest.raises(CaptureError, match="expected operations that do not depend on values"):
-        Repeated(reads_values, "graph").given([x], [x], 100)
+        Repeated(reads_values, engine="graph").given([x], [x], 100)
 
 
 def test_for_a_few_calls_nothing_is_captured():
@@ -113,4 +113,4 @@ def test_for_a_few_calls_nothing_is_captured():
 
 def test_an_unknown_engine_is_refused():
     with pytest.raises(ValueError, match="expected an engine out of auto, eager, graph, compiled; got 'turbo'"):
-        Repeated(reads_values, "turbo")
+        Repeated(reads_values, engine="turbo")

@@ -1,0 +1,164 @@
+"""The objects that a program can read beside its arguments, found by following references.
+
+From functions to the closures and globals that their code names, from methods to their objects, from modules and plain objects
+to their attributes. Code of libraries is not followed, and what only running code shows (an attribute by a computed name, a
+file) is not found: spot checks are for that.
+"""
+
+import functools
+import sys
+from collections.abc import Iterator
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
+# Longer collections are data, whose entries are not looked at one by one.
+LONGEST_COLLECTION = 64
+MOST_OBJECTS = 20_000
+_PARTS_OF_MODULES = ("_parameters", "_buffers", "_modules")
+_FOLLOWED_IN_MODULES = (nn.Module, tuple, FunctionType, MethodType, functools.partial)
+# A program's hooks run with it.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+class Place(NamedTuple):
+    """An entry of a dictionary, list or cell that holds what a program may read.
+
+    Args:
+        container: that holds it.
+        key: of the entry; zero in a cell.
+        name: for messages.
+        is_users: whether it is the user's own, and not a library's.
+    """
+
+    container: Any
+    key: Any
+    name: str
+    is_users: bool = True
+
+    @property
+    def value(self) -> Any:
+        """What it holds now; ``KeyError``, ``IndexError`` or ``ValueError`` where it is gone."""
+        return self.container.cell_contents if isinstance(self.container, CellType) else self.container[self.key]
+
+    def fill(self, value: Any) -> None:
+        """Hold another value."""
+        if isinstance(self.container, CellType):
+            self.container.cell_contents = value
+        else:
+            self.container[self.key] = value
+
+
+class Reachable:
+    """What can be reached from some objects.
+
+    Args:
+        roots: programs, objectives, and modules known to run.
+    """
+
+    def __init__(self, *roots: Any) -> None:
+        self.places: list[Place] = []
+        self.modules: list[nn.Module] = []
+        # Kept, so that no identity is given away again.
+        self._seen: dict[int, Any] = {}
+        waiting = list(roots)
+        while waiting and len(self._seen) < MOST_OBJECTS:
+            each = waiting.pop()
+            if isinstance(each, (*SCALARS, Tensor)) or id(each) in self._seen:
+                continue
+            self._seen[id(each)] = each
+            if isinstance(each, nn.Module):
+                self.modules.append(each)
+            for part in _parts(each):
+                if isinstance(part, Place):
+                    self.places.append(part)
+                    waiting.append(part.value)
+                else:
+                    waiting.append(part)
+
+
+def modules_of(*programs: Any) -> list[nn.Module]:
+    """All modules that programs can reach."""
+    return Reachable(*programs).modules
+
+
+def _parts(each: Any) -> Iterator[Any]:
+    """Places within an object, and other objects that it stands for."""
+    if isinstance(each, FunctionType):
+        yield from _parts_of_function(each)
+    elif isinstance(each, MethodType):
+        yield from (each.__self__, each.__func__)
+    elif isinstance(each, functools.partial):
+        yield from (each.func, each.args, each.keywords)
+    elif isinstance(each, dict):
+        yield from _entries(each, each, "entry")
+    elif isinstance(each, list):
+        yield from _entries(each, range(len(each)), "entry")
+    elif isinstance(each, tuple | set | frozenset):
+        yield from each if len(each) <= LONGEST_COLLECTION else ()
+    elif isinstance(each, type):
+        yield from () if is_library(each.__module__) else _attributes(vars(each), each.__name__)
+    elif not isinstance(each, ModuleType) and hasattr(each, "__dict__"):
+        yield from _parts_of_object(each)
+
+
+def _parts_of_object(each: Any) -> Iterator[Any]:
+    name, is_users = type(each).__name__, not is_library(type(each).__module__)
+    is_module = isinstance(each, nn.Module)
+    for part in _PARTS_OF_MODULES if is_module else ():
+        yield from _attributes(vars(each).get(part) or {}, name, is_users)
+    for place in _attributes(vars(each), name, is_users):
+        if place.key in _HOOKS:
+            yield place.value
+        elif is_module and (place.key in _PARTS_OF_MODULES or place.key.endswith(("_hooks", "_hooks_with_kwargs"))):
+            continue
+        # Attributes of libraries' objects count, what stands behind them is theirs.
+        elif is_users or isinstance(place.value, (*SCALARS, Tensor, *(_FOLLOWED_IN_MODULES if is_module else ()))):
+            yield place
+    yield from (kind for kind in type(each).__mro__ if not is_library(kind.__module__))
+
+
+def _parts_of_function(function: FunctionType) -> Iterator[Any]:
+    names = function.__code__.co_freevars
+    for name, cell in zip(names, function.__closure__ or (), strict=True):
+        if cell != CellType():
+            yield Place(cell, 0, f"variable {name!r} of {function.__qualname__}")
+    yield from (function.__defaults__ or (), function.__kwdefaults__ or {}, getattr(function, "__wrapped__", None))
+    if is_library(function.__module__):
+        return
+    for name in _names(function.__code__):
+        value = function.__globals__.get(name)
+        if isinstance(value, ModuleType):
+            if not is_library(value.__name__):
+                yield from (p for p in _attributes(vars(value), name) if p.key in _names(function.__code__))
+        elif name in function.__globals__:
+            yield Place(function.__globals__, name, f"global {name!r}")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _names(code: CodeType) -> frozenset[str]:
+    """Global names and attributes that a function's code, and functions within it, mention."""
+    inner = (_names(each) for each in code.co_consts if isinstance(each, CodeType))
+    return frozenset(code.co_names).union(*inner)
+
+
+def _attributes(values: Any, owner: str, is_users: bool = True) -> Iterator[Place]:
+    names = [name for name in values if not str(name).startswith("__")]
+    return (Place(values, name, f"attribute {name!r} of {owner}", is_users) for name in names)
+
+
+def _entries(container: Any, keys: Any, name: str) -> Iterator[Place]:
+    return (Place(container, key, f"{name} {key!r}") for key in (list(keys) if len(container) <= LONGEST_COLLECTION else ()))
+
+
+@functools.lru_cache(maxsize=10_000)
+def is_library(module: str | None) -> bool:
+    """Whether a module by that name is installed for everybody, and not the user's own code."""
+    root = (module or "builtins").partition(".")[0]
+    if root == "pyrovae" or (root in sys.stdlib_module_names and root != "__main__"):
+        return True
+    place = getattr(sys.modules.get(root), "__file__", None) or ""
+    return "site-packages" in place or "dist-packages" in place

@@ -1,0 +1,167 @@
+"""What runs differently while a program is traced, so that nothing of it is read back from tensors."""
+
+import numbers
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.infer import trace_elbo, trace_mean_field_elbo, traceenum_elbo
+from pyro.infer.util import Dice
+from pyro.primitives import plate
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyrovae.engine.numbers import Number, with_tensors
+from pyrovae.errors import CaptureError
+
+aten = torch.ops.aten
+
+
+@contextmanager
+def nothing_read_back() -> Iterator[None]:
+    """Run Pyro without its readings of values, none of which matters to a graph; refuse those of programs that would be missed.
+
+    Objectives read the loss as a number (adding in double precision, as here) and whether it is finite; distributions
+    made with validation check their samples; enumeration asks whether any probability is zero, and leaves those out.
+    In a graph they stay in: zero times an infinite cost is then not a number, which a step refuses.
+    """
+    replacements = {
+        "torch_item": lambda value: value.detach().double() if isinstance(value, Tensor) else value,
+        "warn_if_nan": lambda value, *_, **__: value,
+        # Looked at when the programs ran as they are, with the validation that a graph leaves out.
+        "_get_common_scale": lambda scales: scales[0],
+    }
+    with ExitStack() as stack:
+        for module in (trace_elbo, trace_mean_field_elbo, traceenum_elbo):
+            for name, replacement in replacements.items():
+                if name in vars(module):
+                    stack.enter_context(_replaced(module, name, replacement))
+        stack.enter_context(_replaced(Distribution, "_validate_sample", lambda self, value: None))
+        stack.enter_context(_replaced(Dice, "compute_expectation", _none_is_zero(Dice.compute_expectation)))
+        stack.enter_context(_replaced(plate, "__iter__", _iterate_over_numbers(plate.__iter__)))
+        stack.enter_context(warnings.catch_warnings())
+        # Pyro warns at every run of what it warned of at the first, which ran eagerly.
+        warnings.simplefilter("ignore")
+        stack.enter_context(_ShapesOfValues())
+        stack.enter_context(_Functions())
+        yield
+
+
+class _Functions(TorchFunctionMode):
+    """Functions of torch that read values, take numbers or take arrays, as operations that can be traced."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__):
+            raise CaptureError(
+                f"expected operations of torch; the program takes a tensor out of it by {func.__name__}: "
+                "use torch's own operations, or engine='eager'"
+            )
+        if func is torch.nn.functional.one_hot and _num_classes(args, kwargs) > 0:
+            return _one_hot(kwargs.get("tensor", args[0] if args else None), _num_classes(args, kwargs))
+        if any(isinstance(each, Number | InputArray) for each in pytree.tree_leaves((args, kwargs))):
+            return _with_inputs(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+class _ShapesOfValues(TorchDispatchMode):
+    """Refuses operations whose results have shapes that depend on values."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.dynamic_output_shape in func.tags and not _has_fixed_shape(func, args):
+            raise CaptureError(
+                "expected operations whose shapes do not depend on values; the program calls "
+                f"{func._schema.name.split('::')[-1]} (as by indexing with a boolean mask): "
+                "use torch.where or a mask, or engine='eager'"
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def _has_fixed_shape(func: Any, args: Any) -> bool:
+    """Whether an indexing operation is not by a mask."""
+    if func is not aten.index.Tensor:
+        return False
+    return not any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+
+
+def _num_classes(args: Any, kwargs: Any) -> int:
+    return int(kwargs.get("num_classes", args[1] if len(args) > 1 else -1))
+
+
+def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Like torch's, which looks at the smallest and the largest label first."""
+    bits = torch.zeros(*labels.shape, num_classes, dtype=torch.int64, device=labels.device)
+    return bits.scatter_(-1, labels[..., None], 1)
+
+
+def _with_inputs(func: Any, args: Any, kwargs: Any) -> Any:
+    args, kwargs = pytree.tree_map_only(InputArray, torch.from_numpy, (args, kwargs))
+    if func in (torch.tensor, torch.as_tensor, torch.asarray) and isinstance(args[0], Tensor | Number):
+        args, kwargs = with_tensors(args, kwargs)
+        return args[0].to(kwargs.get("device"), kwargs.get("dtype", args[0].dtype), copy=func is torch.tensor)
+    if func is torch.full:
+        return torch.empty(*args[:1], **kwargs).fill_(with_tensors(args[1:], {})[0][0])
+    args, kwargs = with_tensors(args, kwargs)
+    return func(*args, **kwargs)
+
+
+class InputArray(np.ndarray):
+    """An array of numpy that is an input of a graph: torch may look at its memory, and nobody may compute with it."""
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a view."""
+        result = super().__getitem__(key)
+        return result if isinstance(result, np.ndarray) and np.may_share_memory(result, self) else self._refused()
+
+    def _refused(self, *_: Any, **__: Any) -> Any:
+        raise CaptureError(
+            "expected arrays of numpy to be handed to torch as they are; the program computes with one in numpy: "
+            "call torch.from_numpy on it first, or use engine='eager'"
+        )
+
+    __array_ufunc__ = __array_function__ = astype = copy = item = tolist = tobytes = __iter__ = _refused
+    __float__ = __int__ = __bool__ = sum = mean = max = min = _refused
+
+
+def _iterate_over_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A plate without subsampling counts; torch would be asked for each index."""
+
+    def run(self: Any) -> Any:
+        if self.subsample_size == self.size:
+            self._indices = range(self.size)
+        if not isinstance(self._indices, range) and not isinstance(next(iter(self._indices)), numbers.Number):
+            raise CaptureError(
+                f"expected plates whose indices are known; the program goes through the subsampled plate {self.name!r} "
+                "one by one: use it as a context, with pyro.plate(...) as indices:, or engine='eager'"
+            )
+        return function(self)
+
+    return run
+
+
+def _none_is_zero(function: Callable[..., Any]) -> Callable[..., Any]:
+    class AllAreTrue(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return True if func is Tensor.all else func(*args, **(kwargs or {}))
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with AllAreTrue():
+            return function(*args, **kwargs)
+
+    return run
+
+
+@contextmanager
+def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

@@ -1,0 +1,18 @@
+"""The context in which programs are measured."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyrovae.engine.modules import evaluation_mode, preserved_buffers
+from pyrovae.programs.conditionals import share_constants
+
+
+@contextmanager
+def measuring(*programs: Any) -> Iterator[None]:
+    """Train nothing: no gradients, evaluation mode, no buffer that moves, and priors without a batch shared.
+
+    Afterwards every module that ran, or that ``programs`` reach, is as it was, buffers included.
+    """
+    with preserved_buffers(*programs), evaluation_mode(*programs), share_constants():
+        yield

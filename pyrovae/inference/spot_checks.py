@@ -1,0 +1,60 @@
+"""Now and then plain Pyro computes the loss of a step too, before it is taken: what no guard sees shows in it."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from pyrovae.engine.capture import Graph, preserved_state
+from pyrovae.errors import CaptureError
+from pyrovae.inference.steps import Programs
+
+# Steps 2, 4, 8, ..., 512, and then every thousandth.
+LAST_DOUBLING, PERIOD = 512, 1000
+# Relative to the loss: both sides draw the same numbers and add them in the same order.
+TOLERANCE = 1e-4
+
+
+def is_due(step: int) -> bool:
+    """Whether a step is checked, counted from 1."""
+    return (1 < step <= LAST_DOUBLING and not step & (step - 1)) or step % PERIOD == 0
+
+
+def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs: Sequence[Tensor], number: int) -> None:
+    """Compare the graph's loss with plain Pyro's under the same noise; nothing moves.
+
+    Raises:
+        CaptureError: where they differ by more than rounding.
+    """
+    with preserved_state(programs.model, programs.guide), _other_generators(), pyro.validation_enabled(False):
+        loss = programs.differentiable_loss(args, kwargs)
+    right = float(loss.detach() if isinstance(loss, Tensor) else loss)
+    before = [each.clone() for each in graph.constants]
+    with torch.random.fork_rng(devices=[]):
+        ours = float(graph(inputs)[0])  # type: ignore[arg-type]
+    with torch.no_grad():
+        for constant, old in zip(graph.constants, before, strict=True):
+            constant.copy_(old)
+    if abs(ours - right) > TOLERANCE * max(1.0, abs(right)):
+        raise CaptureError(
+            f"step {number}: expected the loss of plain Pyro, {right:.6g}; the captured graph has {ours:.6g}, since the "
+            "program reads what changed after it was captured and what cannot be seen from outside, such as a file, a random number of "
+            "Python's or an attribute of an object that it looks up: pass it as an argument, keep it in a tensor, or use engine='eager'. "
+            "Steps since the last check may be wrong; this one was not taken"
+        )
+
+
+@contextmanager
+def _other_generators() -> Iterator[None]:
+    """Leave the generators of Python and numpy as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -1,0 +1,118 @@
+"""The state of a module beside its training: kept while it is measured, averaged over steps, statistics collected anew."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from pyrovae.inference.epochs import arguments
+
+
+@contextmanager
+def preserved_module(module: nn.Module) -> Iterator[None]:
+    """Afterwards parameters, buffers and the mode of every part are as they were: the same tensors, with the same values.
+
+    What is measured between steps is measured in it: a ``VampPrior`` depends on statistics of batch norm, so that a step after
+    other statistics is another step.
+    """
+    places = [(part, part.training, dict(part._parameters), dict(part._buffers)) for part in module.modules()]
+    values = [(each, each.detach().clone()) for each in (*module.parameters(), *module.buffers())]
+    try:
+        yield
+    finally:
+        for part, training, parameters, buffers in places:
+            part.training = training
+            part._parameters.update(parameters)
+            part._buffers.update(buffers)
+        with torch.no_grad():
+            for place, value in values:
+                place.copy_(value)
+
+
+def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
+    """Set the statistics of batch norm to those of whole data under the weights as they are, as ``update_bn`` does.
+
+    Running averages lag behind; published figures of ladders come after this. Sønderby et al. (2016), section 3. Nothing else
+    moves: no other buffer, and the mode of no module.
+
+    Args:
+        programs: a ``VAE``, called with each batch.
+        batches: all training data, in batches as ``fit`` takes them.
+
+    Raises:
+        ValueError: for no batch.
+    """
+    served = iter(batches)
+    if (first := next(served, None)) is None:
+        raise ValueError("expected at least one batch to collect the statistics of batch norm from; got none")
+    norms = [part for part in programs.modules() if isinstance(part, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        with preserved_module(programs):
+            # ``update_bn`` passes on the first entry of a list alone.
+            update_bn(([arguments(batch)] for batch in chain([first], served)), _Spread(programs))
+            collected = [_statistics(norm) for norm in norms]
+    finally:
+        # It leaves them out where it breaks off.
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for norm, statistics in zip(norms, collected, strict=True):
+        for name, value in statistics.items():
+            getattr(norm, name).copy_(value)
+
+
+def _statistics(norm: _BatchNorm) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in norm.named_buffers(recurse=False)}
+
+
+class _Spread(nn.Module):
+    """A module called with its arguments in one tuple."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, args: tuple[Any, ...]) -> Any:
+        return self.module(*args)
+
+
+class MovingAverage:
+    r"""A callback for the steps of ``fit`` that keeps the exponential moving average of a module's parameters.
+
+    .. math:: \bar\theta_t = d \, \bar\theta_{t-1} + (1 - d) \, \theta_t, \quad \bar\theta_1 = \theta_1
+
+    Args:
+        module: whose parameters are averaged.
+        decay: d, from 0 to below 1.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._module = module
+        self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def __call__(self) -> None:
+        """Take in the parameters as they are."""
+        self._average.update_parameters(self._module)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """Within, the module has the averaged parameters; afterwards those that it trains, and buffers as they were."""
+        with preserved_module(self._module):
+            self.adopt()
+            yield
+
+    def adopt(self) -> None:
+        """Give the module the averaged parameters."""
+        with torch.no_grad():
+            for place, value in zip(self._module.parameters(), self._average.module.parameters(), strict=True):
+                place.copy_(value)
+
+    def restart(self) -> None:
+        """Begin anew with the parameters as they are."""
+        self._average.n_averaged.zero_()
+        self()

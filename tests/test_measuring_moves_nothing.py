@@ -1,0 +1,243 @@
+"""Training is the same to the last bit, whether anything is measured between its epochs or not: weights and buffers."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from pyrovae.cli import tracking, training
+
+from pyrovae.data.datasets import Dataset
+from pyrovae.data.protocol import Protocol
+from pyrovae.evaluation.annealing import bidirectional_bounds
+from pyrovae.evaluation.gaps import inference_gaps
+from pyrovae.evaluation.latents import activity, kl_by_layer, kl_by_unit
+from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.evaluation.surgery import elbo_surgery
+from pyrovae.inference.objectives import ELBO
+from pyrovae.inference.state import MovingAverage, preserved_module, recollect_statistics
+from pyrovae.inference.svi import CompiledSVI
+from pyrovae.inference.training import EarlyStopping, fit
+from pyrovae.programs.guides import MeanField
+from pyrovae.programs.models import GenerativeModel
+from pyrovae.recipes import build, build_optimizer
+from pyrovae.runs import Run
+from pyrovae.settings import Recipe
+
+SHAPE = (1, 3, 4)
+GREY = torch.rand(160, 12, generator=torch.Generator().manual_seed(0))
+SMALL = Recipe(
+    guide="ladder",
+    likelihood="bernoulli",
+    latent_sizes=(3, 2),
+    hidden_sizes=(8, 6),
+    hidden_layers=1,
+    num_components=5,
+    batch_norm=True,
+    batch_size=32,
+    epochs=3,
+)
+RECIPES = {
+    "vamp": replace(SMALL, prior="vamp"),
+    "averaged and patient": replace(SMALL, prior="vamp", average_decay=0.9, patience=5),
+    "convolutions": replace(SMALL, prior="vamp", guide="top_down", network="residual"),
+}
+
+
+def data():
+    bits = (GREY > 0.5).float()
+    return Dataset("grey", GREY, bits[:40], bits[:20], {}, SHAPE, Protocol(dataset="grey", sizes=(160, 40, 20)))
+
+
+def state(*modules):
+    return [each.detach().clone() for module in modules for each in (*module.parameters(), *module.buffers())]
+
+
+def programs(recipe, engine="eager"):
+    torch.manual_seed(1)
+    vae = build(recipe, data()).train()
+    torch.manual_seed(2)
+    svi = CompiledSVI(vae.model, vae.guide, build_optimizer(recipe, vae), ELBO(), engine=engine, transform=data().draw)
+    return vae, svi
+
+
+def batches():
+    return data().train_batches(32, drawn=False)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_the_library_measures_between_epochs_changes_no_training(name):
+    """Statistics collected anew, bounds, gaps and all else, on which a VampPrior's next step would depend."""
+    recipe, x = RECIPES[name], data().test
+
+    def trained(measured):
+        vae, svi = programs(recipe)
+        average = MovingAverage(vae, recipe.average_decay)
+        stopping = EarlyStopping(vae, lambda: log_likelihood(vae.model, vae.guide, x, 2).elbo, 5)
+
+        def measure(epoch):
+            with torch.random.fork_rng(), average.swapped(), preserved_module(vae):
+                recollect_statistics(vae, data().train_batches(32).epoch(epoch.number))
+                inference_gaps(vae.model, vae.guide, x[:4], num_samples=3, num_steps=2)
+                for function in (kl_by_layer, kl_by_unit, elbo_surgery):
+                    function(vae.model, vae.guide, x)
+                activity(vae.guide, x)
+                stopping(epoch)
+
+        losses = [epoch.loss for epoch in fit(svi, batches(), epochs=3, on_step=[average], on_epoch=[measure] * measured)]
+        return losses, state(vae)
+
+    (losses, plain), (beside, same) = trained(False), trained(True)
+    assert beside == losses
+    assert all(map(torch.equal, plain, same))
+
+
+@pytest.mark.parametrize("name", ["vamp", "averaged and patient"])
+def test_what_the_command_line_follows_changes_no_training(name, tmp_path, monkeypatch):
+    # Gaps at every epoch, of so few steps and samples that nothing is captured for them.
+    for setting, value in {"EXAMPLES_PER_REFINEMENT": len(GREY), "NUM_SAMPLES": 20, "NUM_STEPS": 2}.items():
+        monkeypatch.setattr(tracking, setting, value)
+    recipe = RECIPES[name]
+
+    def trained(followed):
+        vae, svi = programs(recipe)
+        run = Run.create(tmp_path / f"{followed}", recipe, data(), vae)
+        recorder = training._Recorder(run, data(), lambda text: None)
+        recorder.begin(recipe, 1, svi)
+        callbacks = {"on_epoch": [recorder]} if followed else {}
+        history = fit(svi, batches(), epochs=3, on_step=[recorder.average] if recorder.average else [], **callbacks)
+        return [epoch.loss for epoch in history], state(vae), run.history
+
+    losses, plain, _ = trained(False)
+    beside, same, history = trained(True)
+    assert beside == losses
+    assert all(map(torch.equal, plain, same))
+    assert len(history) == 3
+    assert all({"surgery", "inference_gaps", "valid_elbo_nats"} <= set(row) for row in history)
+
+
+def test_the_weights_that_are_saved_have_statistics_to_match(tmp_path):
+    """Those of the run folder are collected anew, although the training goes on with its own."""
+    recipe = RECIPES["averaged and patient"]
+    vae, svi = programs(recipe)
+    run = Run.create(tmp_path / "run", recipe, data(), vae)
+    recorder = training._Recorder(run, data(), lambda text: None)
+    recorder.begin(recipe, 1, svi)
+    fit(svi, batches(), epochs=2, on_step=[recorder.average], on_epoch=[recorder])
+    saved = Run.load(run.folder).vae
+    with recorder.average.swapped():
+        assert all(map(torch.equal, saved.parameters(), vae.parameters()))
+        recollect_statistics(vae, list(data().train_batches(32).epoch(2))[: training.FEWEST_RECOLLECTED])
+        for name, buffer in saved.named_buffers():
+            torch.testing.assert_close(buffer, dict(vae.named_buffers())[name], rtol=0.5, atol=0.2)
+
+
+class Counting(torch.nn.Module):
+    """Counts its calls in buffers, in place and anew, whatever mode it is in."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("average", torch.zeros(()))
+
+    def forward(self, *args):
+        self.calls += 1
+        self.average = self.average + 1
+        return self.inner(*args)
+
+
+def counted():
+    vae = build(replace(SMALL, guide="mean_field", latent_sizes=(2,), hidden_sizes=(8,)), data())
+    model = GenerativeModel(vae.model.prior, Counting(vae.model.likelihood))
+    return model, MeanField(Counting(vae.guide.encoder))
+
+
+X = (GREY[:6] > 0.5).float()
+MEASUREMENTS = {
+    "likelihood": lambda model, guide: log_likelihood(model, guide, X, 50, engine="graph"),
+    "gaps": lambda model, guide: inference_gaps(model, guide, X, num_samples=30, num_steps=2),
+    "layers": lambda model, guide: kl_by_layer(model, guide, X),
+    "units": lambda model, guide: kl_by_unit(model, guide, X),
+    "activity": lambda model, guide: activity(guide, X),
+    "bounds": lambda model, guide: bidirectional_bounds(model, guide, 2, num_temperatures=3, num_chains=2, num_samples=5),
+    "surgery": lambda model, guide: elbo_surgery(model, guide, X),
+}
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_measuring_leaves_every_buffer_as_it_was(name):
+    model, guide = counted()
+    before = state(model, guide)
+    MEASUREMENTS[name](model, guide)
+    assert all(map(torch.equal, before, state(model, guide)))
+
+
+class Noisy(torch.nn.Module):
+    """Batch norm beside a buffer of its own and a part that is kept in evaluation mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(2, momentum=0.25)
+        self.kept = torch.nn.Dropout()
+        self.kept.eval()
+        self.codebook = Counting(torch.nn.Identity())
+
+    def forward(self, x):
+        return self.codebook(self.kept(self.norm(x)))
+
+
+def test_recollecting_moves_the_statistics_of_batch_norm_alone():
+    module, x = Noisy(), torch.randn(12, 2, dtype=torch.float32)
+    recollect_statistics(module, x.split(4))
+    torch.testing.assert_close(module.norm.running_mean, x.mean(0))
+    assert module.norm.momentum == 0.25
+    assert (module.training, module.norm.training, module.kept.training) == (True, True, False)
+    assert (module.codebook.calls, module.codebook.average) == (0, 0)
+
+
+def test_a_recollection_that_breaks_off_leaves_everything_as_it_was():
+    module = Noisy()
+    module(torch.randn(4, 2))
+    before = state(module)
+    with pytest.raises(RuntimeError):
+        recollect_statistics(module, [torch.randn(4, 2), torch.randn(4, 3)])
+    assert all(map(torch.equal, before, state(module)))
+    assert module.norm.momentum == 0.25
+    assert not module.kept.training
+
+
+def test_a_recollection_from_nothing_is_refused():
+    module = Noisy()
+    module(torch.randn(4, 2))
+    before = state(module)
+    with pytest.raises(ValueError, match="expected at least one batch to collect the statistics of batch norm from; got none"):
+        recollect_statistics(module, iter([]))
+    assert all(map(torch.equal, before, state(module)))
+
+
+def test_a_preserved_module_gets_back_what_was_replaced():
+    module = Noisy()
+    places = dict(module.named_buffers()) | dict(module.named_parameters())
+    before = state(module)
+
+    def fails():
+        with preserved_module(module), torch.no_grad():
+            module.codebook.average = torch.ones(())
+            module.eval().norm.weight.fill_(math.pi)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert all(map(torch.equal, before, state(module)))
+    assert all(each is places[name] for name, each in (*module.named_buffers(), *module.named_parameters()))
+    assert (module.training, module.kept.training) == (True, False)
+
+
+def test_the_average_is_kept_beside_a_program_that_replaces_buffers():
+    module = Counting(torch.nn.Linear(1, 1))
+    average = MovingAverage(module, 0.5)
+    average()
+    with average.swapped():
+        module(torch.ones(1))
+    assert (module.calls, module.average) == (0, 0)
