@@ -1,0 +1,128 @@
+"""Plain Pyro as the reference: its own steps, in a world of its own that a second one can be compared with.
+
+Stock ``pyro.infer.SVI`` takes no torch optimizer and moves everything where a loss is not finite; otherwise a step is the same:
+``differentiable_loss``, ``backward``, the optimizer's step.
+"""
+
+import warnings
+from contextlib import contextmanager
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.infer.util import zero_grads
+from pyro.optim import PyroOptim
+
+
+class PlainSVI:
+    """Steps of plain Pyro; one that fails raises and moves nothing.
+
+    Args:
+        modules: a function that gives those whose buffers a failed step leaves as they were.
+    """
+
+    def __init__(self, model, guide, optim, loss, *, transform=None, modules=lambda: ()):
+        self.model, self.guide, self.optim, self.loss = model, guide, optim, loss
+        self.transform, self.modules = transform, modules
+
+    def step(self, *args, **kwargs):
+        """Take a step and return its loss."""
+        with self._gradients(args, kwargs) as (loss, parameters):
+            pass
+        if isinstance(self.optim, PyroOptim):
+            self.optim(parameters)
+            zero_grads(parameters)
+        else:
+            self.optim.step()
+        return loss
+
+    def probe(self, *args, **kwargs):
+        """Raise what a step would raise; move nothing."""
+        grads = [(parameter, parameter.grad) for parameter in self._held()]
+        with unmoved_buffers(self.modules()), self._gradients(args, kwargs):
+            pass
+        for parameter, grad in grads:
+            parameter.grad = grad
+
+    def evaluate_loss(self, *args, **kwargs):
+        """The loss without a step, as the others give it."""
+        args, kwargs = self._served(args, kwargs)
+        with torch.no_grad(), unmoved_buffers(self.modules()):
+            return float(self.loss.loss(self.model, self.guide, *args, **kwargs))
+
+    @contextmanager
+    def _gradients(self, args, kwargs):
+        """The loss, and the parameters that the program met, with gradients; buffers and gradients stay where it fails."""
+        grads = [(parameter, parameter.grad) for parameter in self._held()]
+        moved = [(buffer, buffer.clone()) for module in self.modules() for buffer in module.buffers()]
+        try:
+            if not isinstance(self.optim, PyroOptim):
+                self.optim.zero_grad()
+            args, kwargs = self._served(args, kwargs)
+            with poutine.trace(param_only=True) as met:
+                loss = torch.as_tensor(self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs))
+                if loss.requires_grad:
+                    loss.backward()
+            parameters = {site["value"].unconstrained() for site in met.trace.nodes.values()}
+            reached = [parameter.grad for parameter in {*self._held(), *parameters} if parameter.grad is not None]
+            if not all(each.isfinite().all() for each in (loss, *reached)):
+                raise FloatingPointError("the loss or a gradient is not finite")
+        except Exception:
+            with torch.no_grad():
+                for buffer, before in moved:
+                    buffer.copy_(before)
+            for parameter, grad in grads:
+                parameter.grad = grad
+            raise
+        yield loss.detach(), parameters
+
+    def _held(self):
+        if isinstance(self.optim, PyroOptim):
+            return [value.unconstrained() for _, value in pyro.get_param_store().items()]
+        return [parameter for group in self.optim.param_groups for parameter in group["params"]]
+
+    def _served(self, args, kwargs):
+        return (args, kwargs) if self.transform is None else ((self.transform(*args, **kwargs),), {})
+
+
+@contextmanager
+def unmoved_buffers(modules):
+    """Afterwards all buffers are as they were."""
+    before = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+
+
+class OwnStore:
+    """A parameter store that takes the place of Pyro's global one while it is entered."""
+
+    NAMES = ("_params", "_param_to_name", "_constraints")
+
+    def __init__(self):
+        self._inside = [{}, {}, {}]
+
+    def __enter__(self):
+        store = pyro.get_param_store()
+        self._outside = [getattr(store, name) for name in self.NAMES]
+        self._put(self._inside)
+        return store
+
+    def __exit__(self, *_):
+        self._inside = [getattr(pyro.get_param_store(), name) for name in self.NAMES]
+        self._put(self._outside)
+
+    def _put(self, kept):
+        for name, value in zip(self.NAMES, kept, strict=True):
+            setattr(pyro.get_param_store(), name, value)
+
+
+@contextmanager
+def quiet():
+    """Without the warnings of Pyro and torch, which both worlds give."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
