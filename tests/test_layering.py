@@ -79,6 +79,7 @@ ORDER = [
         "inference.clipping",
         "inference.updates",
         "inference.registration",
+        "inference.supports",
         "inference.steps",
         "inference.plain",
         "inference.spot_checks",

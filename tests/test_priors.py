@@ -136,9 +136,13 @@ def test_components_are_encoded_once_for_a_whole_test_set():
     vae, calls = build(recipe("vamp", "ladder", 2), DATA), []
     vae.model.prior.pseudo_inputs.register_forward_hook(lambda *_: calls.append(1))
     with_sharing = log_likelihood(vae.model, vae.guide, GREY.round().repeat(4, 1), 300)
-    assert len(calls) == 2, "when Pyro looks at its arguments, and when its operations are captured"
+    encoded = len(calls)
+    calls.clear()
+    log_likelihood(vae.model, vae.guide, GREY.round().repeat(16, 1), 3000)
+    assert len(calls) <= encoded, "however many images and samples there are"
+    calls.clear()
     with torch.no_grad():
         vae.guide.encoder.heads[-1].readout.bias.add_(1.0)
     moved = log_likelihood(vae.model, vae.guide, GREY.round().repeat(4, 1), 300)
-    assert len(calls) == 4, "parameters moved between the two"
+    assert calls, "parameters moved between the two"
     assert with_sharing.mean != moved.mean

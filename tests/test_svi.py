@@ -21,6 +21,7 @@ from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
 from pyrovae.engine import choice, compilation
 from pyrovae.engine import matmul_kernels as products
+from pyrovae.engine.cache import SharedFolder
 from pyrovae.engine.capture import CaptureError, preserved_state
 from pyrovae.engine.precision import PRECISIONS, products_in
 from pyrovae.inference import svi
@@ -264,7 +265,7 @@ def test_products_of_either_library_agree(preferred, monkeypatch, cache):
     monkeypatch.setattr(products._Answers, "prefer_onednn", lambda self, *layouts: preferred)
     vae = make_vae(batch_norm=False)
     trained = trainer(vae)
-    situation, inputs = trained._look_up((X,), {})
+    situation, inputs = trained._learn(trained._function.call((X,), {}))
     chosen = products.with_fastest_products(situation.graph.module)
     assert any(node.target in products.PRODUCTS for node in chosen.graph.nodes) is not preferred
     outcomes = []
@@ -278,14 +279,14 @@ def test_products_of_either_library_agree(preferred, monkeypatch, cache):
 
 
 def test_products_are_timed_once(tmp_path):
-    first = products._Answers(tmp_path / "products.json")
+    first = products._Answers(SharedFolder(tmp_path / "products", 2**20))
     layouts = ((8,), (0,)), ((16, 4), (4, 1)), ((4, 8), (1, 4))
     answer = first.prefer_onednn(*layouts)
     first.save()
-    again = products._Answers(tmp_path / "products.json")
-    assert again.known == first.known
+    again = products._Answers(SharedFolder(tmp_path / "products", 2**20))
+    assert again._known == first._known
     assert again.prefer_onednn(*layouts) == answer
-    assert len(again.known) == 1
+    assert len(again._known) == 1
 
 
 def test_a_damaged_compiled_graph_is_compiled_anew(cache):
@@ -352,7 +353,8 @@ def test_the_mode_of_the_modules_is_part_of_the_graph():
 def test_capturing_leaves_buffers_and_noise_as_they_were():
     vae = make_vae()
     torch.manual_seed(5)
-    trainer(vae)._look_up((X,), {})
+    trained = trainer(vae)
+    trained._learn(trained._function.call((X,), {}))
     norm = vae.guide.encoder.networks[0][1]
     assert norm.running_mean.abs().sum() == 0
     assert norm.num_batches_tracked == 0

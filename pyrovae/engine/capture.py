@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType, TracebackType
 from typing import Any
 
 import pyro
@@ -20,9 +21,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae.engine.modules import preserved_buffers
 from pyrovae.engine.reachable import is_library
-from pyrovae.engine.tracing import nothing_read_back
+from pyrovae.engine.tracing import ShapesOfValues, has_shape_of_values, nothing_read_back
 from pyrovae.errors import CaptureError
 
+aten = torch.ops.aten
+# Operations that ask for the layout of a tensor alone.
+LAYOUTS = {
+    getattr(aten, name).default
+    for name in ("empty_like", "zeros_like", "ones_like", "rand_like", "randn_like", "full_like", "new_empty", "new_zeros")
+}
 # What torch says where it cannot trace, and what to do about it.
 KNOWN_CAUSES = {
     "workspace": "nn.LSTM cannot be traced on a CPU: use nn.GRU or nn.LSTMCell, torch.backends.mkldnn.flags(enabled=False) "
@@ -79,15 +86,61 @@ def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[T
         CaptureError: where the function reads a value back from a tensor, as control flow that depends on values does, or
             calls what cannot be traced.
     """
-    sites = _LastSite()
+    sites, shapes = _LastSite(), ShapesOfValues()
     try:
-        with preserved_state(*programs), nothing_read_back(), pyro.validation_enabled(False), sites:
+        with preserved_state(*programs), nothing_read_back(shapes), pyro.validation_enabled(False), sites:
             module = make_fx(function)(*inputs)
+        _refuse_shapes_of_values(module.graph, shapes)
     except CaptureError as error:
-        raise CaptureError(f"{error}{_where(error, sites.name)}") from error
+        raise CaptureError(f"{_first_line(error)}{_where(error, sites.name)}") from error
     except Exception as error:
         raise CaptureError(reason_of(error) + _where(error, sites.name)) from error
     return _bound(module, inputs)
+
+
+def _refuse_shapes_of_values(graph: fx.Graph, shapes: ShapesOfValues) -> None:
+    """Refuse shapes that depend on the values of inputs, of parameters or of what is drawn; of constants they stay the same."""
+    nodes = [node for node in graph.nodes if node.op == "call_function" and has_shape_of_values(node.target, _values(node))]
+    for node, frame in zip(nodes, shapes.frames, strict=False):
+        if _depends_on_values(node):
+            name = node.target._schema.name.split("::")[-1]
+            error = CaptureError(
+                "expected operations whose shapes do not depend on values; the program calls "
+                f"{name} (as by indexing with a boolean mask): use torch.where or a mask, or engine='eager'"
+            )
+            raise error.with_traceback(_traceback_of(frame))
+
+
+def _values(node: fx.Node) -> Any:
+    return fx.node.map_arg(node.args, lambda each: each.meta["val"])
+
+
+def _depends_on_values(node: fx.Node) -> bool:
+    """Whether a node depends on the values of inputs or parameters, or on draws."""
+    seen, waiting = set[fx.Node](), [node]
+    while waiting:
+        each = waiting.pop()
+        tensor = getattr(each.graph.owning_module, str(each.target)) if each.op == "get_attr" else None
+        if each.op == "placeholder" or is_random(each) or (tensor is not None and tensor.requires_grad):
+            return True
+        if each not in seen:
+            seen.add(each)
+            waiting.extend([] if each.target in LAYOUTS else each.all_input_nodes)
+    return False
+
+
+def _traceback_of(frame: FrameType) -> TracebackType | None:
+    """The calls that led to a frame, as an error raised there would have them."""
+    result, each = None, frame
+    while each is not None:
+        result = TracebackType(result, each, each.f_lasti, each.f_lineno)
+        each = each.f_back  # type: ignore[assignment]
+    return result
+
+
+def _first_line(error: Exception) -> str:
+    """The message without the table of shapes that Pyro adds to it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def reason_of(error: Exception) -> str:
@@ -95,20 +148,21 @@ def reason_of(error: Exception) -> str:
     message = str(error).strip()
     if "data-dependent" in message or "value out of a tracing tensor" in message:
         return (
-            "expected operations that do not depend on values; the program or its loss reads one (by if, float, bool or item): "
-            "express it with torch.where or a mask, or use engine='eager'"
+            "expected operations that do not depend on values; the program or its loss reads one (by if, float, bool, item, or "
+            "lengths of packed sequences): express it with torch.where or a mask, or use engine='eager'"
         )
     known = next((advice for words, advice in KNOWN_CAUSES.items() if words in message), None)
     if known is not None:
         return f"expected operations that can be traced; {known}, or use engine='eager'"
-    first = (message.splitlines() or [""])[0]
-    return f"expected operations that can be traced; torch says {type(error).__name__}: {first}: use engine='eager'"
+    return (
+        f"expected operations that can be traced; torch says {type(error).__name__}: {_first_line(error)}: use engine='eager'"
+    )
 
 
 def _where(error: Exception, site: str | None) -> str:
     """The line of the user's that raised, and the site before it."""
-    frames = [each for each, _ in traceback.walk_tb(error.__traceback__) if not is_library(each.f_globals.get("__name__"))]
-    line = f"at line {frames[-1].f_lineno} of {frames[-1].f_code.co_filename}" if frames else ""
+    frames = [each for each in traceback.walk_tb(error.__traceback__) if not is_library(each[0].f_globals.get("__name__"))]
+    line = f"at line {frames[-1][1]} of {frames[-1][0].f_code.co_filename}" if frames else ""
     after = f"after site {site!r}" if site is not None else "before the first site"
     return f" ({', '.join(filter(None, (after, line)))})"
 

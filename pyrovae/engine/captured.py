@@ -120,70 +120,78 @@ class CapturedFunction:
         """Drop all graphs."""
         self._kept.clear()
 
-    def look_up(self, args: Any, kwargs: Any, also: Any = (), *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
-        """The situation of a call and the inputs of its graph; None where the function is to run as it is.
+    def call(self, args: Any, kwargs: Any, also: Any = ()) -> Call | None:
+        """A call, to be looked up; None where it cannot be, and the function is to run as it is.
 
         Args:
             args: of the call.
             kwargs: of the call.
             also: what else is part of the situation.
-            must: under ``auto``, capture a situation at its first call, and not when it comes again.
 
         Raises:
-            CaptureError: where it cannot be captured, and the engine is not ``auto``.
+            CaptureError: where arguments cannot be compared, and the engine is not ``auto``.
         """
         if self._engine == "eager":
             return None
-        self._calls += 1
         try:
-            call = Call(args, kwargs, also)
+            return Call(args, kwargs, also)
         except CaptureError as error:
             self._leave(error)
             return None
+
+    def find(self, call: Call) -> tuple[Situation, list[Tensor]] | None:
+        """The situation of a call and the inputs of its graph; None where it was not captured."""
+        self._calls += 1
         for situation in self._kept.get(call.key, ()):
             inputs = situation.inputs(call)
             if inputs is not None:
                 situation.last_call = self._calls
                 return situation, inputs
-        return self._new(call, must=must)
+        return None
 
-    def ran_plain(self, seconds: float) -> None:
-        """Take notice of the time that a call took without a graph: as much is spent on capturing."""
-        self._plain_since += seconds
+    def learn(self, call: Call, *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
+        """Capture the situation of a call; None where that is not worth it, or the call is to be left as it is.
 
-    def _new(self, call: Call, *, must: bool) -> tuple[Situation, list[Tensor]] | None:
+        Args:
+            call: that was not found.
+            must: under ``auto``, capture a situation at its first call, and not when it comes again.
+
+        Raises:
+            CaptureError: where it cannot be captured, and the engine is not ``auto``.
+        """
         is_first, seen = not self._numbers, call.key in self._numbers
         numbers = _remembered(self._numbers, call.key, Numbers)
+        watches = [each.watch for each in self._kept.get(call.key, ())]
         if self._engine == "auto":
             if call.key in self._refused:
                 return None
             if not (must or is_first) and (not seen or self._plain_since < self._capture_seconds):
-                numbers.see(call, [each.watch for each in self._kept.get(call.key, ())])
+                numbers.see(call, watches)
                 return None
         if not self._make_room():
             return None
-        numbers.see(call, [each.watch for each in self._kept.get(call.key, ())])
+        numbers.see(call, watches)
         start = time.perf_counter()
         try:
             situation = self._captured_with_numbers(call, numbers)
+            self._capture_seconds, self._plain_since = time.perf_counter() - start, 0.0
+            inputs = situation.inputs(call)
+            if inputs is None:
+                raise CaptureError(
+                    "expected a program that reads the same at every call; what it reads changed while it was captured: "
+                    "keep what changes in tensors or arguments, or use engine='eager'"
+                )
         except CaptureError as error:
             _remembered(self._refused, call.key, str)
             self._leave(error)
             return None
-        self._capture_seconds, self._plain_since = time.perf_counter() - start, 0.0
         self._kept.setdefault(call.key, []).insert(0, situation)
         situation.last_call = self._calls
-        inputs = situation.inputs(call)
-        if inputs is None:
-            self._kept[call.key].remove(situation)
-            self._leave(
-                CaptureError(
-                    "expected a program that reads the same at every call; what it reads changed while it was captured: "
-                    "keep what changes in tensors or arguments, or use engine='eager'"
-                )
-            )
-            return None
         return situation, inputs
+
+    def ran_plain(self, seconds: float) -> None:
+        """Take notice of the time that a call took without a graph: as much is spent on capturing."""
+        self._plain_since += seconds
 
     def _captured_with_numbers(self, call: Call, numbers: Numbers) -> Situation:
         """With the numbers that keep changing as inputs; or, where the program needs their values, with all of them fixed."""

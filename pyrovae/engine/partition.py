@@ -5,17 +5,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from pyrovae.engine.capture import Graph, is_random, writes
+from pyrovae.engine.capture import LAYOUTS, Graph, is_random, writes
 
 aten = torch.ops.aten
 # A draw is taken out of a graph with the few cheap operations that it depends on.
 MOST_BEFORE_A_DRAW = 12
 PRODUCTS = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.convolution.default)
-# Operations that ask for the layout of a tensor alone.
-LAYOUTS = {
-    getattr(aten, name).default
-    for name in ("empty_like", "zeros_like", "ones_like", "rand_like", "randn_like", "full_like", "new_empty", "new_zeros")
-}
 
 
 def split(graph: Graph, num_known: int) -> tuple[Graph, fx.GraphModule]:

@@ -57,7 +57,8 @@ class Repeated:
             CaptureError: where the function cannot be captured, and the engine is not to be chosen.
         """
         is_worth_it = self._engine != "auto" or calls_ahead >= FEWEST_CALLS
-        found = self._captured.look_up((*varying, *examples), {}, must=True) if is_worth_it else None
+        call = self._captured.call((*varying, *examples), {}) if is_worth_it else None
+        found = None if call is None else self._captured.find(call) or self._captured.learn(call, must=True)
         if found is None:
             return lambda *values: self._function(*values, *examples)
         situation, _ = found

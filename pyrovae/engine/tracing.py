@@ -1,14 +1,17 @@
 """What runs differently while a program is traced, so that nothing of it is read back from tensors."""
 
+from __future__ import annotations
+
 import numbers
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from pyro.infer import trace_elbo, trace_mean_field_elbo, traceenum_elbo
 from pyro.infer.util import Dice
 from pyro.primitives import plate
 from torch import Tensor
@@ -24,12 +27,15 @@ aten = torch.ops.aten
 
 
 @contextmanager
-def nothing_read_back() -> Iterator[None]:
+def nothing_read_back(shapes: ShapesOfValues) -> Iterator[None]:
     """Run Pyro without its readings of values, none of which matters to a graph; refuse those of programs that would be missed.
 
     Objectives read the loss as a number (adding in double precision, as here) and whether it is finite; distributions
     made with validation check their samples; enumeration asks whether any probability is zero, and leaves those out.
     In a graph they stay in: zero times an infinite cost is then not a number, which a step refuses.
+
+    Args:
+        shapes: notes what the caller is to look at.
     """
     replacements = {
         "torch_item": lambda value: value.detach().double() if isinstance(value, Tensor) else value,
@@ -38,7 +44,7 @@ def nothing_read_back() -> Iterator[None]:
         "_get_common_scale": lambda scales: scales[0],
     }
     with ExitStack() as stack:
-        for module in (trace_elbo, trace_mean_field_elbo, traceenum_elbo):
+        for module in [each for name, each in sys.modules.items() if name.startswith("pyro.infer")]:
             for name, replacement in replacements.items():
                 if name in vars(module):
                     stack.enter_context(_replaced(module, name, replacement))
@@ -48,7 +54,7 @@ def nothing_read_back() -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         # Pyro warns at every run of what it warned of at the first, which ran eagerly.
         warnings.simplefilter("ignore")
-        stack.enter_context(_ShapesOfValues())
+        stack.enter_context(shapes)
         stack.enter_context(_Functions())
         yield
 
@@ -70,24 +76,24 @@ class _Functions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class _ShapesOfValues(TorchDispatchMode):
-    """Refuses operations whose results have shapes that depend on values."""
+class ShapesOfValues(TorchDispatchMode):
+    """Notes operations whose results have shapes that depend on values, and the frame that each was called from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[FrameType] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.dynamic_output_shape in func.tags and not _has_fixed_shape(func, args):
-            raise CaptureError(
-                "expected operations whose shapes do not depend on values; the program calls "
-                f"{func._schema.name.split('::')[-1]} (as by indexing with a boolean mask): "
-                "use torch.where or a mask, or engine='eager'"
-            )
+        if has_shape_of_values(func, args):
+            self.frames.append(sys._getframe(1))
         return func(*args, **(kwargs or {}))
 
 
-def _has_fixed_shape(func: Any, args: Any) -> bool:
-    """Whether an indexing operation is not by a mask."""
-    if func is not aten.index.Tensor:
-        return False
-    return not any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+def has_shape_of_values(func: Any, args: Any) -> bool:
+    """Whether the shape of an operation's result depends on values, as of indexing by a mask."""
+    if func is aten.index.Tensor:
+        return any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
+    return torch.Tag.dynamic_output_shape in getattr(func, "tags", ())
 
 
 def _num_classes(args: Any, kwargs: Any) -> int:

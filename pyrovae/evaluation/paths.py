@@ -126,10 +126,12 @@ class GeometricPath:
 
     def _place(self, rows: Sequence[Tensor]) -> Arrangement:
         """Where the chains stand beside the images: as particles do."""
-        return arrangement_of(self.model, self.guide, tuple(rows), {})
+        return arrangement_of(self.model, self.guide if self.start == "guide" else _draws_nothing, tuple(rows), {})
 
     def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
         """The shape of each latent of an image, by its site; data that the model cannot have drawn are refused on the way."""
+        for name, site in latents(poutine.trace(self._first).get_trace(*rows)).items():
+            _refuse_without_inverse(name, site)
         place = self._place(rows)
         traces = [_run(program, rows, place) for program in (self.model, self.guide)]
         traces[0].compute_log_prob()
@@ -144,8 +146,6 @@ class GeometricPath:
                     f"expected latents over all real numbers, where gradients lead; site {name!r} is a "
                     f"{type(site['fn']).__name__}: transform it in the programs, or use log_likelihood"
                 )
-        for name, site in (*model.items(), *(guide.items() if self.start == "guide" else ())):
-            _refuse_without_inverse(name, site)
         by_example = {name: place.by_example(site["value"], site["fn"].event_dim, 1) for name, site in sorted(guide.items())}
         return {name: value.shape[2:] for name, value in by_example.items()}
 
@@ -199,6 +199,10 @@ def simulated(model: Program, batch_size: int, context: Tensor | None = None) ->
     # What the guide reads of told pixels is to be what it is told of them.
     x = model.completed(x, context) if isinstance(model, GenerativeModel) else x
     return x, flat([site["value"] for _, site in sorted(sites.items())], 1)
+
+
+def _draws_nothing(*_: Any, **__: Any) -> None:
+    """The guide of a path that begins at the prior."""
 
 
 def _refuse_other_arguments(model: Program, arguments: Mapping[str, Any]) -> None:

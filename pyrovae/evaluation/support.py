@@ -6,20 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import pyro.distributions as dist
 import torch
 from pyro import poutine
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.inference.plates import sample_sites
+from pyrovae.inference.supports import TRANSPARENT, scored_by
 
 Chunk = TypeVar("Chunk", bound=Sequence[Tensor])
-# They hand a value on to what is inside, and validate nothing themselves.
-TRANSPARENT = (dist.Independent, torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
 
 
 def supported(model: Program, chunks: Iterable[Chunk], *, observes: bool = True) -> Iterator[Chunk]:
@@ -104,7 +101,7 @@ class _Site:
         """From its record in a trace."""
         value = site["value"]
         column = next((number for number, each in enumerate(rows) if _is_column(value, each)), None)
-        kind = type(_innermost(site["fn"])).__name__
+        kind = type(scored_by(site["fn"])).__name__
         return cls(site["name"], kind, support, column if _is_fixed(support) else None, tuple(value.shape[1:]))
 
 
@@ -127,12 +124,6 @@ def _support(fn: Any) -> Any:
         return entries_of(fn.support)
     except NotImplementedError:
         return None
-
-
-def _innermost(fn: Any) -> Any:
-    while isinstance(fn, TRANSPARENT):
-        fn = fn.base_dist
-    return fn
 
 
 def _is_column(value: Tensor, column: Tensor) -> bool:

@@ -1,6 +1,6 @@
 """Which site, row or parameter a step failed at: the step is replayed as it was, one site after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.reachable import modules_of
-from pyrovae.inference.steps import Programs, inside_support, validates
+from pyrovae.inference.steps import Programs
+from pyrovae.inference.supports import inside_support, scored_by, validates
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,14 @@ class PendingStep:
     handlers: Sequence[Any]
 
 
-def blame(programs: Programs, step: PendingStep, number: int) -> Exception:
+def blame(programs: Programs, step: PendingStep, number: int, unchecked: Collection[str] = ()) -> Exception:
     """Replay a step with the same noise, and name the first site, row or parameter at fault.
+
+    Args:
+        programs: of the step.
+        step: to be replayed.
+        number: of the step.
+        unchecked: names of sites whose data are not looked at.
 
     Returns:
         ``ValueError`` where the data lie outside the support of their site, else ``FloatingPointError``.
@@ -48,10 +55,11 @@ def blame(programs: Programs, step: PendingStep, number: int) -> Exception:
         loss = programs.differentiable_loss(step.args, step.kwargs)
         gradients = programs.gradients(loss, step.parameters)
     start, end = f"step {number}: the loss is {step.loss.item():.6g}", "the step was not applied"
-    for site in sites.found if validates() else ():
+    for site in [each for each in sites.found if validates() and each["name"] not in unchecked]:
         if (inside := inside_support(site)) is not None and not inside.all():
             return ValueError(
-                f"step {number}: expected data in the support of site {site['name']!r}, a {type(_base(site['fn'])).__name__} "
+                f"step {number}: expected data in the support of site {site['name']!r}, "
+                f"a {type(scored_by(site['fn'])).__name__} "
                 f"with support {site['fn'].support}; {_row(site, inside)} is not in it; {end}"
             )
     for site in sites.found:
@@ -94,12 +102,6 @@ class _under:  # noqa: N801 - used as a context
 
     def __exit__(self, *_: Any) -> None:
         _PYRO_STACK[:] = self._before
-
-
-def _base(distribution: Any) -> Any:
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return distribution
 
 
 def _row(site: Any, good: Tensor) -> str:

@@ -1,5 +1,6 @@
 """A step as plain Pyro takes it: engine eager, and what is left to it."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,10 +10,9 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyrovae.engine.arguments import Arguments
 from pyrovae.engine.modules import modules_that_run
-from pyrovae.errors import CaptureError
-from pyrovae.inference.steps import Programs, Supports, are_healthy, validates
+from pyrovae.inference.steps import Programs, are_healthy
+from pyrovae.inference.supports import Supports, validates
 
 MOST_REMEMBERED = 4096
 
@@ -26,57 +26,70 @@ class PlainStep:
     gradients: Sequence[Tensor | None]
     healthy: Tensor
     taken: Tensor
+    buffers: Sequence[tuple[Tensor, Tensor]]
+
+    def undo(self) -> None:
+        """Put the buffers back."""
+        with torch.no_grad():
+            for buffer, old in self.buffers:
+                buffer.copy_(old)
 
 
 class PlainSteps:
     """Computes steps one by one, each kind of batch with Pyro's validation at first."""
 
     def __init__(self) -> None:
-        self._validated: set[Any] = set()
+        self._unchecked: OrderedDict[Any, set[str]] = OrderedDict()
 
-    def run(self, programs: Programs, args: Any, kwargs: Any, parameters_of: Callable[[], list[Tensor]]) -> PlainStep:
-        """Compute a step; where it is not to be taken, buffers are as before."""
+    def run(
+        self, programs: Programs, args: Any, kwargs: Any, kind: Any, parameters_of: Callable[[], list[Tensor]]
+    ) -> PlainStep:
+        """Compute a step; where it is not to be taken, buffers are as before.
+
+        Args:
+            programs: of the step.
+            args: of the step.
+            kwargs: of the step.
+            kind: of the call, as a graph would be looked up by; None where calls of its kind cannot be told from others.
+            parameters_of: called once the programs ran; gives those to train.
+        """
         buffers: list[tuple[Tensor, Tensor]] = []
 
         def remember(module: nn.Module) -> None:
             buffers.extend((buffer, buffer.clone()) for buffer in module.buffers(recurse=False))
 
+        supports, validation = self._validation(kind)
         try:
-            with (
-                modules_that_run(remember, lambda *_: None, programs.model, programs.guide),
-                Supports() as supports,
-                self._validation(args, kwargs),
-            ):
+            with modules_that_run(remember, lambda *_: None, programs.model, programs.guide), supports, validation:
                 loss = programs.differentiable_loss(args, kwargs)
             parameters = parameters_of()
             gradients = programs.gradients(loss, parameters)
-            kind = parameters[0] if parameters else torch.zeros(())
-            value = torch.as_tensor(loss).detach().to(kind.device, kind.dtype)
+            example = parameters[0] if parameters else torch.zeros(())
+            value = torch.as_tensor(loss).detach().to(example.device, example.dtype)
+            inside = supports.all_inside() if validates() else []
             with torch.no_grad():
-                healthy = are_healthy(value, gradients, supports if validates() else None)
+                healthy = are_healthy(value, gradients, inside)
                 gradients, taken = programs.clipping(gradients, healthy)
         except Exception:
-            _restore(buffers)
+            PlainStep(torch.zeros(()), [], [], torch.zeros(()), torch.zeros(()), buffers).undo()
             raise
+        step = PlainStep(value, parameters, gradients, healthy, taken, buffers)
         if not taken:
-            _restore(buffers)
-        return PlainStep(value, parameters, gradients, healthy, taken)
+            step.undo()
+        return step
 
-    def _validation(self, args: Any, kwargs: Any) -> Any:
+    def unchecked(self, kind: Any) -> set[str]:
+        """The names of sites made with ``validate_args=False``."""
+        return self._unchecked.get(kind, set())
+
+    def _validation(self, kind: Any) -> tuple[Supports, Any]:
         """Pyro's own for the first batch of a kind; later ones are looked at for their data and their results alone."""
-        try:
-            key = Arguments(args, kwargs).key
-        except CaptureError:
-            return nullcontext()
-        if key in self._validated:
-            return pyro.validation_enabled(False)
-        if len(self._validated) == MOST_REMEMBERED:
-            self._validated.clear()
-        self._validated.add(key)
-        return nullcontext()
-
-
-def _restore(buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
-    with torch.no_grad():
-        for buffer, old in buffers:
-            buffer.copy_(old)
+        if not validates():
+            return Supports(), nullcontext()
+        if kind is not None and kind in self._unchecked:
+            return Supports(self._unchecked[kind]), pyro.validation_enabled(False)
+        supports = Supports()
+        self._unchecked[kind] = supports.unchecked
+        if len(self._unchecked) > MOST_REMEMBERED:
+            self._unchecked.popitem(last=False)
+        return supports, nullcontext()

@@ -38,8 +38,8 @@ def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs:
     if abs(ours - right) > TOLERANCE * max(1.0, abs(right)):
         raise CaptureError(
             f"step {number}: expected the loss of plain Pyro, {right:.6g}; the captured graph has {ours:.6g}, since the "
-            f"program reads what changed after it was captured and {UNSEEN}: pass it as an argument, keep it in a tensor, or use "
-            "engine='eager'. Steps since the last check may be wrong; this one was not taken"
+            f"program reads what changed since it was captured and {UNSEEN}: pass it as an argument, keep it in a tensor, or "
+            "use engine='eager'. Steps since the last check may be wrong; this one was not taken"
         )
 
 

@@ -7,17 +7,15 @@ from typing import Any
 import pyro
 import pyro.poutine as poutine
 import torch
-from pyro.distributions import Unit
-from pyro.infer import TraceEnum_ELBO
-from pyro.poutine.messenger import Messenger
+from pyro.infer import TraceEnum_ELBO, TraceTMC_ELBO
 from torch import Tensor
-from torch.distributions import Distribution
 
 from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.modules import Program, modules_that_run
 from pyrovae.engine.precision import products_in
 from pyrovae.errors import CaptureError
 from pyrovae.inference.clipping import Clipping
+from pyrovae.inference.supports import Supports
 
 Outputs = Sequence[Tensor | None]
 Transform = Callable[..., Any]
@@ -60,32 +58,14 @@ class Programs:
         return [_laid_out_alike(gradient, parameter) for gradient, parameter in zip(gradients, parameters, strict=True)]
 
 
-class Supports(Messenger):
-    """Looks whether observed values are in the supports of their sites, where Pyro's validation would."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.are_inside: list[Tensor] = []
-
-    def _pyro_post_sample(self, msg: Any) -> None:
-        if (inside := inside_support(msg)) is not None:
-            self.are_inside.append(inside.all())
-
-
-def inside_support(site: Any) -> Tensor | None:
-    """Whether each observed value is in the support of its site; None where nobody asks."""
-    fn = site["fn"]
-    if not site["is_observed"] or isinstance(fn, Unit) or not isinstance(fn, Distribution) or site["mask"] is False:
-        return None
-    try:
-        support: Any = fn.support
-        return torch.as_tensor(support.check(site["value"]))
-    except NotImplementedError:
-        return None
-
-
 def gradient_step(
-    programs: Programs, parameters: list[Tensor], buffers: list[Tensor], healthy: Tensor, *, looks_at_data: bool
+    programs: Programs,
+    parameters: list[Tensor],
+    buffers: list[Tensor],
+    healthy: Tensor,
+    supports: Supports,
+    *,
+    looks_at_data: bool,
 ) -> Callable[..., Outputs]:
     """A function of a batch: the loss, whether all so far were healthy, whether to take the step, and gradients.
 
@@ -96,18 +76,19 @@ def gradient_step(
         parameters: by which the loss is differentiated.
         buffers: stay as they are where the step is not taken.
         healthy: a boolean kept between steps, whether all of them were.
-        looks_at_data: whether to look if they are in the supports.
+        supports: looks at the data.
+        looks_at_data: whether what it sees counts.
     """
 
     def step(*args: Any, **kwargs: Any) -> Outputs:
         before = [buffer.clone() for buffer in buffers]
-        with Supports() as supports, pyro.validation_enabled(False):
+        with supports, pyro.validation_enabled(False):
             loss = programs.differentiable_loss(args, kwargs)
-        gradients = programs.gradients(loss, parameters)
+        gradients, inside = programs.gradients(loss, parameters), supports.all_inside()
         with torch.no_grad():
             value = torch.as_tensor(loss, device=healthy.device).detach()
             value = value.to(parameters[0].dtype if parameters else torch.get_default_dtype())
-            healthy.logical_and_(are_healthy(value, gradients, supports if looks_at_data else None))
+            healthy.logical_and_(are_healthy(value, gradients, inside if looks_at_data else []))
             gradients, taken = programs.clipping(gradients, healthy)
             for buffer, old in zip(buffers, before, strict=True):
                 buffer.copy_(torch.where(taken, buffer, old))
@@ -116,13 +97,12 @@ def gradient_step(
     return step
 
 
-def are_healthy(loss: Tensor, gradients: Sequence[Tensor | None], supports: Supports | None) -> Tensor:
-    """Whether a step may be taken ``()``."""
+def are_healthy(loss: Tensor, gradients: Sequence[Tensor | None], inside: Sequence[Tensor]) -> Tensor:
+    """Whether a step may be taken ``()``: its loss and gradients are finite, and the data ``inside`` their supports."""
     # A sum is finite where its terms are, and takes one reading of them.
     sums = [each.sum().to(loss) for each in gradients if each is not None]
-    inside = [] if supports is None else [each.to(loss.device) for each in supports.are_inside]
     healthy = torch.stack([loss, *sums]).isfinite().all()
-    return healthy & torch.stack(inside).all() if inside else healthy
+    return healthy & torch.stack([each.to(loss.device) for each in inside]).all() if inside else healthy
 
 
 def moving_buffers(run: Callable[[], Any], *programs: Any) -> list[Tensor]:
@@ -166,7 +146,7 @@ def _check_latent(name: str, site: Any, loss: Any) -> None:
     if type(site["fn"]).__name__ == "_Subsample":
         return
     if site["infer"].get("enumerate") is not None:
-        if not isinstance(loss, TraceEnum_ELBO):
+        if not isinstance(loss, TraceEnum_ELBO | TraceTMC_ELBO):
             raise CaptureError(
                 f"expected a loss that sums out what is enumerated; site {name!r} of the guide is, and the loss is a "
                 f"{type(loss).__name__}: use TraceEnum_ELBO"
@@ -187,11 +167,6 @@ def _sites(programs: Programs, args: Any, kwargs: Any) -> dict[str, Any]:
         for name, site in trace.nodes.items()
         if site["type"] in ("sample", "param") and not (name in guide_trace.nodes and trace is model_trace)
     }
-
-
-def validates() -> bool:
-    """Whether Pyro's validation is on, which looks at the data."""
-    return bool(Distribution._validate_args)
 
 
 def _laid_out_alike(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:

@@ -14,6 +14,7 @@ from pyro.optim import PyroOptim
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
+from pyrovae.engine.calls import Call
 from pyrovae.engine.capture import Graph, preserved_state
 from pyrovae.engine.captured import CapturedFunction, Situation
 from pyrovae.engine.choice import NO_COMPILER, can_compile, check_engine, compiling_pays
@@ -24,7 +25,8 @@ from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.plain import PlainSteps
 from pyrovae.inference.spot_checks import is_due, spot_check
-from pyrovae.inference.steps import Outputs, Programs, Transform, check_sites, gradient_step, moving_buffers, validates
+from pyrovae.inference.steps import Outputs, Programs, Transform, check_sites, gradient_step, moving_buffers
+from pyrovae.inference.supports import Supports, validates
 from pyrovae.inference.updates import Moments, can_be_captured, learning_rates, settings_of, with_update
 
 # The share of a step that compiling saves, measured on two cores.
@@ -104,6 +106,7 @@ class CompiledSVI:
         self._steps_ahead: int | None = None
         self._healthy: dict[torch.device, Tensor] = {}
         self._prepared: _Plan | None = None
+        self._unchecked: set[str] = set()
         self._unread: list[PendingStep] = []
 
     def expect(self, steps: int) -> None:
@@ -114,9 +117,10 @@ class CompiledSVI:
         """Take one gradient step; return the loss in nats, summed over the batch, still on the device."""
         noise = torch.get_rng_state()
         start = time.perf_counter()
-        found = self._look_up(args, kwargs)
+        call = self._function.call(args, kwargs, self._identities())
+        found = None if call is None else self._function.find(call)
         if found is None:
-            return self._plain_step(args, kwargs, noise, start)
+            return self._plain_step(args, kwargs, call, noise, start)
         situation, inputs = found
         plan: _Plan = situation.payload
         self._graph_steps += 1
@@ -168,31 +172,37 @@ class CompiledSVI:
     def _programs(self) -> Programs:
         return Programs(self.model, self.guide, self.loss, self.transform, self.precision, self.clipping)
 
-    def _look_up(self, args: Any, kwargs: Any) -> tuple[Situation, list[Tensor]] | None:
-        also = (*map(id, (self.model, self.guide, self.loss, self.transform, self.optim)), self.precision, self.clipping)
-        found = self._function.look_up(args, kwargs, (*also, *map(id, self._grouped())))
-        if self._prepared is not None:
-            # Tracing ran the function once, which writes what it finds.
-            self._prepared.healthy.copy_(self._prepared.was_healthy)
-            if found is not None:
-                self._prepared.run = found[0].graph
-                found[0].payload = self._prepared
-                if self.engine == "auto":
-                    self.decision = "engine graph: until compiling is known to be worth its time"
-            self._prepared = None
+    def _identities(self) -> tuple[Any, ...]:
+        """The programs, the objective and the parameters of a step, which a graph is captured for."""
+        parts = self.model, self.guide, self.loss, self.transform, self.optim
+        return (*map(id, parts), self.precision, self.clipping, *map(id, self._grouped()))
+
+    def _learn(self, call: Call) -> tuple[Situation, list[Tensor]] | None:
+        """Capture the situation of a call, where it is worth it."""
+        self._prepared = None
+        try:
+            found = self._function.learn(call)
+        finally:
+            if self._prepared is not None:
+                # Tracing ran the function once, which writes what it finds.
+                self._prepared.healthy.copy_(self._prepared.was_healthy)
+        if found is not None:
+            assert self._prepared is not None
+            found[0].payload, self._prepared.run = self._prepared, found[0].graph
         return found
 
     def _prepare(self, *args: Any, **kwargs: Any) -> Any:
         """Check the programs on this batch, and return what is captured."""
         programs = self._programs()
-        # With Pyro's validation, as at any first run of a program.
         parameters = self._parameters(check_sites(programs, args, kwargs))
         with preserved_state(self.model, self.guide), torch.no_grad():
             buffers = moving_buffers(lambda: programs.loss_value(args, kwargs), self.model, self.guide)
         device = parameters[0].device if parameters else torch.get_default_device()
         healthy = self._healthy.setdefault(device, torch.ones((), dtype=torch.bool, device=device))
-        self._prepared = _Plan(parameters, healthy, healthy.clone(), settled=self.engine == "graph")
-        return gradient_step(programs, parameters, buffers, healthy, looks_at_data=validates())
+        was_healthy = healthy.clone() if self._prepared is None else self._prepared.was_healthy
+        self._prepared = _Plan(parameters, healthy, was_healthy, settled=self.engine == "graph")
+        supports = Supports(self._unchecked)
+        return gradient_step(programs, parameters, buffers, healthy, supports, looks_at_data=validates())
 
     def _grouped(self) -> list[Tensor]:
         """The parameters of a torch optimizer."""
@@ -210,29 +220,52 @@ class CompiledSVI:
             raise ValueError("expected parameters to train; model and guide have none in modules or in the parameter store")
         return list(unique.values())
 
-    def _plain_step(self, args: Any, kwargs: Any, noise: Tensor, start: float) -> Tensor:
-        """A step as plain Pyro takes it."""
-        if self.engine == "auto":
-            self.decision = "engine eager: this kind of call is not captured"
-        programs = self._programs()
+    def _plain_step(self, args: Any, kwargs: Any, call: Call | None, noise: Tensor, start: float) -> Tensor:
+        """A step as plain Pyro takes it: the first of each situation, and those that are not captured.
+
+        Programs that set something up when they first run do so here, with the random numbers of plain Pyro.
+        """
+        kind = None if call is None else call.key
         with poutine.trace(param_only=True) as asked:
-            step = self._plain.run(programs, args, kwargs, lambda: self._parameters(asked.trace.nodes))
+            step = self._plain.run(self._programs(), args, kwargs, kind, lambda: self._parameters(asked.trace.nodes))
+        self._unchecked = self._plain.unchecked(kind)
         self._took(PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK)))
+        pending = self._unread.pop()
         if not step.healthy:
-            self._fail(self._unread.pop())
+            self._fail(pending)
+        seconds = time.perf_counter() - start
+        try:
+            found = None if call is None else self._learn(call)
+        except Exception:
+            step.undo()
+            torch.set_rng_state(noise)
+            self.steps_taken -= 1
+            raise
         if self.clipping.skips:
             self._skipped = step.taken.logical_not() + self._skipped
         if step.taken:
             self._update(step.parameters, step.gradients)
-        self._unread.pop()
-        self._function.ran_plain(time.perf_counter() - start)
+        self._decide(found, seconds)
         return step.loss
+
+    def _decide(self, found: tuple[Situation, list[Tensor]] | None, seconds: float) -> None:
+        """Say how calls of this kind go on, and compile where that was asked for."""
+        if found is None:
+            self._function.ran_plain(seconds)
+            if self.engine == "auto":
+                self.decision = "engine eager: this kind of call is not captured"
+        elif self.engine == "compiled":
+            self._compile(*found, "as asked")
+        elif self.engine == "auto":
+            self.decision = "engine graph: until compiling is known to be worth its time"
 
     def _update(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
         for parameter in self._grouped():
             parameter.grad = None
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # Stock SVI leaves zeros behind, with which an optimizer goes on; torch's way is to leave nothing.
+            is_left = gradient is None and parameter.grad is not None and isinstance(self.optim, PyroOptim)
+            parameter.grad = torch.zeros_like(parameter) if is_left else gradient
         if isinstance(self.optim, PyroOptim):
             self.optim(list(parameters))
         else:
@@ -314,7 +347,7 @@ class CompiledSVI:
             return
         for state in self._healthy.values():
             state.fill_(True)
-        errors = ((number, blame(self._programs(), step, 0)) for number, step in enumerate(taken))
+        errors = ((number, blame(self._programs(), step, 0, self._unchecked)) for number, step in enumerate(taken))
         first = next((number for number, each in enumerate(taken) if not each.loss.isfinite()), None)
         if first is None:
             first = next((number for number, error in errors if "when replayed" not in str(error)), len(taken) - 1)
@@ -324,7 +357,7 @@ class CompiledSVI:
     def _fail(self, step: PendingStep) -> None:
         """Raise the error of a step that was not applied."""
         self.steps_taken -= 1
-        raise blame(self._programs(), step, self.steps_taken + 1)
+        raise blame(self._programs(), step, self.steps_taken + 1, self._unchecked)
 
 
 @dataclass
