@@ -3,18 +3,22 @@
 The model is z ~ N(0, 1), x | z ~ N(W z + c, r^2 I), or the chain of two latents above it: posterior and evidence are known.
 """
 
+import gc
+import weakref
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 import torch.nn.functional as F
 from linear_gaussian import Chain
-from pyro.infer.autoguide import AutoIAFNormal, AutoMultivariateNormal, AutoNormal, AutoStructured
+from pyro.infer.autoguide import AutoIAFNormal, AutoMultivariateNormal, AutoNormal, AutoNormalMessenger, AutoStructured
 from torch import nn
 
+from pyrovae.inference.gradients import PathDerivatives
 from pyrovae.inference.objectives import ELBO, IWELBO
 from pyrovae.inference.svi import CompiledSVI
-from pyrovae.inference.weights import log_weights
+from pyrovae.inference.weights import log_weights, traces_of
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -301,6 +305,28 @@ def test_a_structured_autoguide_is_refused():
     guide = AutoStructured(two_latents, conditionals="normal")
     with pytest.raises(ValueError, match="is a Delta whose log_density depends on parameters"):
         ELBO(gradient="sticking_the_landing").loss(two_latents, guide, X)
+
+
+def test_a_guide_inside_the_model_is_refused():
+    with pytest.raises(ValueError, match="program of its own; AutoNormalMessenger runs inside the model"):
+        ELBO(gradient="sticking_the_landing").loss(two_latents, AutoNormalMessenger(two_latents), X)
+
+
+def test_what_an_estimate_held_is_freed_with_it():
+    """No node of a graph refers back to the graph: nothing waits for a collection of garbage."""
+    chain = Chain(2)
+    guide, _ = exact_guide(chain, "list")
+    paths = PathDerivatives(weighted=True)
+    model_trace, guide_trace = traces_of(chain.model, guide, (X,), {}, 3, paths)
+    paths.coefficients = torch.ones(3, 3)
+    (model_trace.log_prob_sum() - guide_trace.log_prob_sum()).backward()
+    held = weakref.ref(paths)
+    gc.disable()
+    try:
+        del paths, model_trace, guide_trace
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_weights_are_the_same_with_the_estimator():

@@ -51,15 +51,29 @@ class Graph:
         with torch.no_grad():
             return self.module(*self.constants, *inputs)
 
+    def rehearse(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+        """The outputs, from a call that leaves no mark, neither in tensors that are written to nor in what is drawn next."""
+        # What is expanded holds no values of its own, and cannot be written to.
+        written = [each for each in self.constants if 0 not in each.stride()]
+        before = [each.clone() for each in written]
+        try:
+            with torch.random.fork_rng():
+                return self(inputs)
+        finally:
+            with torch.no_grad():
+                for each, old in zip(written, before, strict=True):
+                    each.copy_(old)
+
     def bind(self) -> None:
         """Bind the values of the sources anew, where they have moved to other memory."""
         self.constants[:] = [each.detach() for each in self.sources]
 
 
-def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[Tensor]) -> Graph:
+def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[Tensor], programs: Sequence[Any] = ()) -> Graph:
     """The operations of ``function(*inputs)`` as a graph; buffers and random numbers are as before afterwards.
 
-    What the function finds outside, but in the memory of an input, is that input.
+    What the function finds outside, but in the memory of an input, is that input. What ``programs`` reach is left as it
+    was even where it is written to by no module's ``forward``.
 
     Raises:
         CaptureError: where the function reads a value back from a tensor, as control flow that depends on values does, or
@@ -67,7 +81,7 @@ def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[T
     """
     sites = _LastSite()
     try:
-        with preserved_state(), nothing_read_back(), pyro.validation_enabled(False), sites:
+        with preserved_state(*programs), nothing_read_back(), pyro.validation_enabled(False), sites:
             module = make_fx(function)(*inputs)
     except CaptureError as error:
         raise CaptureError(f"{error}{_where(error, sites.name)}") from error

@@ -224,8 +224,11 @@ class CapturedFunction:
             with fixed.replaced(varying, call, tensors) as (args, kwargs):
                 return function(*args, **kwargs)
 
-        graph = capture(flat, [*example, *scalars])
-        _check_that_it_runs(graph, [*example, *scalars])
+        graph = capture(flat, [*example, *scalars], [*self._programs(), *met])
+        try:
+            graph.rehearse([*example, *scalars])
+        except Exception as error:  # what was traced cannot always be run
+            raise CaptureError(reason_of(error)) from error
         _refuse_what_is_written(before.changes(), graph, before)
         watch, store = Watch(reachable, fixed.places, before.grown()), StoreWatch(names.found)
         return Situation(graph, call.arguments, watch, store, TensorWatch(graph.sources), fixed, found[0])
@@ -266,20 +269,6 @@ class _ParameterNames(Messenger):
 
     def _pyro_param(self, msg: Any) -> None:
         self.found[msg["name"]] = None
-
-
-def _check_that_it_runs(graph: Graph, inputs: Sequence[Tensor]) -> None:
-    """Run a graph once, and leave no mark: what was traced cannot always be run."""
-    before = [each.clone() for each in graph.constants]
-    try:
-        with torch.random.fork_rng():
-            graph(inputs)
-    except Exception as error:
-        raise CaptureError(reason_of(error)) from error
-    finally:
-        with torch.no_grad():
-            for constant, old in zip(graph.constants, before, strict=True):
-                constant.copy_(old)
 
 
 def _refuse_what_is_written(written: Sequence[Place], graph: Graph, before: Watch) -> None:

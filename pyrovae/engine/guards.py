@@ -3,9 +3,8 @@
 Looking builds a few lists, almost wholly in C, and compares them with those of before: some microseconds.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
-from operator import itemgetter
+from collections.abc import Iterable, Sequence
+from operator import getitem
 from types import CellType
 from typing import Any
 
@@ -61,8 +60,8 @@ class Watch:
         by_value = [isinstance(value, SCALARS) for value in self._seen]
         numbers = [place for place, scalar in zip(self._places, by_value, strict=True) if scalar]
         objects = [place for place, scalar in zip(self._places, by_value, strict=True) if not scalar]
-        self._values, self._value_cells = _getters(numbers)
-        self._objects, self._object_cells = _getters(objects)
+        self._values, self._value_cells = _columns(numbers)
+        self._objects, self._object_cells = _columns(objects)
         written = {id(place.container) for place in without}
         self._collections = _unique(p.container for p in self._places if id(p.container) not in written and _is_sized(p))
         self._expected = self._look()
@@ -95,8 +94,8 @@ class Watch:
         try:
             return (
                 [*map(len, self._collections)],
-                [get(container) for get, container in self._values],
-                [*map(id, chain.from_iterable([get(container) for get, container in self._objects]))],
+                [*map(getitem, *self._values)],
+                [*map(id, map(getitem, *self._objects))],
                 [cell.cell_contents for cell in self._value_cells],
                 [id(cell.cell_contents) for cell in self._object_cells],
             )
@@ -166,15 +165,8 @@ def _unique(values: Iterable[Any]) -> list[Any]:
     return list({id(each): each for each in values}.values())
 
 
-def _getters(places: Sequence[Place]) -> tuple[list[tuple[Callable[[Any], Any], Any]], list[CellType]]:
-    """A function for each container that gets all its watched entries as a tuple; and cells."""
-    keys: dict[int, list[Any]] = {}
-    for place in places:
-        if not isinstance(place.container, CellType):
-            keys.setdefault(id(place.container), []).append(place.key)
-    containers = _unique(place.container for place in places if not isinstance(place.container, CellType))
-    # The first key twice: an itemgetter of one key gives no tuple.
-    getters: list[tuple[Callable[[Any], Any], Any]] = [
-        (itemgetter(keys[id(each)][0], *keys[id(each)]), each) for each in containers
-    ]
-    return getters, [place.container for place in places if isinstance(place.container, CellType)]
+def _columns(places: Sequence[Place]) -> tuple[tuple[list[Any], list[Any]], list[CellType]]:
+    """The containers and the keys of all watched entries; and cells."""
+    cells = [place.container for place in places if isinstance(place.container, CellType)]
+    entries = [place for place in places if not isinstance(place.container, CellType)]
+    return ([place.container for place in entries], [place.key for place in entries]), cells

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pyrovae.engine.reachable import modules_of
+from pyrovae.engine.reachable import Reachable, modules_of
 
+# Larger tensors are data, which programs do not write to.
+SMALL = 100_000
 T = TypeVar("T")
 Program = Callable[..., Any]
 
@@ -17,8 +19,11 @@ Program = Callable[..., Any]
 def preserved_buffers(*programs: Any) -> Iterator[None]:
     """Leave the buffers of every module that runs as they were.
 
-    Of the modules that ``programs`` reach also those that run by ``forward`` alone.
+    Of the modules that ``programs`` reach also those that run by ``forward`` alone; and other small tensors that they reach.
     """
+    reached = (place.value for place in Reachable(*programs).places)
+    tensors = [each for each in reached if isinstance(each, Tensor) and not each.requires_grad and each.numel() <= SMALL]
+    before = [(each, each._version, each.clone()) for each in tensors]
 
     def remember(module: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
         return {name: (value, value.clone()) for name, value in module._buffers.items() if value is not None}
@@ -28,8 +33,14 @@ def preserved_buffers(*programs: Any) -> Iterator[None]:
             buffer.copy_(value)
             module._buffers[name] = buffer
 
-    with modules_that_run(remember, restore, *programs):
-        yield
+    try:
+        with modules_that_run(remember, restore, *programs):
+            yield
+    finally:
+        with torch.no_grad():
+            for each, version, value in before:
+                if each._version != version and 0 not in each.stride():
+                    each.copy_(value)
 
 
 @contextmanager

@@ -42,7 +42,11 @@ class PlainSteps:
             buffers.extend((buffer, buffer.clone()) for buffer in module.buffers(recurse=False))
 
         try:
-            with modules_that_run(remember, lambda *_: None), Supports() as supports, self._validation(args, kwargs):
+            with (
+                modules_that_run(remember, lambda *_: None, programs.model, programs.guide),
+                Supports() as supports,
+                self._validation(args, kwargs),
+            ):
                 loss = programs.differentiable_loss(args, kwargs)
             parameters = parameters_of()
             gradients = programs.gradients(loss, parameters)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyro
-import torch
 from torch import Tensor
 
 from pyrovae.engine.capture import Graph, preserved_state
@@ -18,6 +17,7 @@ from pyrovae.inference.steps import Programs
 LAST_DOUBLING, PERIOD = 512, 1000
 # Relative to the loss: both sides draw the same numbers and add them in the same order.
 TOLERANCE = 1e-4
+UNSEEN = "cannot be seen from outside (a file, a random number of Python's, an attribute of an object that it looks up)"
 
 
 def is_due(step: int) -> bool:
@@ -34,18 +34,12 @@ def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs:
     with preserved_state(programs.model, programs.guide), _other_generators(), pyro.validation_enabled(False):
         loss = programs.differentiable_loss(args, kwargs)
     right = float(loss.detach() if isinstance(loss, Tensor) else loss)
-    before = [each.clone() for each in graph.constants]
-    with torch.random.fork_rng(devices=[]):
-        ours = float(graph(inputs)[0])  # type: ignore[arg-type]
-    with torch.no_grad():
-        for constant, old in zip(graph.constants, before, strict=True):
-            constant.copy_(old)
+    ours = float(graph.rehearse(inputs)[0])  # type: ignore[arg-type]
     if abs(ours - right) > TOLERANCE * max(1.0, abs(right)):
         raise CaptureError(
             f"step {number}: expected the loss of plain Pyro, {right:.6g}; the captured graph has {ours:.6g}, since the "
-            "program reads what changed after it was captured and what cannot be seen from outside, such as a file, a random number of "
-            "Python's or an attribute of an object that it looks up: pass it as an argument, keep it in a tensor, or use engine='eager'. "
-            "Steps since the last check may be wrong; this one was not taken"
+            f"program reads what changed after it was captured and {UNSEEN}: pass it as an argument, keep it in a tensor, or use "
+            "engine='eager'. Steps since the last check may be wrong; this one was not taken"
         )
 
 

@@ -1,7 +1,7 @@
-"""The function that every engine runs for a batch: from the data to the loss and its gradients, and whether to take the step."""
+"""The function that every engine runs for a batch: from the data to loss and gradients, and whether to take the step."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
@@ -32,7 +32,7 @@ class Programs:
     loss: Any
     transform: Transform | None = None
     precision: str = "float32"
-    clipping: Clipping = Clipping()
+    clipping: Clipping = field(default_factory=Clipping)
 
     def arguments(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """The arguments that model and guide take."""
@@ -173,8 +173,8 @@ def _check_latent(name: str, site: Any, loss: Any) -> None:
             )
     elif not site["fn"].has_rsample:
         raise CaptureError(
-            f"expected reparameterized latents; site {name!r} of the guide is a {kind}, which has no rsample: sum it out of the model "
-            "(config_enumerate and TraceEnum_ELBO), or use engine='eager' or pyro.infer.SVI"
+            f"expected reparameterized latents; site {name!r} of the guide is a {kind}, which has no rsample: "
+            "sum it out of the model (config_enumerate and TraceEnum_ELBO), or use engine='eager' or pyro.infer.SVI"
         )
 
 

@@ -46,10 +46,10 @@ class CompiledSVI:
     * ``graph``: the captured operations, one after the other: equal to eager to the last bit, loss and gradients, for one seed;
     * ``compiled``: from the second step on the captured graph through inductor, with the step of Adam or AdamW in it; on a CUDA
       device recorded as a CUDA graph (with Adam's step in it where Adam is ``fused``); equal within rounding, but parameters
-      have no ``grad`` afterwards. On a CPU random numbers are those of plain Pyro, but for programs in which two or more draws
-      depend on what networks computed (as Gamma and Dirichlet latents do): those have others, of the same distribution;
-    * ``auto``: ``graph`` until the steps ahead are worth the time of compiling, and plain Pyro for what cannot be captured, with
-      one warning; ``decision`` says what was chosen and why.
+      have no ``grad`` afterwards. On a CPU random numbers are those of plain Pyro, but where two or more draws depend
+      on what networks computed (as Gamma and Dirichlet latents do): others there, of the same distribution;
+    * ``auto``: ``graph`` until the steps ahead are worth the time of compiling, and plain Pyro for what cannot be captured,
+      with one warning; ``decision`` says what was chosen and why.
 
     Effects around a step apply to it: under ``scale_latents(weight)`` the weight is an input of the graph.
 
@@ -65,10 +65,10 @@ class CompiledSVI:
         clipping: of the gradients, and which steps to leave out; none by default, of the loss summed over the batch.
 
     Raises:
-        ValueError: for an unknown engine or precision, and a loss or an optimizer that takes no single gradient; at a step whose
-            data are outside the support of their site.
-        CaptureError: at the step that cannot be captured, unless the engine is ``auto`` or ``eager``; or where a spot check finds
-            another loss than plain Pyro's.
+        ValueError: for an unknown engine or precision, and a loss or an optimizer that takes no single gradient; at a
+            step whose data are outside the support of their site.
+        CaptureError: at the step that cannot be captured, unless the engine is ``auto`` or ``eager``; or where a spot check
+            finds another loss than plain Pyro's.
         FloatingPointError: where a loss or a gradient is not finite: at that step, or on an accelerator at the next ``check``;
             neither that step nor any after it was applied.
     """
@@ -107,7 +107,7 @@ class CompiledSVI:
         self._unread: list[PendingStep] = []
 
     def expect(self, steps: int) -> None:
-        """Tell ``auto`` how many steps are to come from now on; untold, it compiles once it has spent as long as compiling takes."""
+        """Tell ``auto`` how many steps are to come from now on; untold, it compiles once it has spent as long as that takes."""
         self._steps_ahead = self.steps_taken + steps
 
     def step(self, *args: Any, **kwargs: Any) -> Tensor:
