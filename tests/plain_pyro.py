@@ -1,7 +1,8 @@
 """Plain Pyro as the reference: its own steps, in a world of its own that a second one can be compared with.
 
-Stock ``pyro.infer.SVI`` takes no torch optimizer and moves everything where a loss is not finite; otherwise a step is the same:
-``differentiable_loss``, ``backward``, the optimizer's step.
+A step is ``differentiable_loss``, ``backward``, the optimizer's step. Stock ``pyro.infer.SVI`` differs in what ``CompiledSVI``
+promises otherwise: it takes no torch optimizer, moves everything where a loss is not finite, trains no parameter of a module
+that is not in its store, and leaves gradients of zero behind, by which momentum goes on moving what was frozen meanwhile.
 """
 
 import warnings
@@ -10,8 +11,8 @@ from contextlib import contextmanager
 import pyro
 import pyro.poutine as poutine
 import torch
-from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
+from torch import nn
 
 
 class PlainSVI:
@@ -31,7 +32,6 @@ class PlainSVI:
             pass
         if isinstance(self.optim, PyroOptim):
             self.optim(parameters)
-            zero_grads(parameters)
         else:
             self.optim.step()
         return loss
@@ -56,15 +56,16 @@ class PlainSVI:
         grads = [(parameter, parameter.grad) for parameter in self._held()]
         moved = [(buffer, buffer.clone()) for module in self.modules() for buffer in module.buffers()]
         try:
-            if not isinstance(self.optim, PyroOptim):
-                self.optim.zero_grad()
+            for parameter in self._held():
+                parameter.grad = None
             args, kwargs = self._served(args, kwargs)
             with poutine.trace(param_only=True) as met:
                 loss = torch.as_tensor(self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs))
                 if loss.requires_grad:
                     loss.backward()
-            parameters = {site["value"].unconstrained() for site in met.trace.nodes.values()}
-            reached = [parameter.grad for parameter in {*self._held(), *parameters} if parameter.grad is not None]
+            met_by_name = [site["value"].unconstrained() for site in met.trace.nodes.values()]
+            parameters = [each for each in dict.fromkeys([*met_by_name, *self._owned()]) if each.requires_grad]
+            reached = [each.grad for each in dict.fromkeys([*self._held(), *parameters]) if each.grad is not None]
             if not all(each.isfinite().all() for each in (loss, *reached)):
                 raise FloatingPointError("the loss or a gradient is not finite")
         except Exception:
@@ -76,9 +77,13 @@ class PlainSVI:
             raise
         yield loss.detach(), parameters
 
+    def _owned(self):
+        programs = (self.model, self.guide)
+        return [each for program in programs if isinstance(program, nn.Module) for each in program.parameters()]
+
     def _held(self):
         if isinstance(self.optim, PyroOptim):
-            return [value.unconstrained() for _, value in pyro.get_param_store().items()]
+            return [*(value.unconstrained() for _, value in pyro.get_param_store().items()), *self._owned()]
         return [parameter for group in self.optim.param_groups for parameter in group["params"]]
 
     def _served(self, args, kwargs):
