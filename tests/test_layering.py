@@ -69,6 +69,7 @@ ORDER = [
         "engine.repeated",
     ],
     [
+        "inference.supports",
         "inference.gradients",
         "inference.plates",
         "inference.arrangements",
@@ -79,7 +80,6 @@ ORDER = [
         "inference.clipping",
         "inference.updates",
         "inference.registration",
-        "inference.supports",
         "inference.steps",
         "inference.plain",
         "inference.spot_checks",

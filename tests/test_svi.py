@@ -520,7 +520,7 @@ def refused_sites():
             pyro.sample("z1", dist.Normal(torch.zeros(len(x), 4), 1.0).to_event(1))
             pyro.sample(f"extra_{next(count)}", dist.Normal(torch.zeros(len(x)), 1.0), infer={"is_auxiliary": True})
 
-    return guide, "expected the same sites at every run; 'extra_0', 'extra_1' came in one run and not in the next"
+    return guide, "expected the same sites at every run; 'extra_[0-9]', 'extra_[0-9]' came in one run and not in the next"
 
 
 @pytest.mark.parametrize("case", [refused_latent, refused_branch, refused_sites], ids=lambda case: case.__name__)
@@ -529,13 +529,16 @@ def test_what_cannot_be_captured_is_refused_before_anything_is_trained(case):
     model = make_vae("mean_field", 1).model
     before = [each.detach().clone() for each in model.parameters()]
     trained = CompiledSVI(model, guide, torch.optim.Adam(model.parameters()), ELBO(), engine="graph")
-    with pytest.raises(CaptureError, match=message):
+    with pytest.raises(ValueError, match=message):
         trained.step(X)
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
 
 
 def test_other_handlers_around_a_step_are_refused():
-    with pyro.poutine.trace(), pytest.raises(CaptureError, match="got TraceMessenger: put them around the model"):
+    with (
+        pyro.poutine.condition(data={}),
+        pytest.raises(CaptureError, match="got ConditionMessenger: put them around the model"),
+    ):
         trainer(make_vae()).step(X)
 
 
@@ -565,7 +568,7 @@ def test_auto_weighs_the_steps_ahead(monkeypatch, cache):
     def decided(steps_ahead):
         trained = trainer(make_vae("mean_field", 1), engine="auto")
         trained.expect(steps_ahead)
-        for _ in range(svi.MEASURED_STEPS):
+        for _ in range(1 + svi.MEASURED_STEPS):  # the first is plain Pyro's
             trained.step(X)
         return trained.decision
 

@@ -108,17 +108,18 @@ class TensorWatch:
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._tensors = list(tensors)
-        self._layouts = self._layout()
-        self.moved()
+        self._layouts, self._expected = self._layout(), self._look()
 
     def holds(self) -> bool:
         """Whether each requires gradients as it did, and its values are where they were."""
         return self._look() == self._expected
 
     def moved(self) -> bool:
-        """Look at where the values are now; whether they are laid out, and shared, as before."""
+        """Whether values elsewhere are laid out, and shared, as before; then that is where they are from now on."""
+        if self._layout() != self._layouts:
+            return False
         self._expected = self._look()
-        return self._layout() == self._layouts
+        return True
 
     def _look(self) -> Any:
         return [*map(_requires_grad, self._tensors)], [*map(_data_ptr, self._tensors)]

@@ -19,6 +19,7 @@ from pyrovae.engine.modules import Program
 from pyrovae.inference.gradients import PathDerivatives
 from pyrovae.inference.particles import ProgramCache, with_particles
 from pyrovae.inference.plates import Site, examples_of, plates_of, sample_sites, subsampling_of
+from pyrovae.inference.supports import scored_by
 from pyrovae.programs.conditionals import share_conditionals
 
 # Guides whose densities were looked at: they have no score where none is wanted.
@@ -132,7 +133,7 @@ def _refuse_unless_reparameterized(guide_trace: Trace) -> None:
     for site in sample_sites(guide_trace):
         if not site["fn"].has_rsample:
             raise ValueError(
-                f"expected reparameterized latents; site {site['name']!r} of the guide is a {type(site['fn']).__name__}, "
+                f"expected reparameterized latents; site {site['name']!r} of the guide is a {type(scored_by(site['fn'])).__name__}, "
                 "which has no rsample: sum it out of the model, or train with pyro.infer.SVI and TraceGraph_ELBO"
             )
 
