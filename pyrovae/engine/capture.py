@@ -102,13 +102,20 @@ def _refuse_shapes_of_values(graph: fx.Graph, shapes: ShapesOfValues) -> None:
     """Refuse shapes that depend on the values of inputs, of parameters or of what is drawn; of constants they stay the same."""
     nodes = [node for node in graph.nodes if node.op == "call_function" and has_shape_of_values(node.target, _values(node))]
     for node, frame in zip(nodes, shapes.frames, strict=False):
-        if _depends_on_values(node):
+        if any(map(_depends_on_values, _deciding(node))):
             name = node.target._schema.name.split("::")[-1]
             error = CaptureError(
                 "expected operations whose shapes do not depend on values; the program calls "
                 f"{name} (as by indexing with a boolean mask): use torch.where or a mask, or engine='eager'"
             )
             raise error.with_traceback(_traceback_of(frame))
+
+
+def _deciding(node: fx.Node) -> list[fx.Node]:
+    """The inputs of a node whose values decide the shape of its result."""
+    if node.target is aten.index.Tensor:
+        return [each for each in node.args[1] if isinstance(each, fx.Node)]  # type: ignore[union-attr]
+    return node.all_input_nodes
 
 
 def _values(node: fx.Node) -> Any:

@@ -133,8 +133,8 @@ def _refuse_unless_reparameterized(guide_trace: Trace) -> None:
     for site in sample_sites(guide_trace):
         if not site["fn"].has_rsample:
             raise ValueError(
-                f"expected reparameterized latents; site {site['name']!r} of the guide is a {type(scored_by(site['fn'])).__name__}, "
-                "which has no rsample: sum it out of the model, or train with pyro.infer.SVI and TraceGraph_ELBO"
+                f"expected reparameterized latents; site {site['name']!r} of the guide is a "
+                f"{type(scored_by(site['fn'])).__name__}, which has no rsample: sum it out of the model, or train with pyro.infer.SVI and TraceGraph_ELBO"
             )
 
 
