@@ -134,7 +134,8 @@ def _refuse_unless_reparameterized(guide_trace: Trace) -> None:
         if not site["fn"].has_rsample:
             raise ValueError(
                 f"expected reparameterized latents; site {site['name']!r} of the guide is a "
-                f"{type(scored_by(site['fn'])).__name__}, which has no rsample: sum it out of the model, or train with pyro.infer.SVI and TraceGraph_ELBO"
+                f"{type(scored_by(site['fn'])).__name__}, which has no rsample: "
+                "sum it out of the model, or train with pyro.infer.SVI and TraceGraph_ELBO"
             )
 
 
