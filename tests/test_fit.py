@@ -157,7 +157,7 @@ def test_fit_tells_the_engine_how_many_steps_are_to_come():
     guide = chain.wrong_guide("mean_field")
     svi = svi_of(chain, guide, "auto")
     fit(svi, Batches(torch.randn(64, 3), 16), epochs=4)
-    told = re.match(r"engine graph: (\d+) steps", svi.decision)
+    told = re.match(r"engine graph: (\d+) calls", svi.decision)
     assert told, svi.decision
     assert 16 - 8 <= int(told[1]) <= 16
 
@@ -168,6 +168,6 @@ def test_fit_is_told_of_steps_after_its_own():
     guide = chain.wrong_guide("mean_field")
     svi = svi_of(chain, guide, "auto")
     fit(svi, Batches(torch.randn(64, 3), 16), epochs=4, steps_ahead=100)
-    told = re.match(r"engine graph: (\d+) steps", svi.decision)
+    told = re.match(r"engine graph: (\d+) calls", svi.decision)
     assert told, svi.decision
     assert 100 - 8 <= int(told[1]) <= 100

@@ -178,7 +178,9 @@ def _bound(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Graph:
     """Turn the tensors that a graph holds as attributes into inputs in front of the others, each of them once."""
     graph = module.graph
     # Plates leave empty tensors behind, on the CPU, that nothing uses; what is drawn and not used moves the generator.
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or is_random(node) or writes(node))
+    graph.eliminate_dead_code(
+        lambda node: node.op in ("placeholder", "output") or is_random(node) or writes(node) or _checks(node)
+    )
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     first = next(iter(graph.nodes))
     lifted: dict[Any, tuple[fx.Node, Tensor]] = {}
@@ -220,6 +222,16 @@ def _replace_by_view(graph: fx.Graph, node: fx.Node, placeholder: fx.Node, tenso
 def is_random(node: fx.Node) -> bool:
     """Whether an operation draws from a random number generator."""
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _is_needed(node: fx.Node) -> bool:
+    return node.op in ("placeholder", "output") or is_random(node) or writes(node) or _checks(node)
+
+
+def _checks(node: fx.Node) -> bool:
+    """Whether an operation returns nothing: it raises where something is wrong, as of a matrix that is not positive."""
+    schema: Any = getattr(node.target, "_schema", None)
+    return schema is not None and not schema.returns
 
 
 def writes(node: fx.Node) -> bool:

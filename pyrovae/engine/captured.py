@@ -204,7 +204,7 @@ class CapturedFunction:
         return self._capture(call, numbers)
 
     def _capture(self, call: Call, numbers: Numbers) -> Situation:
-        if handlers := [type(each).__name__ for each in _PYRO_STACK if not isinstance(each, ScaleMessenger)]:
+        if handlers := [type(each).__name__ for each in _PYRO_STACK if not _is_captured(each)]:
             raise CaptureError(
                 f"expected no handlers around a step but poutine.scale and scale_latents; got {', '.join(handlers)}: "
                 "put them around the model or the guide instead, or use engine='eager'"
@@ -266,6 +266,11 @@ class CapturedFunction:
         if message not in self._warned:
             self._warned.add(message)
             self._tell(message)
+
+
+def _is_captured(handler: Any) -> bool:
+    """Whether a graph has the effect of a handler around the call: its scale is an input, or it is the same at every call."""
+    return isinstance(handler, ScaleMessenger) or getattr(handler, "is_the_same_at_every_call", False)
 
 
 class _ParameterNames(Messenger):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
+import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.optim import PyroOptim
@@ -23,7 +24,7 @@ from pyrovae.engine.modules import Program, preserved_buffers
 from pyrovae.engine.precision import PRECISIONS
 from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
-from pyrovae.inference.plain import PlainSteps
+from pyrovae.inference.plain import PlainStep, PlainSteps
 from pyrovae.inference.spot_checks import is_due, spot_check
 from pyrovae.inference.steps import Outputs, Programs, Transform, check_sites, gradient_step, moving_buffers
 from pyrovae.inference.supports import Supports, validates
@@ -226,8 +227,16 @@ class CompiledSVI:
         Programs that set something up when they first run do so here, with the random numbers of plain Pyro.
         """
         kind = None if call is None else call.key
-        with poutine.trace(param_only=True) as asked:
-            step = self._plain.run(self._programs(), args, kwargs, kind, lambda: self._parameters(asked.trace.nodes))
+        try:
+            step = self._plain_run(args, kwargs, kind)
+        except ValueError:
+            # Where Pyro's validation refuses numbers, our own words say which step, site and row.
+            torch.set_rng_state(noise)
+            with pyro.validation_enabled(False):
+                step = self._plain_run(args, kwargs, kind)
+            if step.healthy:
+                step.undo()
+                raise
         self._unchecked = self._plain.unchecked(kind)
         self._took(PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK)))
         pending = self._unread.pop()
@@ -245,16 +254,20 @@ class CompiledSVI:
             self._skipped = step.taken.logical_not() + self._skipped
         if step.taken:
             self._update(step.parameters, step.gradients)
-        self._decide(found, seconds)
+        self._decide(found, seconds, taken=bool(step.taken))
         return step.loss
 
-    def _decide(self, found: tuple[Situation, list[Tensor]] | None, seconds: float) -> None:
+    def _plain_run(self, args: Any, kwargs: Any, kind: Any) -> PlainStep:
+        with poutine.trace(param_only=True) as asked:
+            return self._plain.run(self._programs(), args, kwargs, kind, lambda: self._parameters(asked.trace.nodes))
+
+    def _decide(self, found: tuple[Situation, list[Tensor]] | None, seconds: float, *, taken: bool) -> None:
         """Say how calls of this kind go on, and compile where that was asked for."""
         if found is None:
             self._function.ran_plain(seconds)
             if self.engine == "auto":
                 self.decision = "engine eager: this kind of call is not captured"
-        elif self.engine == "compiled":
+        elif self.engine == "compiled" and taken:
             self._compile(*found, "as asked")
         elif self.engine == "auto":
             self.decision = "engine graph: until compiling is known to be worth its time"

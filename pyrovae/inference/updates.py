@@ -73,7 +73,7 @@ def can_be_captured(optimizer: Any, parameters: Sequence[Tensor]) -> bool:
         and not any(group["amsgrad"] or group["maximize"] or group["differentiable"] for group in optimizer.param_groups)
         and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
         and all(parameter.dtype == torch.float32 for parameter in parameters)
-        and bool(parameters)
+        and any(map(bool, optimizer.state.values()))
         and all(_counts_on_the_device(optimizer, parameter) for parameter in parameters if parameter.grad is not None)
     )
 

@@ -66,6 +66,9 @@ class share_constants(Messenger):  # noqa: N801 - used as a context, like a pout
     A distribution without a batch depends on none. A mixture of posteriors encodes its pseudo-inputs once for a whole test set.
     """
 
+    # What a graph that is captured within holds of it.
+    is_the_same_at_every_call = True
+
     def __enter__(self) -> "share_constants":
         self._known: dict[int, tuple[nn.Module, Independent]] = {}
         return super().__enter__()
