@@ -178,9 +178,7 @@ def _bound(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Graph:
     """Turn the tensors that a graph holds as attributes into inputs in front of the others, each of them once."""
     graph = module.graph
     # Plates leave empty tensors behind, on the CPU, that nothing uses; what is drawn and not used moves the generator.
-    graph.eliminate_dead_code(
-        lambda node: node.op in ("placeholder", "output") or is_random(node) or writes(node) or _checks(node)
-    )
+    graph.eliminate_dead_code(_is_needed)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     first = next(iter(graph.nodes))
     lifted: dict[Any, tuple[fx.Node, Tensor]] = {}

@@ -44,5 +44,9 @@ def subsampling(plates: Sequence[Any]) -> float:
 
 
 def _common_plates(sites: Sequence[Site]) -> dict[int, Any]:
-    names = set.intersection(*(set(plates_of(site)) for site in sites))
-    return {frame.dim: frame for name, frame in plates_of(sites[0]).items() if name in names}
+    """The plates around all sites; where none of a name is, those alike, since a plate may be entered under several names."""
+    for key in (lambda frame: frame.name, lambda frame: (frame.dim, frame.size)):
+        common = set.intersection(*({key(frame) for frame in plates_of(site).values()} for site in sites))
+        if common:
+            return {frame.dim: frame for frame in plates_of(sites[0]).values() if key(frame) in common}
+    return {}
