@@ -32,7 +32,7 @@ class Repeated:
 
     Args:
         function: of the inputs that vary, then of examples.
-        programs: what it runs, whose attributes, closures and globals it may read.
+        programs: what it runs, whose attributes, closures and globals it may read; the function itself where there are none.
         engine: ``eager``: the function as it is, which need not be one that can be captured; ``graph``: its operations one
             after the other; ``compiled``: these through inductor; ``auto``: whichever is sooner done.
 
@@ -42,7 +42,7 @@ class Repeated:
 
     def __init__(self, function: Function, programs: Sequence[Any] = (), engine: str = "auto") -> None:
         self._function, self._engine = function, engine
-        self._captured = CapturedFunction(self._prepared, lambda: [function, *programs], engine, logger.info)
+        self._captured = CapturedFunction(self._prepared, lambda: list(programs) or [function], engine, logger.info)
         self._version = 0
 
     def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
@@ -61,12 +61,14 @@ class Repeated:
         found = None if call is None else self._captured.find(call) or self._captured.learn(call, must=True)
         if found is None:
             return lambda *values: self._function(*values, *examples)
-        situation, _ = found
+        situation, inputs = found
+        # Numbers of programs that keep changing are inputs too, and stay for these examples.
+        known = inputs[len(varying) :]
         if situation.payload is None:
-            situation.payload = _Parts(situation.graph, len(examples), self._engine, self._version)
+            situation.payload = _Parts(situation.graph, len(known), self._engine, self._version)
             situation.on_move.append(situation.payload.parameters_changed)
         situation.payload.update_to(self._version)
-        return situation.payload.given(varying, examples, calls_ahead)
+        return situation.payload.given(varying, known, calls_ahead)
 
     def parameters_changed(self) -> None:
         """Compute anew what parameters decide; they are still the same tensors, changed in place."""
