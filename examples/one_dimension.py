@@ -13,13 +13,14 @@ python examples/one_dimension.py
 import argparse
 from pathlib import Path
 
+import pyro
 import pyro.distributions as dist
 import torch
 from matplotlib.figure import Figure
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyrovae import GenerativeModel, log_weights
+from pyrovae import GenerativeModel
 
 # The density of the data: positive everywhere, smooth, and no Gaussian.
 WEIGHTS, MEANS, SCALES = (torch.tensor(values, dtype=torch.float64) for values in ((0.6, 0.4), (-1.0, 1.5), (0.6, 0.8)))
@@ -74,9 +75,11 @@ def divergences(x: Tensor, sigma: float, nodes: int = 401) -> tuple[Tensor, Tens
     guide = dist.Normal(g(x), slope_of_g(x) * sigma)
     steps = torch.linspace(-12, 12, nodes, dtype=torch.float64)[:, None]
     z = guide.loc + guide.scale * steps
-    # With every latent given, the log-weights are log p(x, z).
+    # With every latent given, the log-densities of all sites add up to log p(x, z).
     model = poutine.condition(GenerativeModel(Prior(), Likelihood(sigma)), {"z1": z[..., None]})
-    joint = log_weights(model, lambda x: None, x[:, None], num_particles=nodes)
+    trace = poutine.trace(pyro.plate("nodes", nodes, dim=-2)(model)).get_trace(x[:, None])
+    trace.compute_log_prob()
+    joint = trace.nodes["z1"]["log_prob"] + trace.nodes["x"]["log_prob"]
     width = guide.scale * (steps[1] - steps[0])
     evidence = (joint + width.log()).logsumexp(0)
     log_q = guide.log_prob(z)

@@ -111,14 +111,16 @@ def test_what_depends_on_no_chance_is_computed_once():
     """The components of the prior with the parameters, the encoder with the data: neither has a product in what is drawn."""
     model, guide = programs("ladder", "vamp")
     sampler = Repeated(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], engine="graph")
-    with evaluation_mode():
-        sampler.given([], [X], 100)
-    with rows_of_products() as rows:
+    with evaluation_mode(model, guide):
+        with rows_of_products():
+            sampler.given([], [X], 100)
         sampler.parameters_changed()
-    assert rows == {5}, "pseudo-inputs"
-    with rows_of_products() as rows:
-        draw = sampler.given([], [X], 100)
-    assert rows == {len(X)}
+        with rows_of_products() as rows:
+            sampler.given([], [X], 100)
+        assert rows == {5, len(X)}, "pseudo-inputs, and the data"
+        with rows_of_products() as rows:
+            draw = sampler.given([], [X], 100)
+        assert rows == {len(X)}
     with rows_of_products() as rows:
         draw()
     assert rows == {len(X) * PARTICLES_AT_ONCE}
