@@ -130,7 +130,9 @@ class GeometricPath:
 
     def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
         """The shape of each latent of an image, by its site; data that the model cannot have drawn are refused on the way."""
-        for name, site in latents(poutine.trace(self._first).get_trace(*rows)).items():
+        with torch.random.fork_rng(devices=[]):
+            drawn = latents(poutine.trace(self._first).get_trace(*rows))
+        for name, site in drawn.items():
             _refuse_without_inverse(name, site)
         place = self._place(rows)
         traces = [_run(program, rows, place) for program in (self.model, self.guide)]
