@@ -173,7 +173,7 @@ def test_a_latent_without_reparameterization_is_refused_by_name():
         with pyro.plate("data", len(x)):
             pyro.sample("z1", pyro.distributions.Poisson(torch.ones(len(x), 4)).to_event(1))
 
-    with pyro.validation_enabled(False), pytest.raises(ValueError, match="site 'z1' of the guide is a Independent"):
+    with pyro.validation_enabled(False), pytest.raises(ValueError, match="site 'z1' of the guide is a Poisson"):
         ELBO().differentiable_loss(vae.model, guide, data())
 
 
