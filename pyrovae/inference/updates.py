@@ -142,10 +142,15 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
     module, constants, sources = copy.deepcopy(graph.module), list(graph.constants), list(graph.sources)
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     bound = {place(tensor): node for tensor, node in zip(constants, inputs, strict=False)}
-    first = inputs[len(constants)] if len(inputs) > len(constants) else _after_inputs(module.graph)
     output = next(reversed(module.graph.nodes))
     loss, healthy, taken, *gradients = output.args[0]
     gradient_of = dict(zip(map(id, parameters), gradients, strict=True))
+
+    end = _after_inputs(module.graph)
+    values = enumerate(learning_rates(optimizer))
+    rates = [add_placeholder(module.graph, f"learning_rate_{number}", value, before=end) for number, value in values]
+    # Constants stand in front of all inputs, of which the rates are the first where there are no others.
+    first = [*inputs[len(constants) :], *rates][0]
 
     def bind(tensor: Tensor) -> fx.Node:
         if place(tensor) not in bound:
@@ -154,9 +159,8 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
             sources.append(tensor)
         return bound[place(tensor)]
 
-    rates = learning_rates(optimizer)
     for number, (group, settings) in enumerate(zip(optimizer.param_groups, fixed_settings(optimizer), strict=True)):
-        rate = add_placeholder(module.graph, f"learning_rate_{number}", rates[number], before=_after_inputs(module.graph))
+        rate = rates[number]
         trained = [each for each in group["params"] if gradient_of.get(id(each)) is not None]
         if not trained:
             continue
