@@ -60,16 +60,8 @@ class Graph:
 
     def rehearse(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
         """The outputs, from a call that leaves no mark, neither in tensors that are written to nor in what is drawn next."""
-        # What is expanded holds no values of its own, and cannot be written to.
-        written = [each for each in self.constants if 0 not in each.stride()]
-        before = [each.clone() for each in written]
-        try:
-            with torch.random.fork_rng():
-                return self(inputs)
-        finally:
-            with torch.no_grad():
-                for each, old in zip(written, before, strict=True):
-                    each.copy_(old)
+        with untouched(self.constants), torch.random.fork_rng():
+            return self(inputs)
 
     def bind(self) -> None:
         """Bind the values of the sources anew, where they have moved to other memory."""
@@ -92,7 +84,7 @@ def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[T
             module = make_fx(function)(*inputs)
         _refuse_shapes_of_values(module.graph, shapes)
     except CaptureError as error:
-        raise CaptureError(f"{_first_line(error)}{_where(error, sites.name)}") from error
+        raise CaptureError(f"{first_line(error)}{_where(error, sites.name)}") from error
     except Exception as error:
         raise CaptureError(reason_of(error) + _where(error, sites.name)) from error
     return _bound(module, inputs)
@@ -145,7 +137,7 @@ def _traceback_of(frame: FrameType) -> TracebackType | None:
     return result
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The message without the table of shapes that Pyro adds to it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -161,9 +153,7 @@ def reason_of(error: Exception) -> str:
     known = next((advice for words, advice in KNOWN_CAUSES.items() if words in message), None)
     if known is not None:
         return f"expected operations that can be traced; {known}, or use engine='eager'"
-    return (
-        f"expected operations that can be traced; torch says {type(error).__name__}: {_first_line(error)}: use engine='eager'"
-    )
+    return f"expected operations that can be traced; torch says {type(error).__name__}: {first_line(error)}: use engine='eager'"
 
 
 def _where(error: Exception, site: str | None) -> str:
@@ -261,6 +251,20 @@ def preserved_state(*programs: Any) -> Iterator[None]:
     """
     with preserved_buffers(*programs), torch.random.fork_rng():
         yield
+
+
+@contextmanager
+def untouched(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Leave tensors as they were, whatever is written to them."""
+    # What is expanded holds no values of its own, and cannot be written to.
+    written = [each for each in tensors if each.numel() and 0 not in each.stride()]
+    before = [each.clone() for each in written]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for each, old in zip(written, before, strict=True):
+                each.copy_(old)
 
 
 class _LastSite(Messenger):

@@ -32,7 +32,7 @@ def _parts(graph: Graph, inputs: Sequence[Tensor]) -> tuple[Graph | None, Graph,
     """The draws, the rest, and the inputs of the latter: those of the graph, and what was drawn."""
     if any(each.device.type != "cpu" for each in (*graph.constants, *inputs)):
         return None, graph, list(inputs)
-    draws, rest, _ = without_draws(graph)
+    draws, rest = without_draws(graph)
     if not draws:
         return None, graph, list(inputs)
     # The lists are the graph's own: where its tensors move, they move here too.

@@ -1,11 +1,12 @@
 """A function on a CUDA device recorded once as a CUDA graph, and replayed: one launch for all of its kernels."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from pyrovae.engine.capture import untouched
 
 Function = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 WARM_UP_CALLS = 3
@@ -32,7 +33,8 @@ class Recorded:
         """The outputs for these inputs."""
         if not self._tried:
             self._tried = True
-            with torch.cuda.device(self._device), _untouched(self._state, self._device):
+            untouched_generators = torch.random.fork_rng(devices=[self._device])
+            with torch.cuda.device(self._device), untouched(self._state), untouched_generators:
                 self._record(inputs)
         if self._graph is None:
             return self._function(inputs)
@@ -60,16 +62,3 @@ class Recorded:
             warnings.warn(f"the compiled step runs without a CUDA graph, which could not be recorded: {reason}", stacklevel=4)
         else:
             self._graph = graph
-
-
-@contextmanager
-def _untouched(state: Sequence[Tensor], device: torch.device) -> Iterator[None]:
-    """Afterwards these tensors and the random number generators are as they were."""
-    # What is expanded holds no values of its own, and cannot be written to.
-    written = [each for each in state if each.numel() and 0 not in each.stride()]
-    before = [each.clone() for each in written]
-    with torch.random.fork_rng(devices=[device]):
-        yield
-    with torch.no_grad():
-        for each, old in zip(written, before, strict=True):
-            each.copy_(old)

@@ -62,7 +62,7 @@ def _is_fixed(node: fx.Node) -> bool:
     return node.op == "call_function" and not is_random(node) and not any(writes(user) for user in node.users)
 
 
-def without_draws(graph: Graph) -> tuple[fx.GraphModule | None, fx.GraphModule, bool]:
+def without_draws(graph: Graph) -> tuple[fx.GraphModule | None, fx.GraphModule]:
     """In two: what is drawn, from the same placeholders, and the rest, which takes what was drawn as its last inputs.
 
     A compiler drops what is drawn and not used, and draws in an order of its own. Outside its graph, operations draw in the
@@ -70,8 +70,7 @@ def without_draws(graph: Graph) -> tuple[fx.GraphModule | None, fx.GraphModule, 
     it.
 
     Returns:
-        The draws, None where there are none; the rest; and whether every number is drawn as by the program, which is not so
-        where two draws are left in the rest.
+        The draws, None where there are none; and the rest.
     """
     nodes = list(graph.module.graph.nodes)
     random = [node for node in nodes if is_random(node)]
@@ -91,10 +90,10 @@ def without_draws(graph: Graph) -> tuple[fx.GraphModule | None, fx.GraphModule, 
         elif node in needed:
             copies[node] = _copied_draw(draws, node, copies)
     if not taken:
-        return None, graph.module, len(random) < 2
+        return None, graph.module
     handed_on = [node for node in taken if any(user not in needed for user in node.users)]
     draws.output([copies[node] for node in handed_on])
-    return fx.GraphModule(nn.Module(), draws), _after_draws(nodes, taken, handed_on), len(random) - len(taken) < 2
+    return fx.GraphModule(nn.Module(), draws), _after_draws(nodes, taken, handed_on)
 
 
 def _before_a_draw(draw: fx.Node) -> dict[fx.Node, None] | None:

@@ -30,9 +30,7 @@ class PlainStep:
 
     def undo(self) -> None:
         """Put the buffers back."""
-        with torch.no_grad():
-            for buffer, old in self.buffers:
-                buffer.copy_(old)
+        _restore(self.buffers)
 
 
 class PlainSteps:
@@ -71,7 +69,7 @@ class PlainSteps:
                 healthy = are_healthy(value, gradients, inside)
                 gradients, taken = programs.clipping(gradients, healthy)
         except Exception:
-            PlainStep(torch.zeros(()), [], [], torch.zeros(()), torch.zeros(()), buffers).undo()
+            _restore(buffers)
             raise
         step = PlainStep(value, parameters, gradients, healthy, taken, buffers)
         if not taken:
@@ -93,3 +91,9 @@ class PlainSteps:
         if len(self._unchecked) > MOST_REMEMBERED:
             self._unchecked.popitem(last=False)
         return supports, nullcontext()
+
+
+def _restore(buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
+    with torch.no_grad():
+        for buffer, old in buffers:
+            buffer.copy_(old)

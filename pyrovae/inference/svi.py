@@ -16,7 +16,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 from pyrovae.engine.calls import Call
-from pyrovae.engine.capture import Graph, preserved_state
+from pyrovae.engine.capture import Graph, first_line, preserved_state
 from pyrovae.engine.captured import CapturedFunction, Situation
 from pyrovae.engine.choice import NO_COMPILER, can_compile, check_engine, compiling_pays
 from pyrovae.engine.compiled import Run, compiled_with_draws
@@ -26,7 +26,7 @@ from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.plain import PlainStep, PlainSteps
 from pyrovae.inference.spot_checks import is_due, spot_check
-from pyrovae.inference.steps import Outputs, Programs, Transform, check_sites, gradient_step, moving_buffers
+from pyrovae.inference.steps import Programs, Transform, check_sites, gradient_step, moving_buffers
 from pyrovae.inference.supports import Supports, validates
 from pyrovae.inference.updates import Moments, can_be_captured, learning_rates, settings_of, with_update
 
@@ -134,7 +134,8 @@ class CompiledSVI:
         assert loss is not None
         assert healthy is not None
         assert taken is not None
-        self._took(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
+        self.steps_taken += 1
+        self._unread.append(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
         if not plan.holds_update or self._reads_now(loss):
             self._check(healthy)
         if self.clipping.skips:
@@ -238,10 +239,9 @@ class CompiledSVI:
                 step.undo()
                 raise
         self._unchecked = self._plain.unchecked(kind)
-        self._took(PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK)))
-        pending = self._unread.pop()
+        self.steps_taken += 1
         if not step.healthy:
-            self._fail(pending)
+            self._fail(PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK)))
         seconds = time.perf_counter() - start
         try:
             found = None if call is None else self._learn(call)
@@ -325,7 +325,7 @@ class CompiledSVI:
                 graph, everything, holds_update = self._compilable(plan, situation.graph, inputs)
             plan.run = compiled_with_draws(graph, everything)
         except Exception as error:  # whatever it is, the graph does the same
-            self.decision = f"engine graph: {(str(error).strip().splitlines() or [type(error).__name__])[0]}"
+            self.decision = f"engine graph: {first_line(error)}"
             warnings.warn(self.decision, stacklevel=4)
             return
         plan.holds_update, self.decision = holds_update, f"engine compiled: {reason}"
@@ -346,10 +346,6 @@ class CompiledSVI:
         except Exception:
             self._function.forget()
             raise
-
-    def _took(self, step: PendingStep) -> None:
-        self.steps_taken += 1
-        self._unread.append(step)
 
     def _reads_now(self, loss: Tensor) -> bool:
         return loss.device.type == "cpu" or len(self._unread) == UNREAD_STEPS
@@ -418,6 +414,3 @@ def _check_optimizer(optim: Any) -> None:
 
 def _modules(*programs: Program) -> list[nn.Module]:
     return [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
-
-
-__all__ = ["CompiledSVI", "Outputs"]
