@@ -8,17 +8,25 @@ import pyro
 import pytest
 import torch
 from file_server import FileServer
+from torch.distributions import Distribution
 
 from pyrovae.data.published_files import downloads, sources
 from pyrovae.data.published_files.sources import DATA_VARIABLE
+
+
+def settings():
+    """What belongs to the process, and not to any call."""
+    return torch.is_grad_enabled(), torch.get_default_dtype(), Distribution._validate_args, pyro.settings.get()
 
 
 @pytest.fixture(autouse=True)
 def _reproducible():
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
+    before = settings()
     yield
     assert not torch.is_inference_mode_enabled()
+    assert settings() == before, "a test, or what it called, left settings of torch or of Pyro changed"
 
 
 @pytest.fixture

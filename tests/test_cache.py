@@ -260,8 +260,10 @@ from pyrovae.engine.capture import capture
 from pyrovae.engine.compilation import compile_graph, time_to_compile
 x = torch.linspace(-1, 1, 12).reshape(3, 4)
 graph = capture(lambda x: [torch.tanh(x @ x.t()) + 1], [x])
+settings = [torch.distributions.Distribution._validate_args, torch.get_num_threads(), torch.is_grad_enabled()]
 print(time_to_compile(graph, [x])[1])
 torch.testing.assert_close(compile_graph(graph, [x])([x])[0], graph([x])[0])
+assert settings == [torch.distributions.Distribution._validate_args, torch.get_num_threads(), torch.is_grad_enabled()]
 """
 
 

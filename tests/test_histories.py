@@ -17,6 +17,7 @@ from history_world import OPTIMIZERS, World
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from torch.distributions import Distribution
 
 # Histories for each program: by default, in the slow suite, and of those in which every situation is compiled.
 FEW, MANY, COMPILED = 30, 400, 2
@@ -46,7 +47,6 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.count = 0
         self.subject = SUBJECTS[self.program]
-        self.validated = torch.distributions.Distribution._validate_args
 
     def teardown(self):
         torch.set_default_dtype(torch.float32)
@@ -187,9 +187,13 @@ class History(RuleBasedStateMachine):
         torch.set_default_dtype(dtype)
         self._steps(steps)
 
-    @rule(validated=st.booleans(), steps=then)
-    def switch_validation(self, validated, steps):
-        pyro.enable_validation(validated)
+    @rule(
+        validated=st.booleans(),
+        switch=st.sampled_from([pyro.enable_validation, Distribution.set_default_validate_args]),
+        steps=then,
+    )
+    def switch_validation(self, validated, switch, steps):
+        switch(validated)
         self._steps(steps)
 
     @precondition(lambda self: self.subject.stored)

@@ -51,6 +51,7 @@ ORDER = [
     [
         "engine.reachable",
         "engine.modules",
+        "engine.validation",
         "engine.precision",
         "engine.guards",
         "engine.numbers",

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
-import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, fx, nn
@@ -22,6 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from pyrovae.engine.modules import preserved_buffers
 from pyrovae.engine.reachable import is_library
 from pyrovae.engine.tracing import ShapesOfValues, has_shape_of_values, nothing_read_back
+from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError
 
 aten = torch.ops.aten
@@ -80,7 +80,7 @@ def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[T
     """
     sites, shapes = _LastSite(), ShapesOfValues()
     try:
-        with preserved_state(*programs), nothing_read_back(shapes), pyro.validation_enabled(False), sites:
+        with preserved_state(*programs), nothing_read_back(shapes), without_validation(), sites:
             module = make_fx(function)(*inputs)
         _refuse_shapes_of_values(module.graph, shapes)
     except CaptureError as error:

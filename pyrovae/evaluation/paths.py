@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import constraints
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from pyrovae.engine.modules import Program
 from pyrovae.engine.repeated import Repeated
+from pyrovae.engine.validation import without_validation
 from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
 from pyrovae.evaluation.support import entries_of
 from pyrovae.inference.arrangements import Arrangement
@@ -153,7 +153,7 @@ class GeometricPath:
 
     def _evaluate(self, shapes: dict[str, torch.Size], state: Tensor, *rows: Tensor) -> list[Tensor]:
         """What a point knows beside its states."""
-        with torch.enable_grad(), pyro.validation_enabled(False):
+        with torch.enable_grad(), without_validation():
             state = state.detach().requires_grad_()
             log_start, log_weight = self._densities(unflat(state, shapes), rows)
             (start_gradient,) = torch.autograd.grad(log_start.sum(), state, retain_graph=True)

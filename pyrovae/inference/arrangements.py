@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pyrovae.engine.modules import Program, evaluation_mode, preserved_buffers
+from pyrovae.engine.validation import without_validation
 from pyrovae.inference.plates import PARTICLES, Site, examples_of, plates_of, sample_sites
 
 # Densities of the same values agree within this share of the largest.
@@ -220,7 +221,7 @@ def _unnoticed() -> Iterator[None]:
         stack.enter_context(preserved_buffers())
         stack.enter_context(evaluation_mode())
         stack.enter_context(poutine.block())
-        stack.enter_context(pyro.validation_enabled(False))
+        stack.enter_context(without_validation())
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         yield

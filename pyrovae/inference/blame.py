@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.reachable import modules_of
+from pyrovae.engine.validation import without_validation
 from pyrovae.inference.steps import Programs
 from pyrovae.inference.supports import inside_support, scored_by, validates
 
@@ -50,7 +51,7 @@ def blame(programs: Programs, step: PendingStep, number: int, unchecked: Collect
         ``ValueError`` where the data lie outside the support of their site, else ``FloatingPointError``.
     """
     sites = _Sites()
-    with preserved_state(programs.model, programs.guide), pyro.validation_enabled(False), _under(step.handlers), sites:
+    with preserved_state(programs.model, programs.guide), without_validation(), _under(step.handlers), sites:
         torch.set_rng_state(step.noise)
         loss = programs.differentiable_loss(step.args, step.kwargs)
         gradients = programs.gradients(loss, step.parameters)

@@ -6,11 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor, nn
 
 from pyrovae.engine.modules import modules_that_run
+from pyrovae.engine.validation import without_validation
 from pyrovae.inference.steps import Programs, are_healthy
 from pyrovae.inference.supports import Supports, validates
 
@@ -85,7 +85,7 @@ class PlainSteps:
         if not validates():
             return Supports(), nullcontext()
         if kind is not None and kind in self._unchecked:
-            return Supports(self._unchecked[kind]), pyro.validation_enabled(False)
+            return Supports(self._unchecked[kind]), without_validation()
         supports = Supports()
         self._unchecked[kind] = supports.unchecked
         if len(self._unchecked) > MOST_REMEMBERED:

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pyro
 from torch import Tensor
 
 from pyrovae.engine.capture import Graph, preserved_state
+from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError
 from pyrovae.inference.steps import Programs
 
@@ -31,7 +31,7 @@ def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs:
     Raises:
         CaptureError: where they differ by more than rounding.
     """
-    with preserved_state(programs.model, programs.guide), _other_generators(), pyro.validation_enabled(False):
+    with preserved_state(programs.model, programs.guide), _other_generators(), without_validation():
         loss = programs.differentiable_loss(args, kwargs)
     right = float(loss.detach() if isinstance(loss, Tensor) else loss)
     ours = float(graph.rehearse(inputs)[0])  # type: ignore[arg-type]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.infer import TraceEnum_ELBO, TraceTMC_ELBO
@@ -13,6 +12,7 @@ from torch import Tensor
 from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.modules import Program, modules_that_run
 from pyrovae.engine.precision import products_in
+from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError
 from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.supports import Supports
@@ -82,7 +82,7 @@ def gradient_step(
 
     def step(*args: Any, **kwargs: Any) -> Outputs:
         before = [buffer.clone() for buffer in buffers]
-        with supports, pyro.validation_enabled(False):
+        with supports, without_validation():
             loss = programs.differentiable_loss(args, kwargs)
         gradients, inside = programs.gradients(loss, parameters), supports.all_inside()
         with torch.no_grad():

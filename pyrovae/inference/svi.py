@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.optim import PyroOptim
@@ -22,6 +21,7 @@ from pyrovae.engine.choice import NO_COMPILER, can_compile, check_engine, compil
 from pyrovae.engine.compiled import Run, compiled_with_draws
 from pyrovae.engine.modules import Program, preserved_buffers
 from pyrovae.engine.precision import PRECISIONS
+from pyrovae.engine.validation import without_validation
 from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.plain import PlainStep, PlainSteps
@@ -233,7 +233,7 @@ class CompiledSVI:
         except ValueError:
             # Where Pyro's validation refuses numbers, our own words say which step, site and row.
             torch.set_rng_state(noise)
-            with pyro.validation_enabled(False):
+            with without_validation():
                 step = self._plain_run(args, kwargs, kind)
             if step.healthy:
                 step.undo()
