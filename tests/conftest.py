@@ -23,6 +23,8 @@ def settings():
 def _reproducible():
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
+    # A test file that imports zuko has turned torch's off.
+    pyro.enable_validation(True)
     before = settings()
     yield
     assert not torch.is_inference_mode_enabled()

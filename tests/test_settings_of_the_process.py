@@ -1,6 +1,6 @@
 """What belongs to the process is as it was after every call, also where torch's validation and Pyro's differ.
 
-``torch.compile`` turns torch's off for good, in any program that uses it once.
+``torch.compile``, used once, and ``import zuko`` turn torch's off for good.
 """
 
 import pyro

@@ -11,8 +11,8 @@ from torch.distributions import Distribution
 def without_validation() -> Iterator[None]:
     """Validate nothing inside; afterwards both settings are as they were.
 
-    ``pyro.validation_enabled`` alone would set torch's to what Pyro's is, and the two can differ: ``torch.compile`` turns
-    torch's off for good.
+    ``pyro.validation_enabled`` alone would set torch's to what Pyro's is, and the two can differ: ``torch.compile`` and
+    ``import zuko`` turn torch's off for good.
     """
     of_torch = Distribution._validate_args
     try:
