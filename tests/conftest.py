@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from pyrovae.data.published_files import downloads, sources
 from pyrovae.data.published_files.sources import DATA_VARIABLE
+from pyrovae.engine import compilation, matmul_kernels
 
 
 def settings():
@@ -53,3 +54,11 @@ def server():
     """A server of two small files."""
     with FileServer() as serving:
         yield serving
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty cache of compiled graphs and of the speed of products."""
+    for module in (compilation, matmul_kernels):
+        monkeypatch.setattr(module, "user_cache_path", lambda name: tmp_path / name)
+    return tmp_path / "pyrovae"

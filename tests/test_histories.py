@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from torch.distributions import Distribution
 
-# Histories for each program: by default, in the slow suite, and of those in which every situation is compiled.
-FEW, MANY, COMPILED = 30, 400, 2
+# Histories for each program: by default, in CI, in the slow suite, and of those in which every situation is compiled.
+FEW, HUNDREDS, MANY, COMPILED = 10, 40, 400, 2
 LENGTH = 7
 
 BROKEN = {
@@ -235,6 +235,12 @@ def test_plain_pyro_equals_itself(program):
 @pytest.mark.parametrize("program", SUBJECTS)
 def test_histories_equal_those_of_plain_pyro(program):
     live(program, ("graph", "auto", "graph", "eager"), FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", SUBJECTS)
+def test_hundreds_of_histories_equal_those_of_plain_pyro(program):
+    live(program, ("graph", "auto", "graph", "eager"), HUNDREDS)
 
 
 @pytest.mark.slow

@@ -83,6 +83,7 @@ ORDER = [
         "inference.registration",
         "inference.steps",
         "inference.plain",
+        "inference.plans",
         "inference.spot_checks",
         "inference.blame",
         "inference.svi",

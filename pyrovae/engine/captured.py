@@ -49,7 +49,6 @@ class Situation:
         store: of the parameters that programs ask for.
         tensors: those that the graph is bound to.
         numbers: those of the arguments that are fixed, by position.
-        places: of the programs' numbers that are inputs.
         assumptions: on the numbers that are inputs.
     """
 
@@ -112,9 +111,14 @@ class CapturedFunction:
         self._warned: set[str] = set()
 
     @property
+    def situations(self) -> list[Situation]:
+        """All that are kept."""
+        return [each for situations in self._kept.values() for each in situations]
+
+    @property
     def graphs_kept(self) -> int:
         """How many graphs there are."""
-        return sum(map(len, self._kept.values()))
+        return len(self.situations)
 
     def forget(self) -> None:
         """Drop all graphs."""
@@ -244,7 +248,7 @@ class CapturedFunction:
     def _make_room(self) -> bool:
         if self.graphs_kept < MOST_KEPT:
             return True
-        oldest = min((each for situations in self._kept.values() for each in situations), key=lambda each: each.last_call)
+        oldest = min(self.situations, key=lambda each: each.last_call)
         advice = f"{MOST_KEPT} graphs are kept, and another kind of call came: pad batches to a few sizes, with a mask"
         if self._engine == "auto" and self._calls - oldest.last_call < RECENTLY:
             self._warn(f"{advice}; it runs as plain Pyro")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from platformdirs import user_cache_path
-from torch import Tensor
+from torch import Tensor, fx
 
 from pyrovae.engine.cache import SharedFolder, limit_in_bytes
 from pyrovae.engine.capture import Graph
@@ -42,12 +42,13 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
     """
     from torch._inductor import config, standalone_compile
 
-    cache, key = _cache(), _fingerprint(graph, inputs)
     everything: list[Any] = [*graph.constants, *inputs]
+    module = with_fastest_products(graph.module)
+    assert module is not None
+    cache, key = _cache(), _fingerprint(module, everything)
     with torch.no_grad():
         artifact = _loaded(cache, key)
         if artifact is None:
-            module = with_fastest_products(graph.module)
             # On a CPU the random numbers are torch's own, those of plain Pyro for the same seed.
             with config.patch(fallback_random=all(tensor.device.type == "cpu" for tensor in everything)):
                 artifact = standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
@@ -73,7 +74,8 @@ def cuda_device(tensors: Sequence[Tensor]) -> torch.device | None:
 
 def time_to_compile(graph: Graph, inputs: Sequence[Tensor]) -> tuple[float, str]:
     """How many seconds it will take to have the graph compiled, and what is done in them."""
-    if _cache().holds(_fingerprint(graph, inputs)):
+    module = with_fastest_products(graph.module, timed=False)
+    if module is not None and _cache().holds(_fingerprint(module, [*graph.constants, *inputs])):
         return LOAD_SECONDS, "load what an earlier process compiled"
     return COMPILE_SECONDS + COMPILE_SECONDS_PER_NODE * len(graph.module.graph.nodes), "compile"
 
@@ -82,11 +84,11 @@ def _cache() -> SharedFolder:
     return SharedFolder(user_cache_path("pyrovae") / "compiled", limit_in_bytes())
 
 
-def _fingerprint(graph: Graph, inputs: Sequence[Tensor]) -> str:
-    layout = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in (*graph.constants, *inputs)]
-    gpu = torch.cuda.get_device_properties(device).name if (device := cuda_device([*graph.constants, *inputs])) else None
+def _fingerprint(module: fx.GraphModule, tensors: Sequence[Tensor]) -> str:
+    layout = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in tensors]
+    gpu = torch.cuda.get_device_properties(device).name if (device := cuda_device(tensors)) else None
     precision = (torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled())
-    everything = (graph.module.code, layout, machine(), torch.version.cuda, gpu, precision)
+    everything = (module.code, layout, machine(), torch.version.cuda, gpu, precision)
     return hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
 
 

@@ -27,8 +27,8 @@ def ambient() -> tuple[Any, ...]:
         torch.is_inference_mode_enabled(),
         torch.is_autocast_enabled("cpu"),
         torch.is_autocast_enabled("cuda"),
-        torch.are_deterministic_algorithms_enabled(),
-        torch.backends.mkldnn.enabled,
+        torch._C._get_deterministic_algorithms(),
+        torch._C._get_mkldnn_enabled(),
         torch._C._len_torch_function_stack(),
         torch._C._len_torch_dispatch_stack(),
         Distribution._validate_args,
@@ -139,7 +139,7 @@ class StoreWatch:
 
     def holds(self) -> bool:
         """Whether they are the same tensors."""
-        return self._look() == self._expected
+        return not self._names or self._look() == self._expected
 
     def _look(self) -> list[int]:
         return [*map(id, map(pyro.get_param_store()._params.get, self._names))]

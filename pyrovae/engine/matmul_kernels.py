@@ -9,7 +9,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor, fx
 from pyrovae.engine.cache import SharedFolder, limit_in_bytes, processor
 
 aten = torch.ops.aten
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
 PRODUCTS = (aten.mm.default, aten.addmm.default)
 ROUNDS = 15
 MARGIN = 0.95  # another library must gain more than the noise of timing it
@@ -40,13 +43,37 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-def with_fastest_products(module: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a captured graph in which the faster library takes each single-precision product on the CPU."""
+# Choices that a training made before, by the layout of the operands, and that it makes now.
+_chosen: ContextVar[dict[str, bool] | None] = ContextVar("chosen", default=None)
+
+
+@contextmanager
+def products_by(choices: dict[str, bool]) -> Iterator[None]:
+    """Choose within as ``choices`` say, by the layout of the operands; new choices are added to them.
+
+    The libraries round differently: a training that goes on elsewhere goes on to the same bits by the same choices.
+    """
+    token = _chosen.set(choices)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def with_fastest_products(module: fx.GraphModule, *, timed: bool = True) -> fx.GraphModule | None:
+    """A copy of a captured graph in which the faster library takes each single-precision product on the CPU.
+
+    None where no product may be ``timed`` and some never was.
+    """
     module = copy.deepcopy(module)
     if torch.backends.mkldnn.is_available():
         answers = _Answers(SharedFolder(user_cache_path("pyrovae") / "products", min(LIMIT, limit_in_bytes())))
-        for node in [node for node in module.graph.nodes if node.target in PRODUCTS and _is_single_precision_on_cpu(node)]:
-            if answers.prefer_onednn(*(_layout(operand) for operand in node.args)):
+        products = [node for node in module.graph.nodes if node.target in PRODUCTS and _is_single_precision_on_cpu(node)]
+        layouts = {node: [_layout(operand) for operand in node.args] for node in products}
+        if not timed and not all(answers.knows(*each) for each in layouts.values()):
+            return None
+        for node, operands in layouts.items():
+            if answers.prefer_onednn(*operands):
                 _take_by_onednn(module.graph, node)
         answers.save()
         module.recompile()
@@ -67,7 +94,7 @@ def _is_single_precision_on_cpu(node: fx.Node) -> bool:
     return bool(value.dtype == torch.float32 and value.device.type == "cpu" and not node.kwargs)
 
 
-def _layout(node: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _layout(node: Any) -> Layout:
     return tuple(node.meta["val"].shape), tuple(node.meta["val"].stride())
 
 
@@ -86,9 +113,14 @@ class _Answers:
     def __init__(self, folder: SharedFolder) -> None:
         self._folder = folder
         self._name = f"{hashlib.sha256(repr(machine()).encode()).hexdigest()[:32]}.json"
-        self._known, self._new = self._kept(), dict[str, bool]()
+        chosen = _chosen.get()
+        self._chosen: dict[str, bool] = {} if chosen is None else chosen
+        self._known, self._new = self._kept() | self._chosen, dict[str, bool]()
 
-    def prefer_onednn(self, *layouts: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+    def knows(self, *layouts: Layout) -> bool:
+        return repr(layouts) in self._known
+
+    def prefer_onednn(self, *layouts: Layout) -> bool:
         key = repr(layouts)
         if key not in self._known:
             operands = [_ones(*layout) for layout in layouts]
@@ -98,6 +130,7 @@ class _Answers:
                 lambda: torch.ops.pyrovae.linear(x, weight.t(), bias[0] if bias else None),
             )
             self._known[key] = self._new[key] = onednn < MARGIN * usual
+        self._chosen[key] = self._known[key]
         return self._known[key]
 
     def save(self) -> None:

@@ -4,7 +4,6 @@ import inspect
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -15,24 +14,20 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 from pyrovae.engine.calls import Call
-from pyrovae.engine.capture import Graph, first_line, preserved_state
+from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.captured import CapturedFunction, Situation
-from pyrovae.engine.choice import NO_COMPILER, can_compile, check_engine, compiling_pays
-from pyrovae.engine.compiled import Run, compiled_with_draws
+from pyrovae.engine.choice import check_engine
 from pyrovae.engine.modules import Program, preserved_buffers
 from pyrovae.engine.precision import PRECISIONS
 from pyrovae.engine.validation import without_validation
 from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.plain import PlainStep, PlainSteps
+from pyrovae.inference.plans import Plan
 from pyrovae.inference.spot_checks import is_due, spot_check
 from pyrovae.inference.steps import Programs, Transform, check_sites, gradient_step, moving_buffers
 from pyrovae.inference.supports import Supports, validates
-from pyrovae.inference.updates import Moments, can_be_captured, learning_rates, settings_of, with_update
 
-# The share of a step that compiling saves, measured on two cores.
-SAVED_SHARE = 0.2
-MEASURED_STEPS = 5
 # Losses are read together on an accelerator, where every reading waits for the device.
 UNREAD_STEPS = 100
 
@@ -106,9 +101,11 @@ class CompiledSVI:
         self._graph_steps = 0
         self._steps_ahead: int | None = None
         self._healthy: dict[torch.device, Tensor] = {}
-        self._prepared: _Plan | None = None
+        self._prepared: Plan | None = None
         self._unchecked: set[str] = set()
         self._unread: list[PendingStep] = []
+        self._products: dict[str, bool] = {}
+        self._resumed: dict[str, Any] | None = None
 
     def expect(self, steps: int) -> None:
         """Tell ``auto`` how many steps are to come from now on; untold, it compiles once it has spent as long as that takes."""
@@ -120,27 +117,28 @@ class CompiledSVI:
         start = time.perf_counter()
         call = self._function.call(args, kwargs, self._identities())
         found = None if call is None else self._function.find(call)
+        if found is None and call is not None and self._resumed is not None:
+            found = self._go_on(args, kwargs, call, noise)
         if found is None:
             return self._plain_step(args, kwargs, call, noise, start)
         situation, inputs = found
-        plan: _Plan = situation.payload
+        plan: Plan = situation.payload
         self._graph_steps += 1
         if is_due(self._graph_steps):
             self._spot_check(situation, args, kwargs, inputs)
-        if plan.holds_update and not self._update_holds(plan):
+        if plan.update is not None and not plan.update.holds():
             self._compile(situation, inputs, "without the optimizer, whose settings change while it trains", update=False)
-        rates = learning_rates(self.optim) if plan.holds_update else []
-        loss, healthy, taken, *gradients = plan.run([*inputs, *rates])
+        loss, healthy, taken, *gradients = plan.run(inputs if plan.update is None else [*inputs, *plan.update.rates])
         assert loss is not None
         assert healthy is not None
         assert taken is not None
         self.steps_taken += 1
         self._unread.append(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
-        if not plan.holds_update or self._reads_now(loss):
+        if plan.update is None or self._reads_now(loss):
             self._check(healthy)
         if self.clipping.skips:
             self._skipped = taken.logical_not() + self._skipped
-        if not plan.holds_update and (not self.clipping.skips or taken):
+        if plan.update is None and (not self.clipping.skips or taken):
             self._update(plan.parameters, gradients)
             if not plan.settled:
                 self._reconsider(situation, inputs, time.perf_counter() - start)
@@ -155,6 +153,32 @@ class CompiledSVI:
         """
         for healthy in self._healthy.values():
             self._check(healthy)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on beside programs, optimizer and random numbers, as plain values.
+
+        Of steps that are all of one kind, as those of ``fit`` on ``Batches`` are.
+        """
+        plans: list[Plan] = [each.payload for each in self._function.situations]
+        return {
+            "steps_taken": self.steps_taken,
+            "steps_skipped": self.steps_skipped,
+            "graph_steps": self._graph_steps,
+            "is_captured": bool(plans),
+            "is_compiled": any(plan.is_compiled for plan in plans),
+            "decision": self.decision,
+            "products": dict(self._products),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another one was: the next step is captured or compiled as its next step would have been.
+
+        Programs and the optimizer must have their state by then.
+        """
+        self.steps_taken, self._skipped = state["steps_taken"], state["steps_skipped"]
+        self._graph_steps, self._products = state["graph_steps"], dict(state["products"])
+        self.decision = state["decision"]
+        self._resumed = dict(state) if state["is_captured"] else None
 
     @property
     def steps_skipped(self) -> int:
@@ -179,11 +203,11 @@ class CompiledSVI:
         parts = self.model, self.guide, self.loss, self.transform, self.optim
         return (*map(id, parts), self.precision, self.clipping, *map(id, self._grouped()))
 
-    def _learn(self, call: Call) -> tuple[Situation, list[Tensor]] | None:
+    def _learn(self, call: Call, *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
         """Capture the situation of a call, where it is worth it."""
         self._prepared = None
         try:
-            found = self._function.learn(call)
+            found = self._function.learn(call, must=must)
         finally:
             if self._prepared is not None:
                 # Tracing ran the function once, which writes what it finds.
@@ -191,6 +215,19 @@ class CompiledSVI:
         if found is not None:
             assert self._prepared is not None
             found[0].payload, self._prepared.run = self._prepared, found[0].graph
+        return found
+
+    def _go_on(self, args: Any, kwargs: Any, call: Call, noise: Tensor) -> tuple[Situation, list[Tensor]] | None:
+        """The situation of the first call after ``load_state_dict``, whose step the graph takes already."""
+        assert self._resumed is not None
+        state, self._resumed = self._resumed, None
+        # Programs that set something up when they first run do so, and no step is taken.
+        self._plain_run(args, kwargs, call.key).undo()
+        self._unchecked = self._plain.unchecked(call.key)
+        found = self._learn(call, must=True)
+        torch.set_rng_state(noise)
+        if found is not None and state["is_compiled"]:
+            self._compile(*found, state["decision"].partition(": ")[2])
         return found
 
     def _prepare(self, *args: Any, **kwargs: Any) -> Any:
@@ -202,7 +239,7 @@ class CompiledSVI:
         device = parameters[0].device if parameters else torch.get_default_device()
         healthy = self._healthy.setdefault(device, torch.ones((), dtype=torch.bool, device=device))
         was_healthy = healthy.clone() if self._prepared is None else self._prepared.was_healthy
-        self._prepared = _Plan(parameters, healthy, was_healthy, settled=self.engine == "graph")
+        self._prepared = Plan(self.optim, parameters, healthy, was_healthy, settled=self.engine == "graph")
         supports = Supports(self._unchecked)
         return gradient_step(programs, parameters, buffers, healthy, supports, looks_at_data=validates())
 
@@ -284,61 +321,23 @@ class CompiledSVI:
         else:
             self.optim.step()
 
+    def _compile(self, situation: Situation, inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
+        self.decision = situation.payload.compile(situation, inputs, reason, self._products, update=update)
+        if not situation.payload.is_compiled:
+            warnings.warn(self.decision, stacklevel=4)
+
     def _reconsider(self, situation: Situation, inputs: list[Tensor], seconds: float) -> None:
-        """Compile a graph where the steps ahead are worth it; measured on steps that were taken anyway."""
-        plan: _Plan = situation.payload
+        """Compile a graph where that was asked for, or where the steps ahead are worth it."""
         if self.engine == "compiled":
             self._compile(situation, inputs, "as asked")
             return
-        plan.seconds.append(seconds)
-        if len(plan.seconds) < MEASURED_STEPS:
-            return
-        step = min(plan.seconds)
-        ahead = sum(plan.seconds) / step if self._steps_ahead is None else self._steps_ahead - self.steps_taken
-        if SAVED_SHARE * step * ahead < plan.least_gain:
-            return
-        graph, everything, _ = self._compilable(plan, situation.graph, inputs)
-        pays, reason = compiling_pays(graph, everything, ahead, SAVED_SHARE, step)
+        plan: Plan = situation.payload
+        ahead = None if self._steps_ahead is None else self._steps_ahead - self.steps_taken
+        pays, reason = plan.compiling_pays(situation.graph, inputs, seconds, ahead)
         if pays:
             self._compile(situation, inputs, reason)
-        elif self._steps_ahead is not None:
-            plan.settled = True
+        elif plan.settled:
             self.decision = f"engine graph: {reason}"
-        else:
-            # The graph is not looked at again before twice as much is to be gained.
-            plan.least_gain = 2 * SAVED_SHARE * step * ahead
-
-    def _compilable(self, plan: "_Plan", graph: Graph, inputs: list[Tensor]) -> tuple[Graph, list[Tensor], bool]:
-        """The captured graph, with the optimizer's step where that can be captured; its inputs; whether the step is in it."""
-        if not can_be_captured(self.optim, plan.parameters):
-            return graph, inputs, False
-        return with_update(graph, plan.parameters, self.optim), [*inputs, *learning_rates(self.optim)], True
-
-    def _compile(self, situation: Situation, inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
-        plan: _Plan = situation.payload
-        plan.settled, plan.run, plan.holds_update = True, situation.graph, False
-        graph, everything, holds_update = situation.graph, inputs, False
-        try:
-            if not can_compile([*inputs, *plan.parameters]):
-                raise RuntimeError(NO_COMPILER)
-            if update:
-                graph, everything, holds_update = self._compilable(plan, situation.graph, inputs)
-            plan.run = compiled_with_draws(graph, everything)
-        except Exception as error:  # whatever it is, the graph does the same
-            self.decision = f"engine graph: {first_line(error)}"
-            warnings.warn(self.decision, stacklevel=4)
-            return
-        plan.holds_update, self.decision = holds_update, f"engine compiled: {reason}"
-        situation.on_move.append(graph.bind)
-        if holds_update:
-            plan.settings, plan.moments = settings_of(self.optim), Moments(self.optim)
-            for parameter in plan.parameters:
-                parameter.grad = None
-
-    def _update_holds(self, plan: "_Plan") -> bool:
-        """Whether the optimizer is as it was when its step became part of the graph."""
-        assert plan.moments is not None
-        return bool(plan.settings == settings_of(self.optim)) and plan.moments.hold()
 
     def _spot_check(self, situation: Situation, args: Any, kwargs: Any, inputs: list[Tensor]) -> None:
         try:
@@ -367,22 +366,6 @@ class CompiledSVI:
         """Raise the error of a step that was not applied."""
         self.steps_taken -= 1
         raise blame(self._programs(), step, self.steps_taken + 1, self._unchecked)
-
-
-@dataclass
-class _Plan:
-    """The way a situation is trained: ``run`` is its graph, or compiled code, with the optimizer's step in it or without."""
-
-    parameters: list[Tensor]
-    healthy: Tensor
-    was_healthy: Tensor
-    settled: bool = False
-    run: Run = field(default=lambda inputs: [])
-    holds_update: bool = False
-    settings: Any = None
-    moments: Moments | None = None
-    seconds: list[float] = field(default_factory=list)
-    least_gain: float = 0.0
 
 
 def _warn(message: str) -> None:

@@ -40,7 +40,11 @@ def _adam(
     epsilon: float,
     decoupled: bool,
 ) -> None:
-    torch._foreach_add_(steps, taken.to(steps[0].dtype))
+    # A CPU knows at once whether the step is taken, and counts it by one number instead of a tensor for each parameter.
+    at_once = taken.device.type == "cpu"
+    if at_once and not taken:
+        return
+    torch._foreach_add_(steps, 1 if at_once else taken.to(steps[0].dtype))
     update = torch._fused_adamw_ if decoupled else torch._fused_adam_
     update(
         parameters,
@@ -57,7 +61,7 @@ def _adam(
         amsgrad=False,
         maximize=False,
         grad_scale=None,
-        found_inf=taken.logical_not().float(),
+        found_inf=None if at_once else taken.logical_not().float(),
     )
 
 
@@ -112,26 +116,36 @@ def fixed_settings(optimizer: Any) -> list[dict[str, Any]]:
     ]
 
 
-def settings_of(optimizer: Any) -> Any:
-    """All of an optimizer's settings that a graph with its step in it took for granted."""
-    names = ("betas", "weight_decay", "eps", "amsgrad", "maximize", "differentiable")
-    hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
-    return [[group[name] for name in names] for group in optimizer.param_groups], [*map(len, hooks)]
-
-
-class Moments:
-    """The tensors that Adam keeps of each parameter, as they were: the same ones, and the same parameters that have any."""
+class CapturedUpdate:
+    """An optimizer whose step is part of a graph: what that took for granted, and the inputs that it has instead."""
 
     def __init__(self, optimizer: Any) -> None:
-        self._state = optimizer.state
-        self._expected = self._look()
+        self._optimizer, self._state = optimizer, optimizer.state
+        self._values: list[Any] = []
+        self._rates: list[Tensor] = []
+        self._settings, self._moments = _settings_of(optimizer), self._look()
 
-    def hold(self) -> bool:
-        """Whether they are the same tensors."""
-        return self._look() == self._expected
+    def holds(self) -> bool:
+        """Whether settings are as they were, and moments the same tensors, of the same parameters."""
+        return self._look() == self._moments and _settings_of(self._optimizer) == self._settings
+
+    @property
+    def rates(self) -> list[Tensor]:
+        """The ``learning_rates``, made anew where a scheduler has moved one."""
+        values = [group["lr"] for group in self._optimizer.param_groups]
+        # One that is a tensor may have another value in the same place.
+        if values != self._values or any(isinstance(each, Tensor) for each in values):
+            self._values, self._rates = values, learning_rates(self._optimizer)
+        return self._rates
 
     def _look(self) -> list[int]:
         return [*map(id, chain.from_iterable(map(dict.values, self._state.values())))]
+
+
+def _settings_of(optimizer: Any) -> Any:
+    names = ("betas", "weight_decay", "eps", "amsgrad", "maximize", "differentiable")
+    hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    return [[group[name] for name in names] for group in optimizer.param_groups], [*map(len, hooks)]
 
 
 def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> Graph:

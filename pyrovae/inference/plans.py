@@ -1,0 +1,101 @@
+"""The way the steps of a situation are taken: by its graph or by compiled code, with the optimizer's step in it or without."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from pyrovae.engine.capture import Graph, first_line
+from pyrovae.engine.captured import Situation
+from pyrovae.engine.choice import NO_COMPILER, can_compile, compiling_pays
+from pyrovae.engine.compiled import Run, compiled_with_draws
+from pyrovae.engine.matmul_kernels import products_by
+from pyrovae.inference.updates import CapturedUpdate, can_be_captured, learning_rates, with_update
+
+# The share of a step that compiling saves, measured on two cores.
+SAVED_SHARE = 0.2
+MEASURED_STEPS = 5
+
+
+@dataclass(eq=False)
+class Plan:
+    """How a situation is trained.
+
+    Args:
+        optim: whose step follows the graph, or is part of it.
+        parameters: that are trained.
+        healthy: a boolean of the device, whether all steps so far were.
+        was_healthy: the same before the situation was captured.
+        settled: whether it stays as it is.
+    """
+
+    optim: Any
+    parameters: list[Tensor]
+    healthy: Tensor
+    was_healthy: Tensor
+    settled: bool = False
+    run: Run = field(default=lambda inputs: [])
+    update: CapturedUpdate | None = None
+    is_compiled: bool = False
+    _seconds: list[float] = field(default_factory=list)
+    _least_gain: float = 0.0
+
+    def compile(
+        self, situation: Situation, inputs: list[Tensor], reason: str, products: dict[str, bool], *, update: bool = True
+    ) -> str:
+        """Run compiled code from now on, or the graph where that cannot be compiled; return which, and why.
+
+        Args:
+            situation: whose graph it is.
+            inputs: of the graph.
+            reason: for compiling.
+            products: which library takes which matrix product, where that is known; what is found out is added.
+            update: whether the optimizer's step may be part of the code.
+        """
+        self.settled, self.run, self.update, self.is_compiled = True, situation.graph, None, False
+        graph, everything = situation.graph, inputs
+        try:
+            if not can_compile([*inputs, *self.parameters]):
+                raise RuntimeError(NO_COMPILER)
+            captured = None
+            if update and can_be_captured(self.optim, self.parameters):
+                captured = CapturedUpdate(self.optim)
+                graph, everything = self._compilable(situation.graph, inputs)
+            with products_by(products):
+                self.run = compiled_with_draws(graph, everything)
+        except Exception as error:  # whatever it is, the graph does the same
+            return f"engine graph: {first_line(error)}"
+        self.update, self.is_compiled = captured, True
+        situation.on_move.append(graph.bind)
+        for parameter in self.parameters if captured else ():
+            parameter.grad = None
+        return f"engine compiled: {reason}"
+
+    def compiling_pays(self, graph: Graph, inputs: list[Tensor], seconds: float, ahead: float | None) -> tuple[bool, str]:
+        """Whether the steps ahead are worth compiling, and why; measured on steps that were taken anyway.
+
+        Args:
+            graph: that takes the steps.
+            inputs: of it.
+            seconds: of the last step.
+            ahead: steps to come; None where nobody knows, and as much time is expected ahead as was spent.
+        """
+        self._seconds.append(seconds)
+        if len(self._seconds) < MEASURED_STEPS:
+            return False, ""
+        step = min(self._seconds)
+        known, ahead = ahead is not None, sum(self._seconds) / step if ahead is None else ahead
+        if SAVED_SHARE * step * ahead < self._least_gain:
+            return False, ""
+        pays, reason = compiling_pays(*self._compilable(graph, inputs), ahead, SAVED_SHARE, step)
+        self.settled = pays or known
+        # The graph is not looked at again before twice as much is to be gained.
+        self._least_gain = 2 * SAVED_SHARE * step * ahead
+        return pays, reason
+
+    def _compilable(self, graph: Graph, inputs: Sequence[Tensor]) -> tuple[Graph, list[Tensor]]:
+        """The captured graph, with the optimizer's step where that can be captured, and its inputs."""
+        if not can_be_captured(self.optim, self.parameters):
+            return graph, list(inputs)
+        return with_update(graph, self.parameters, self.optim), [*inputs, *learning_rates(self.optim)]
