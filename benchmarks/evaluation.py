@@ -26,7 +26,7 @@ from pyrovae.engine.matmul_kernels import PRODUCTS
 from pyrovae.engine.modules import evaluation_mode
 from pyrovae.engine.partition import split
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
-from pyrovae.recipes import assemble
+from pyrovae.experiments.building import assemble
 
 SAMPLES, BATCH = 5000, 100
 SHAPE = (1, 28, 28)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from pyrovae import ELBO, CompiledSVI, Recipe
-from pyrovae.recipes import assemble
+from pyrovae.experiments.building import assemble
 
 RECIPE = Recipe(likelihood="bernoulli", prior="vamp", latent_sizes=(40,), hidden_sizes=(300,), activation="relu")
 COMPONENTS = (500, 1000, 1500)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pyrovae import ELBO, IWELBO, RECIPES, CompiledSVI, registered
-from pyrovae.recipes import assemble
+from pyrovae.experiments.building import assemble
 
 MODELS = {
     "vae": {"recipe": "activity-vae", "batch": 100, "particles": 1, "hand": handwritten.VAE},

@@ -4,6 +4,7 @@ These files put the library's parts together and add none of their own. They imp
 starts, so that help and refusals come at once.
 """
 
+import signal
 import sys
 from typing import Any
 
@@ -32,9 +33,14 @@ class OneLineErrors(click.Group):
             message = error.format_message() if isinstance(error, click.ClickException) else str(error)
             click.echo(f"error: {' '.join(message.split())}", err=True)
             sys.exit(2)
-        except click.Abort:
-            click.echo("interrupted", err=True)
-            sys.exit(130)
+        except KeyboardInterrupt as error:
+            # Of a training, whose state is saved; click makes any other one an Abort.
+            click.echo(f"interrupted: {error}", err=True)
+            sys.exit(128 + getattr(error, "number", signal.SIGINT))
+        except click.Abort as error:
+            cause = error.__cause__ or error.__context__
+            click.echo(f"interrupted{f': {cause}' if str(cause or '') else ''}", err=True)
+            sys.exit(128 + getattr(cause, "number", signal.SIGINT))
         sys.exit(result if isinstance(result, int) else 0)
 
 

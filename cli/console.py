@@ -1,9 +1,11 @@
 """What a person sees: progress on standard error, results on standard output."""
 
 import json
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,9 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pyrovae.inference.epochs import Epochs
+    from pyrovae.experiments.training import Status
 
 T = TypeVar("T")
 PLAIN_LINES = 20
@@ -82,11 +82,16 @@ class Meter:
         self.label, self.total, self.unit = label, total, unit
         self.done = 0
         self.start = time.monotonic()
+        self.before = 0
+
+    def begin(self, done: int) -> None:
+        """So many units were done before."""
+        self.done = self.before = done
 
     @property
     def rate(self) -> float:
         """Units a second so far."""
-        return self.done / max(time.monotonic() - self.start, 1e-9)
+        return (self.done - self.before) / max(time.monotonic() - self.start, 1e-9)
 
     def advance(self) -> None:
         """One more unit is done."""
@@ -103,6 +108,11 @@ class Bar(Meter):
         super().__init__(label, total, unit)
         self.progress = progress
         self.task = progress.add_task(label, total=total, note="", rate="")
+
+    def begin(self, done: int) -> None:
+        """So many units were done before."""
+        super().begin(done)
+        self.progress.update(self.task, completed=done)
 
     def advance(self) -> None:
         """One more unit is done."""
@@ -121,6 +131,11 @@ class Lines(Meter):
         super().__init__(label, total, unit)
         self.printed = 0
         self.text = ""
+
+    def begin(self, done: int) -> None:
+        """So many units were done before."""
+        super().begin(done)
+        self.printed = done * PLAIN_LINES // self.total
 
     def advance(self) -> None:
         """One more unit is done; say so if it is time."""
@@ -201,18 +216,51 @@ def downloads(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]
         progress.stop()
 
 
-class Watched:
-    """Batches that advance a meter as they are served."""
+@contextmanager
+def training(*, quiet: bool) -> "Iterator[Callable[[Status], None]]":
+    """What is to be told of each step of a training: a meter of the steps, with the bound of the last epoch beside it."""
+    with ExitStack() as stack:
+        meters: list[Meter] = []
 
-    def __init__(self, batches: "Epochs", advance: Callable[[], None]) -> None:
-        self.batches, self.advance = batches, advance
+        def track(status: "Status") -> None:
+            if not meters:
+                meters.append(stack.enter_context(meter("training", status.total_steps, "steps", quiet=quiet)))
+                meters[0].begin(status.steps - 1)
+            if status.record is None:
+                meters[0].advance()
+            else:
+                bound, nats = next((key, value) for key, value in status.record.items() if key.endswith("elbo_nats"))
+                name = bound.removesuffix("_nats").replace("_", " ")
+                meters[0].note(f"epoch {status.record['epoch']}, {name} {nats:.2f} nats per image")
 
-    def __len__(self) -> int:
-        return len(self.batches)
+        yield track
 
-    def epoch(self, number: int) -> "Iterator[Tensor]":
-        """The batches of an epoch."""
-        return tracked(self.batches.epoch(number), self.advance)
+
+class _Lines(logging.Handler):
+    """Prints what the library has to say, in yellow where it is a warning."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            say(f"warning: {record.getMessage()}", fg="yellow")
+        else:
+            say(record.getMessage())
+
+
+@contextmanager
+def logged(*, quiet: bool) -> Iterator[None]:
+    """Within, warnings of the library are lines in yellow, and so is what it logs."""
+    handler, logger = _Lines(logging.WARNING if quiet else logging.INFO), logging.getLogger("pyrovae.experiments")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}", fg="yellow")
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def tracked(items: Iterable[T], advance: Callable[[], None]) -> Iterator[T]:

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from pyrovae.errors import InputError
-
 from . import console, options
-from .measuring import measure, summary
 from .opening import opened
-from .pictures import draw_histogram
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyrovae.runs import Evaluation
+from .summary import of_evaluation
 
 
 @click.command()
@@ -25,10 +15,13 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the importance samples."
 )
-@click.option("--dataset", metavar="NAME", help="Measure on another dataset of such images, which it was not trained on.")
+@click.option(
+    "--dataset", metavar="NAME", help="Measure on another dataset of such images; or where the run's own data have moved to."
+)
 @options.root
 @options.mirror
 @options.device
+@options.threads
 @options.as_json
 def evaluate(
     run: str,
@@ -42,34 +35,23 @@ def evaluate(
 ) -> None:
     """Estimate the test log-likelihood of a run folder by importance sampling.
 
-    With --dataset it is that of other images, served as the run's likelihood wants them; evaluation-NAME.json and
-    histogram-NAME.png hold what comes out, beside the evaluation of the run's own. An evaluation of more samples is kept.
+    With --dataset it is that of other images, served as the run's likelihood wants them; evaluations/NAME.json and
+    figures/histogram-NAME.png hold what comes out, beside the evaluation of the run's own. An evaluation of more samples is
+    kept.
     """
-    import torch
+    from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
 
     trained, images = opened(run, root, mirror, device, other=dataset, quiet=as_json)
     other = dataset if images.protocol.hash != trained.protocol_hash else None
-    torch.manual_seed(seed)
-    evaluation = measure(trained, images, samples, quiet=as_json)
+    track = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=as_json)
+    evaluation = trained.measure(samples, seed=seed, dataset=images, track=track)
     # Printed first: hours of sampling are not to be lost to a folder that cannot be written.
     if as_json:
-        console.print_json(evaluation.results)
+        console.print_json(evaluation.as_dict())
     else:
-        console.show(summary(evaluation.results), title=f"{run} on the test set{f' of {other}' if other else ''}")
-    if kept := _better(trained.folder, evaluation, other or ""):
+        console.show(of_evaluation(evaluation), title=f"{run} on the test set{f' of {other}' if other else ''}")
+    if kept := trained.keeps(evaluation):
         console.say(f"{run} keeps its evaluation of {kept:,} samples; this one of {samples:,} is not kept", fg="yellow")
         return
-    trained.save_evaluation(evaluation, other or "")
-    draw_histogram(trained, other or "")
-
-
-def _better(folder: Path, evaluation: Evaluation, dataset: str) -> int:
-    """The samples of an earlier evaluation of the same thing, where they are more; else zero."""
-    from pyrovae.runs import Evaluation
-
-    try:
-        earlier = Evaluation.load(folder, dataset).results
-    except InputError:
-        return 0
-    same = all(earlier.get(name) == evaluation.results[name] for name in ("protocol_hash", "epochs", "model"))
-    return earlier["num_samples"] if same and earlier["num_samples"] > evaluation.results["num_samples"] else 0
+    trained.save_evaluation(evaluation)
+    trained.draw_histogram(other or "")

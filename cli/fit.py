@@ -1,43 +1,63 @@
-"""``pyrovae fit``: load, train, measure, draw, and leave a run folder behind."""
+"""``pyrovae fit``: train, measure, draw, and leave a run folder behind."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyrovae.errors import InputError
-from pyrovae.published import RECIPES
-from pyrovae.recipes import build, build_objective, build_optimizer, load_data, recipe_of_guide, resolved, short_schedule
-from pyrovae.settings import Recipe
+from pyrovae.experiments.building import build, load_data, recipe_of_guide, resolved, short_schedule
+from pyrovae.experiments.published import RECIPES
+from pyrovae.experiments.recipe import Recipe, settings_in
 
-from . import console, options, training
-from .datasets import fetched
-from .measuring import measure, summary
-from .pictures import draw
+from . import console, options
+from .summary import of_evaluation
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
-    from pyrovae.programs.guides import VAE
-    from pyrovae.runs import Run
+    from pyrovae.experiments.run import Run
 
 
 @click.command()
-@click.option("--recipe", type=click.Choice(list(RECIPES)), help="A paper's whole training: see 'pyrovae recipes'.")
+@click.option("--recipe", type=options.Name(list(RECIPES)), help="A paper's whole training: see 'pyrovae recipes'.")
+@click.option(
+    "--config", metavar="FILE", type=click.Path(), help="Settings from a file, as 'pyrovae recipes NAME --toml' prints."
+)
+@click.option("--resume", metavar="RUN", type=click.Path(), help="Go on with the training of a run folder; --epochs for more.")
 @options.recipe_flags
 @click.option("--samples", type=click.IntRange(min=1), default=500, show_default=True, help="Samples per test image.")
 @options.engine
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two checkpoints.",
+)
+@click.option(
+    "--on-nan",
+    type=click.Choice(options.table_names("pyrovae.experiments.training:ON_NAN")),
+    default="stop",
+    show_default=True,
+    help="What follows a loss that is not finite: an end, the next step, or the last checkpoint.",
+)
 @options.root
 @options.mirror
 @options.device
-@click.option("--output", metavar="FOLDER", help="A new folder for the run.  [default: runs/DATASET-GUIDE-N]")
+@options.threads
+@click.option("--output", metavar="FOLDER", help="Folder of the run; a begun one is gone on with.  [default: runs/NAME-N]")
 @options.as_json
 def fit(
     recipe: str | None,
+    config: str | None,
+    resume: str | None,
     samples: int,
     engine: str,
+    checkpoint_every: float,
+    on_nan: str,
     root: str | None,
     mirror: str | None,
     device: str | None,
@@ -48,93 +68,105 @@ def fit(
     """Train a VAE, measure it on the test set, draw what it learned.
 
     --recipe NAME is a paper's whole training. Without it, --guide NAME takes the guide's published architecture with a
-    schedule of minutes, on mnist-5k unless --dataset says otherwise. Each setting below replaces the recipe's.
+    schedule of minutes, on mnist-5k unless --dataset says otherwise. Settings of --config replace the recipe's, and each
+    flag below replaces both.
     """
-    from pyrovae.runs import Run, new_folder
+    from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
+    from pyrovae.experiments.training import train
 
-    dataset, chosen = _prepared(recipe, flags, root, mirror, options.torch_device(device), quiet=as_json)
-    # What is refused is refused before anything is written.
-    vae = build(chosen, dataset)
-    _check(chosen, dataset, vae)
-    run = Run.create(output or new_folder("runs", f"{Path(chosen.dataset).stem}-{_kind(chosen)}"), chosen, dataset, vae)
-    decision = _train(run, dataset, engine, short=recipe is None, quiet=as_json)
-    evaluation = measure(run, dataset, samples, quiet=as_json)
-    run.save_evaluation(evaluation)
-    pictures = draw(run, dataset)
-    if as_json:
-        console.print_json(evaluation.results | {"run": str(run.folder)})
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = {**(settings_in(config) if config else {}), **given}
+    at = {"root": root, "mirror": mirror, "device": options.torch_device(device), "quiet": as_json}
+    if resume is not None:
+        chosen, dataset = _of_a_run(resume, recipe or config, settings, **at)
+        output = resume
     else:
-        early = ", stopped early" if run.history[-1].get("stopped_early") else ""
-        time = console.duration(sum(row["seconds"] for row in run.history))
-        training_row = {"training": f"{len(run.history)} epochs{early} in {time}; {decision}"}
-        rows = summary(evaluation.results) | training_row | {"pictures": ", ".join(pictures), "run folder": str(run.folder)}
-        console.show(rows, title=f"{_kind(chosen)} on {dataset.name}, {chosen.total_epochs} epochs")
+        chosen, dataset = _prepared(recipe, settings, **at)
+    if not as_json:
+        _announce(chosen, dataset, short=recipe is None and resume is None)
+    with console.logged(quiet=as_json), console.training(quiet=as_json) as track:
+        run = train(
+            chosen,
+            output,
+            dataset=dataset,
+            engine=engine,
+            track=track,
+            checkpoint_every=checkpoint_every,
+            on_nan=on_nan,
+        )
+    measuring = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=as_json)
+    evaluation = run.evaluate(samples, dataset=dataset, track=measuring)
+    pictures = run.draw(dataset)
+    if as_json:
+        console.print_json(evaluation.as_dict() | {"run": str(run.folder)})
+    else:
+        rows = of_evaluation(evaluation) | {
+            "training": _course(run),
+            "pictures": ", ".join(pictures),
+            "run folder": str(run.folder),
+        }
+        console.show(rows, title=f"{run.folder.name} on {dataset.name}, {run.recipe.total_epochs} epochs")
 
 
 def _prepared(
-    recipe: str | None, flags: dict[str, Any], root: str | None, mirror: str | None, device: Any, *, quiet: bool
-) -> tuple[Dataset, Recipe]:
-    """The data, and the recipe with what it leaves to them and to the flags filled in."""
-    chosen = _chosen(recipe, flags)
-    fetched(chosen.dataset, root, mirror, quiet=quiet)
-    dataset = load_data(chosen, root, mirror).to(device)
+    recipe: str | None, settings: dict[str, Any], *, root: str | None, mirror: str | None, device: Any, quiet: bool
+) -> tuple[Recipe, Dataset]:
+    """The recipe with what it leaves to the data and to the settings filled in, and the data."""
+    if recipe is None:
+        default = Recipe()
+        chosen = replace(recipe_of_guide(settings.get("guide", default.guide)), dataset=default.dataset).replace(**settings)
+    else:
+        chosen = RECIPES[recipe].replace(**settings)
+    with console.downloads(quiet=quiet) as progress:
+        dataset = load_data(chosen, root, mirror, progress).to(device)
     chosen = resolved(chosen, dataset)
     if recipe is None:
-        chosen = options.overridden(short_schedule(chosen, len(dataset.train), flags["epochs"]), flags)
+        chosen = short_schedule(chosen, len(dataset.train), settings.get("epochs")).replace(**settings)
     # A path is kept whole, so that the run finds its data from elsewhere.
-    return dataset, replace(chosen, dataset=dataset.name)
+    return resolved(replace(chosen, dataset=dataset.name), dataset), dataset
 
 
-def _check(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
-    build_optimizer(recipe, vae)
-    for stage in recipe.schedule:
-        build_objective(stage)
-        training.batches_of(stage, dataset)
-        if stage.patience and dataset.valid is None:
-            raise InputError(
-                f"expected validation images for patience; {recipe.dataset!r} has none: use --validation, or --patience 0"
-            )
+def _of_a_run(
+    folder: str, other: str | None, settings: dict[str, Any], *, root: str | None, mirror: str | None, device: Any, quiet: bool
+) -> tuple[Recipe, Dataset]:
+    """The recipe of a run with more epochs where they are asked for, and its data."""
+    from pyrovae.experiments.run import Run
+
+    if other is not None or set(settings) - {"epochs"}:
+        names = ", ".join(sorted(set(settings) - {"epochs"})) or "a recipe"
+        raise InputError(
+            f"expected no other setting than --epochs with --resume, which takes the recipe of the run; got {names}"
+        )
+    run = Run.begun(folder)
+    with console.downloads(quiet=quiet) as progress:
+        dataset = run.dataset(root=root, mirror=mirror, progress=progress).to(device)
+    return run.recipe.replace(**settings), dataset
 
 
-def _train(run: Run, dataset: Dataset, engine: str, *, short: bool, quiet: bool) -> str:
-    """Returns what the engine was, and why; where training breaks off it says what is left of it."""
-    try:
-        if not quiet:
-            _announce(run, dataset, short=short)
-        return training.train(run, dataset, engine, quiet=quiet)
-    except KeyboardInterrupt:
-        console.say(f"{run.folder} holds {len(run.history)} of {run.recipe.total_epochs} epochs")
-        raise
-    except FloatingPointError as error:
-        kept = f"{run.folder} holds {len(run.history)} of {run.recipe.total_epochs} epochs"
-        raise InputError(f"{error}; {kept}: try a lower --learning-rate") from error
+def _course(run: Run) -> str:
+    early = ", stopped early" if run.history[-1].get("stopped_early") else ""
+    time = console.duration(sum(row["seconds"] for row in run.history))
+    engines = "; ".join(f"engine {name}: {reason}" for name, reason in run.environment["engines"])
+    return f"{len(run.history)} epochs{early} in {time}; {engines}"
 
 
-def _chosen(recipe: str | None, flags: dict[str, Any]) -> Recipe:
-    """The recipe with the flags that were given; a short schedule comes later, when the size of the data is known."""
-    if recipe is not None:
-        return options.overridden(RECIPES[recipe], flags)
-    default = Recipe()
-    return options.overridden(replace(recipe_of_guide(flags["guide"] or default.guide), dataset=default.dataset), flags)
-
-
-def _kind(recipe: Recipe) -> str:
-    return recipe.guide if recipe.latent_sizes else "regressor"
-
-
-def _announce(run: Run, dataset: Dataset, *, short: bool) -> None:
+def _announce(recipe: Recipe, dataset: Dataset, *, short: bool) -> None:
     """What is about to be trained, and how long it will take."""
-    recipe = run.recipe
-    seconds = training.expected_seconds(run.vae, recipe, dataset)
-    published = "the schedule of minutes" if short else "the schedule of the paper"
+    from pyrovae.experiments.training import check
+    from pyrovae.experiments.trials import expected_seconds, num_steps
+
+    vae = build(recipe, dataset)
+    check(recipe, dataset, vae)
+    seconds = expected_seconds(vae, recipe, dataset)
+    published = "the schedule of minutes" if short else "the schedule of the recipe"
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
-    steps = training.num_steps(recipe.schedule, dataset)
     stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
     if dataset.found:
         console.say(f"{dataset.found}; likelihood {recipe.likelihood}")
-    console.say(f"{what}, on {run.protocol}: {published}")
+    console.say(f"{what}, on {dataset.protocol}: {published}")
     console.say(
-        f"{recipe.total_epochs} epochs{stages}, {steps} steps on {dataset.train.device}, "
-        f"warm-up {recipe.schedule[0].warmup_epochs:g}; about {console.duration(seconds)} or less; writing to {run.folder}"
+        f"{recipe.total_epochs} epochs{stages}, {num_steps(recipe.schedule, dataset)} steps on {dataset.train.device}, "
+        f"warm-up {recipe.schedule[0].warmup_epochs:g}; about {console.duration(seconds)} or less"
     )
+    options.say_if_busy()

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import click
 
 from pyrovae.errors import InputError
-from pyrovae.settings import Recipe
+from pyrovae.experiments.recipe import Recipe, nearest
+
+from . import console
 
 Command = Callable[..., Any]
 
@@ -24,6 +27,22 @@ mirror = click.option(
     help="Download missing files from this address, which may be file:///FOLDER.",
 )
 device = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one by default.")
+
+
+def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+    if value is not None:
+        import torch
+
+        torch.set_num_threads(value)
+
+
+threads = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    expose_value=False,
+    callback=_set_threads,
+    help="Threads of the processor; with several trainings on one machine give each a share of its cores.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object alone on standard output.")
 
 
@@ -52,6 +71,13 @@ engine = click.option(
     show_default=True,
     help="How steps are computed: plain Pyro, captured, or compiled; auto weighs the time of compiling.",
 )
+
+
+class Name(click.Choice[str]):
+    """A name out of a table; one that is misspelt is told of the nearest."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:  # noqa: D102
+        return f"{super().get_invalid_choice_message(value, ctx).rstrip('.')}{nearest(str(value), list(self.choices))}"
 
 
 class CommaSeparated(click.ParamType):
@@ -110,13 +136,33 @@ def _flag(each: Field[Any]) -> Callable[[Command], Command]:
     if each.type == "bool":
         return click.option(f"--{name}/--no-{name}", default=None, help=text)
     table = each.metadata.get("table")
-    kind = click.Choice([*each.metadata.get("also", ()), *table_names(table)]) if table else _TYPES[str(each.type)]
+    kind = Name([*each.metadata.get("also", ()), *table_names(table)]) if table else _TYPES[str(each.type)]
     return click.option(f"--{name}", type=kind, default=None, help=text)
 
 
-def overridden(recipe: Recipe, values: dict[str, Any]) -> Recipe:
-    """The recipe with the flags that were given in place of its own settings, in every stage."""
-    return recipe.overridden({name: value for name, value in values.items() if value is not None})
+def plain(value: Any) -> str:
+    """A setting as people read it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={plain(each)}" for name, each in value.items())
+    if isinstance(value, tuple):
+        return ",".join(map(plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def say_if_busy() -> None:
+    """A line where other work on this machine and the threads of this process are more than it has cores."""
+    import torch
+
+    cores = os.cpu_count() or 1
+    if not hasattr(os, "getloadavg"):
+        return
+    busy, own = os.getloadavg()[0], torch.get_num_threads()
+    if busy > 0.7 and busy + own > cores + 0.7:
+        console.say(
+            f"warning: this machine has {cores} cores, {busy:.1f} of them busy, and this training takes {own}: trainings "
+            "beside each other slow each other down many times over; give each a share with --threads",
+            fg="yellow",
+        )
 
 
 def torch_device(name: str | None) -> Any:

@@ -1,20 +1,27 @@
 """``pyrovae recipes``."""
 
 from dataclasses import asdict
-from typing import Any
 
 import click
 
-from pyrovae.published import PUBLISHED, RECIPES
-from pyrovae.settings import Recipe
+from pyrovae.errors import InputError
+from pyrovae.experiments.published import PUBLISHED, RECIPES
+from pyrovae.experiments.recipe import Recipe
 
 from .console import show, show_list
+from .options import Name, plain
 
 
 @click.command()
-@click.argument("name", required=False, type=click.Choice(list(RECIPES)))
-def recipes(name: str | None) -> None:
+@click.argument("name", required=False, type=Name(list(RECIPES)))
+@click.option("--toml", is_flag=True, help="Print the settings of NAME as a file for 'pyrovae fit --config'.")
+def recipes(name: str | None, toml: bool) -> None:
     """List the published trainings that --recipe knows; with a NAME, its settings, and where the paper says so."""
+    if toml:
+        if name is None:
+            raise InputError("expected the NAME of a recipe with --toml; got none: see 'pyrovae recipes'")
+        click.echo(RECIPES[name].to_toml(), nl=False)
+        return
     if name is not None:
         _show_one(name)
         return
@@ -28,21 +35,13 @@ def recipes(name: str | None) -> None:
 def _show_one(name: str) -> None:
     publication, defaults = PUBLISHED[name], asdict(Recipe())
     rows = [
-        (setting.replace("_", " "), _plain(value), _plain(defaults[setting]), publication.says[setting])
+        (setting.replace("_", " "), plain(value), plain(defaults[setting]), publication.says[setting])
         for setting, value in asdict(RECIPES[name]).items()
         if value != defaults[setting] and setting != "stages"
     ]
     rows += [
-        (f"stage {number}", _plain(stage) or "as above", "", publication.says["stages"] if number == 1 else "")
+        (f"stage {number}", plain(stage) or "as above", "", publication.says["stages"] if number == 1 else "")
         for number, stage in enumerate(RECIPES[name].stages, start=1)
     ]
     show({"paper": publication.paper, "published, nats per image": publication.figure}, title=f"--recipe {name}")
     show_list(("setting", "recipe", "default", "where the paper says so"), rows)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={_plain(each)}" for name, each in value.items())
-    if isinstance(value, tuple):
-        return ",".join(map(_plain, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
     from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
     from pyrovae.evaluation.surgery import elbo_surgery as elbo_surgery
+    from pyrovae.experiments.building import build as build
+    from pyrovae.experiments.comparison import compare as compare
+    from pyrovae.experiments.measuring import Evaluation as Evaluation
+    from pyrovae.experiments.published import RECIPES as RECIPES
+    from pyrovae.experiments.recipe import Recipe as Recipe
+    from pyrovae.experiments.run import Run as Run
+    from pyrovae.experiments.training import train as train
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import RenyiELBO as RenyiELBO
@@ -40,10 +47,6 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import GUIDES as GUIDES
     from pyrovae.programs.guides import VAE as VAE
     from pyrovae.programs.models import GenerativeModel as GenerativeModel
-    from pyrovae.published import RECIPES as RECIPES
-    from pyrovae.recipes import build as build
-    from pyrovae.runs import Run as Run
-    from pyrovae.settings import Recipe as Recipe
 
 _MODULES = {
     "data.batches": ("Batches", "binarized"),
@@ -72,10 +75,13 @@ _MODULES = {
     "programs.architecture": ("Architecture",),
     "programs.guides": ("GUIDES", "VAE"),
     "programs.models": ("GenerativeModel",),
-    "published": ("RECIPES",),
-    "recipes": ("build",),
-    "runs": ("Run",),
-    "settings": ("Recipe",),
+    "experiments.published": ("RECIPES",),
+    "experiments.building": ("build",),
+    "experiments.comparison": ("compare",),
+    "experiments.measuring": ("Evaluation",),
+    "experiments.run": ("Run",),
+    "experiments.training": ("train",),
+    "experiments.recipe": ("Recipe",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOMES)

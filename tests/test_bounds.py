@@ -7,9 +7,9 @@ import torch
 from click.testing import CliRunner
 from pyrovae.cli import main
 
-from pyrovae.recipes import build, load_data
-from pyrovae.runs import Run
-from pyrovae.settings import Recipe
+from pyrovae.experiments.building import build, load_data
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.run import Run
 
 TINY = {"guide": "mean_field", "latent_sizes": (4,), "hidden_sizes": (8,), "hidden_layers": 1, "likelihood": "bernoulli"}
 

@@ -16,10 +16,10 @@ from pyrovae.cli.options import table_names
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
-from pyrovae.published import RECIPES
-from pyrovae.recipes import load_data
-from pyrovae.runs import Run, new_folder
-from pyrovae.settings import Recipe
+from pyrovae.experiments.building import load_data
+from pyrovae.experiments.published import RECIPES
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.run import Run, new_folder
 
 TINY = ("fit", "--guide", "ladder", "--epochs", "2", "--warmup-epochs", "1", "--samples", "10")
 TINY_LAYERS = ("--latent-sizes", "4,2", "--hidden-sizes", "16,8")

@@ -10,6 +10,8 @@ from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
 from pyrovae.errors import InputError
+from pyrovae.experiments.building import build
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.inference.epochs import arguments
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
@@ -18,8 +20,6 @@ from pyrovae.programs.conditionals import LIKELIHOODS
 from pyrovae.programs.guides import GUIDES
 from pyrovae.programs.networks import ACTIVATIONS
 from pyrovae.programs.priors import PRIORS
-from pyrovae.recipes import build
-from pyrovae.settings import Recipe
 
 SHAPE = (1, 3, 4)
 PROTOCOL = Protocol(dataset="grey", sizes=(32, 0, 32))

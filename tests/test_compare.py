@@ -14,8 +14,8 @@ from pyrovae import plots
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.evaluation.comparison import incomparable, paired_difference, remark, remark_on_tails
+from pyrovae.experiments.run import Evaluation, Run
 from pyrovae.programs.conditionals import LIKELIHOODS
-from pyrovae.runs import Evaluation, Run
 
 TINY = ("--latent-sizes", "3", "--hidden-sizes", "8", "--epochs", "1", "--output-bias", "--samples", "4", "--json")
 RESULTS = {

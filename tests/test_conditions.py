@@ -10,10 +10,10 @@ from pyrovae.data.datasets import Dataset
 from pyrovae.data.loading import load_dataset
 from pyrovae.data.protocol import Protocol
 from pyrovae.errors import InputError
+from pyrovae.experiments.building import build
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.programs.conditionals import Bernoulli
 from pyrovae.programs.models import GenerativeModel
-from pyrovae.recipes import build
-from pyrovae.settings import Recipe
 
 SHAPE = (2, 3, 4)
 # Many pixels are certain, the others anything between.

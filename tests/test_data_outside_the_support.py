@@ -14,8 +14,8 @@ from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.support import SupportOfData
 from pyrovae.evaluation.surgery import elbo_surgery
-from pyrovae.recipes import assemble
-from pyrovae.settings import Recipe
+from pyrovae.experiments.building import assemble
+from pyrovae.experiments.recipe import Recipe
 
 ENCODER, DECODER = torch.nn.Linear(6, 4), torch.nn.Linear(2, 6)
 SMALL = Recipe(guide="mean_field", likelihood="bernoulli", latent_sizes=(2,), hidden_sizes=(4,), hidden_layers=1)

@@ -9,11 +9,11 @@ import torch
 from pyrovae.engine import matmul_kernels
 from pyrovae.engine.capture import capture
 from pyrovae.engine.matmul_kernels import products_by, with_fastest_products
+from pyrovae.experiments.building import assemble
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.objectives import ELBO, IWELBO
 from pyrovae.inference.svi import CompiledSVI
-from pyrovae.recipes import assemble
-from pyrovae.settings import Recipe
 
 RECIPES = {
     "ladder": Recipe(

@@ -10,7 +10,7 @@ import pyrovae
 HOUSE = Path(pyrovae.__file__).parent
 # From the ground up: a module imports only from those before it in its row, and from whole groups before its own.
 ORDER = [
-    ["errors"],
+    ["errors", "seeds"],
     [
         "data.reading",
         "data.rows",
@@ -108,8 +108,24 @@ ORDER = [
         "evaluation.comparison",
     ],
     ["plots"],
-    ["settings", "published", "recipes"],
-    ["runs"],
+    [
+        "experiments.recipe",
+        "experiments.published",
+        "experiments.building",
+        "experiments.environment",
+        "experiments.files",
+        "experiments.checkpoints",
+        "experiments.optimizers",
+        "experiments.measuring",
+        "experiments.bounding",
+        "experiments.pictures",
+        "experiments.run",
+        "experiments.comparison",
+        "experiments.tracking",
+        "experiments.interruption",
+        "experiments.trials",
+        "experiments.training",
+    ],
 ]
 FLOORS = {module: (group, place) for group, row in enumerate(ORDER) for place, module in enumerate(row)}
 STRANGERS = {("programs", "data"), ("data", "programs"), ("engine", "data"), ("engine", "programs"), ("inference", "data")}

@@ -14,15 +14,15 @@ from pyrovae.evaluation.gaps import inference_gaps
 from pyrovae.evaluation.latents import activity, kl_by_layer, kl_by_unit
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.surgery import elbo_surgery
+from pyrovae.experiments.building import build, build_optimizer
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.run import Run
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.state import MovingAverage, preserved_module, recollect_statistics
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import EarlyStopping, fit
 from pyrovae.programs.guides import MeanField
 from pyrovae.programs.models import GenerativeModel
-from pyrovae.recipes import build, build_optimizer
-from pyrovae.runs import Run
-from pyrovae.settings import Recipe
 
 SHAPE = (1, 3, 4)
 GREY = torch.rand(160, 12, generator=torch.Generator().manual_seed(0))

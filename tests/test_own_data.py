@@ -21,9 +21,9 @@ from pyrovae.data.loading import load_dataset
 from pyrovae.data.user_files import datasets as own
 from pyrovae.errors import InputError
 from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.experiments.building import build
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.programs.conditionals import DiagonalGaussian
-from pyrovae.recipes import build
-from pyrovae.settings import Recipe
 
 TINY = ("--epochs", "1", "--samples", "3", "--batch-size", "8", "--latent-sizes", "2", "--hidden-sizes", "8")
 

@@ -14,10 +14,10 @@ from pyrovae.engine.repeated import Repeated
 from pyrovae.evaluation import paths
 from pyrovae.evaluation.paths import GeometricPath, flat, unflat
 from pyrovae.evaluation.standardized import standardized
+from pyrovae.experiments.building import assemble
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.conditionals import share_constants
-from pyrovae.recipes import assemble
-from pyrovae.settings import Recipe
 
 pytestmark = pytest.mark.usefixtures("float64")
 

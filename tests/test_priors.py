@@ -14,13 +14,13 @@ from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
 from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.experiments.building import build
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.programs.conditionals import DiagonalGaussian
 from pyrovae.programs.distributions import GaussianMixture
 from pyrovae.programs.guides import MeanField
 from pyrovae.programs.models import GenerativeModel
 from pyrovae.programs.priors import PRIORS, ChosenInputs, VampPrior
-from pyrovae.recipes import build
-from pyrovae.settings import Recipe
 
 GREY = torch.rand(64, 12, generator=torch.Generator().manual_seed(0))
 DATA = Dataset("grey", GREY, None, GREY.round(), {}, (1, 3, 4), Protocol(dataset="grey", sizes=(64, 0, 64)))

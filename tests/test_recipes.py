@@ -10,9 +10,9 @@ from pyrovae.cli import main
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
-from pyrovae.published import PUBLISHED, RECIPES
-from pyrovae.recipes import build_clipping, build_optimizer
-from pyrovae.settings import Recipe
+from pyrovae.experiments.building import build_clipping, build_optimizer
+from pyrovae.experiments.published import PUBLISHED, RECIPES
+from pyrovae.experiments.recipe import Recipe
 
 
 def different(name):
@@ -60,17 +60,15 @@ def test_a_stage_changes_how_steps_are_taken_and_nothing_else():
 
 
 def test_another_setting_holds_in_every_stage():
-    recipe = Recipe(stages=({"epochs": 3}, {"epochs": 5, "batch_size": 10})).overridden({"epochs": 1})
+    recipe = Recipe(stages=({"epochs": 3}, {"epochs": 5, "batch_size": 10})).replace(epochs=1)
     assert [(stage.epochs, stage.batch_size) for stage in recipe.schedule] == [(1, 100), (1, 10)]
 
 
 def test_the_arguments_of_one_optimizer_are_none_of_another():
     recipe = RECIPES["activity-vae"]
-    assert recipe.overridden({"optimizer": "SGD"}).optimizer_arguments == {}
-    assert recipe.overridden({"optimizer": "Adam"}).optimizer_arguments == recipe.optimizer_arguments
-    assert (
-        recipe.overridden({"optimizer": "SGD", "optimizer_arguments": {"momentum": 0.9}}).optimizer_arguments["momentum"] == 0.9
-    )
+    assert recipe.replace(optimizer="SGD").optimizer_arguments == {}
+    assert recipe.replace(optimizer="Adam").optimizer_arguments == recipe.optimizer_arguments
+    assert recipe.replace(optimizer="SGD", optimizer_arguments={"momentum": 0.9}).optimizer_arguments["momentum"] == 0.9
 
 
 OPTIMIZERS = ["ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"]

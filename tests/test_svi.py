@@ -24,6 +24,8 @@ from pyrovae.engine import matmul_kernels as products
 from pyrovae.engine.cache import SharedFolder
 from pyrovae.engine.capture import CaptureError, preserved_state
 from pyrovae.engine.precision import PRECISIONS, products_in
+from pyrovae.experiments.building import build
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.inference import svi
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.svi import CompiledSVI
@@ -32,8 +34,6 @@ from pyrovae.programs.architecture import NETWORKS, Architecture
 from pyrovae.programs.conditionals import given, share_conditionals
 from pyrovae.programs.guides import GUIDES, VAE
 from pyrovae.programs.models import GenerativeModel
-from pyrovae.recipes import build
-from pyrovae.settings import Recipe
 
 X = torch.bernoulli(torch.full((16, 12), 0.4), generator=torch.Generator().manual_seed(0))
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pyrovae.data.rows import Rows
 from pyrovae.errors import InputError
+from pyrovae.seeds import seed_of
 
 Batch = Tensor | tuple[Tensor, ...]
 # From stored images, and labels where there are any, to what the programs take; drawn from the ``generator`` named.
@@ -65,8 +65,7 @@ class Batches:
 
     def epoch(self, number: int) -> Iterator[Any]:
         """The batches of one epoch: a tensor ``(batch_size, D)``, or a tuple of what the programs take."""
-        seed = int(np.random.SeedSequence((self.seed, number)).generate_state(1)[0])
-        generator = torch.Generator(self.images.device).manual_seed(seed)
+        generator = torch.Generator(self.images.device).manual_seed(seed_of(self.seed, number))
         order = torch.randperm(len(self.images), generator=generator, device=self.images.device)
         stored: list[Any] = [self.images] if self.labels is None else [self.images, self.labels]
         for start in range(0, len(self) * self.batch_size, self.batch_size):

@@ -73,7 +73,7 @@ def static_mnist(options: Options) -> Dataset:
     """MNIST digits binarized once and for all by Larochelle: 50,000 for training, 10,000 each for validation and test."""
     from pyrovae.data.published_files.readers import read_amat
 
-    files = locate(STATIC_MNIST, options.root, options.mirror)
+    files = locate(STATIC_MNIST, options.root, options.mirror, options.progress)
     if path := files.get(PACKED_STATIC_MNIST):
         bits = _unpacked(path)
     else:
@@ -117,7 +117,7 @@ def _unpacked(path: Path) -> dict[str, Tensor]:
 def _idx_dataset(source: Source, options: Options) -> Dataset:
     from pyrovae.data.published_files.readers import check_range, read_idx
 
-    files = locate(source, options.root, options.mirror)
+    files = locate(source, options.root, options.mirror, options.progress)
     levels, labels = {}, {}
     for split, prefix, size in (("train", "train", 60_000), ("test", "t10k", 10_000)):
         levels[split] = read_idx(files[f"{prefix}-images-idx3-ubyte.gz"], (size, 28, 28)).flatten(1)

@@ -6,6 +6,7 @@ does not import torch: the command line lists datasets without waiting for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -34,15 +35,17 @@ class Options:
         mirror: an address to download from in place of the authors'.
         validation: hold images out of training where the authors did not.
         split_seed: of the split of data that come without one.
+        progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
     """
 
     root: str | Path | None = None
     mirror: str | None = None
     validation: bool = False
     split_seed: int = 0
+    progress: Callable[[str, int, int | None], None] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Examples in rows, split: bits, drawn anew for training and once for the others; or grey, or real, throughout.
 
@@ -80,6 +83,14 @@ class Dataset:
     likelihood: str = "bernoulli"
     log_jacobian: float = 0.0
     found: str = ""
+
+    def __repr__(self) -> str:
+        sizes = (0 if each is None else len(each) for each in (self.train, self.valid, self.test))
+        return (
+            f"Dataset({self.name!r}; {' / '.join(f'{size:,}' if size else 'none' for size in sizes)} examples of shape "
+            f"{self.shape},\n  served as {self.served_values}{f', given {self.condition}' if self.condition else ''};\n"
+            f"  {self.protocol} [{self.protocol.hash}])"
+        )
 
     @property
     def num_classes(self) -> int:

@@ -18,6 +18,7 @@ def load_dataset(
     validation: bool = False,
     split_seed: int = 0,
     mirror: str | None = None,
+    progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Dataset:
     """A dataset by name, its files found under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded there.
 
@@ -31,12 +32,13 @@ def load_dataset(
         validation: hold validation images out of training where the authors did not.
         split_seed: of the split of data that come without one.
         mirror: an address to download from in place of the authors'.
+        progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
 
     Raises:
         InputError: for an unknown name, where files are missing or damaged, for a binarization of what is not grey, and for a
             condition that these data cannot meet.
     """
-    options = Options(root=root, mirror=mirror, validation=validation, split_seed=split_seed)
+    options = Options(root=root, mirror=mirror, validation=validation, split_seed=split_seed, progress=progress)
     stored = _loader(str(name))(options)
     return stamped(conditioned(served(stored, binarization), stored, condition))
 

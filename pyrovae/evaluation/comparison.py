@@ -1,13 +1,11 @@
-"""Programs compared image by image: what differs between them, and whether they may be compared at all.
+"""Programs compared image by image.
 
 Importing this does not import torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.floating]
 
 NUM_RESAMPLES = 2000
-# Above it a figure is not to be trusted without a word.
-SHARE_OF_HEAVY_TAILS = 0.1
 # So many resamples at once that their indices take some megabytes.
 INDICES_AT_ONCE = 2_000_000
 
@@ -77,41 +73,3 @@ def paired_difference(one: ArrayLike, other: ArrayLike, *, confidence: float = 0
         random_state=np.random.default_rng(seed),
     ).confidence_interval
     return Difference(float(differences.mean()), float(interval.low), float(interval.high), confidence)
-
-
-def incomparable(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Why two evaluations, as ``evaluation.json`` has them, are no figures of one thing; empty where they are."""
-    for results in (one, other):
-        if results["log_likelihood"] is None:
-            return f"{results['model']}: a loss that is no density of the data has no log-likelihood"
-    if one["num_images"] != other["num_images"]:
-        return f"{one['num_images']:,} test images and {other['num_images']:,}"
-    if one["protocol_hash"] != other["protocol_hash"]:
-        protocols = (f"'{results['protocol']}' [{results['protocol_hash']}]" for results in (one, other))
-        return f"two protocols, {' and '.join(protocols)}"
-    if one["discrete"] != other["discrete"]:
-        kinds = (
-            f"{results['likelihood']}, {'probabilities' if results['discrete'] else 'densities'}" for results in (one, other)
-        )
-        return f"probabilities and densities have no common unit: {' and '.join(kinds)}"
-    return ""
-
-
-def remark_on_tails(results: Mapping[str, Any]) -> str:
-    """What a reader must know of one evaluation; empty where nothing."""
-    share = results["share_of_heavy_tails"]
-    if not share or share < SHARE_OF_HEAVY_TAILS:
-        return ""
-    return (
-        f"weights of {share:.0%} of its images have heavy tails: its figure may be too low, 'pyrovae bounds' says by how much"
-    )
-
-
-def remark(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """What a reader must know of two evaluations that may be compared; empty where nothing."""
-    if one["num_samples"] == other["num_samples"]:
-        return ""
-    return (
-        f"{one['num_samples']:,} importance samples and {other['num_samples']:,}: fewer make a looser bound, "
-        "which is part of the difference"
-    )

@@ -97,16 +97,27 @@ def inference_gaps(
 class GapEstimator:
     """Measures ``inference_gaps`` of a few images, again and again as the programs are trained: captured once.
 
-    Arguments as of ``inference_gaps``, and how many ``times`` it will be called: whether capturing is worth its time.
+    Arguments as of ``inference_gaps``, and how many ``times`` it will be called: whether capturing is worth its time; and the
+    ``engine`` of ``Repeated``, where that is not to be chosen: the choice decides the last bits.
     """
 
     def __init__(
-        self, model: Program, guide: Program, *, num_samples: int, num_steps: int, learning_rate: float, times: int
+        self,
+        model: Program,
+        guide: Program,
+        *,
+        num_samples: int,
+        num_steps: int,
+        learning_rate: float,
+        times: int,
+        engine: str = "auto",
     ) -> None:
         self.model, self.guide, self.times = model, guide, times
         self._support = SupportOfData(model)
         self.num_samples, self.num_steps, self.learning_rate = num_samples, num_steps, learning_rate
-        self._gradients, self._weights = (Repeated(each, [model, guide]) for each in (self._gradients_of, self._weights_of))
+        self._gradients, self._weights = (
+            Repeated(each, [model, guide], engine) for each in (self._gradients_of, self._weights_of)
+        )
 
     def __call__(self, rows: Sequence[Tensor], first: int = 0) -> InferenceGaps:
         """Of images ``(B, D)``, with contexts ``(B, C)`` behind them where there are any, under the parameters of now.

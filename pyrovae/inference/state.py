@@ -112,6 +112,14 @@ class MovingAverage:
             for place, value in zip(self._module.parameters(), self._average.module.parameters(), strict=True):
                 place.copy_(value)
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages, and of how many steps they are."""
+        return self._average.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where another one was."""
+        self._average.load_state_dict(state)
+
     def restart(self) -> None:
         """Begin anew with the parameters as they are."""
         self._average.n_averaged.zero_()

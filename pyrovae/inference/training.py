@@ -5,12 +5,15 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from pyrovae.inference.epochs import Epochs, Loader, arguments, batches_of, num_batches, num_examples
 from pyrovae.inference.warmup import Schedule, constant, scale_latents
+from pyrovae.seeds import seed_of
 
 
 class Steps(Protocol):
@@ -43,6 +46,25 @@ class Epoch:
     loss: float
     kl_weight: float
     seconds: float
+
+
+@dataclass
+class Progress:
+    """How far a training is: what ``fit`` goes on from, and keeps up to date after every step.
+
+    Args:
+        epochs: that have ended.
+        steps: taken in the epoch after them.
+        loss: of these steps, in nats, summed over their examples.
+        examples: seen in these steps.
+        seconds: spent on these steps.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    loss: Tensor | float = 0.0
+    examples: int = 0
+    seconds: float = 0.0
 
 
 class EarlyStopping:
@@ -79,6 +101,15 @@ class EarlyStopping:
             self._best = {name: value.clone() for name, value in self.module.state_dict().items()}
         return self._waited >= self.patience
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the next answers depend on: numbers, and under ``best`` the best weights."""
+        return {"best_bound": self.best_bound, "best_epoch": self.best_epoch, "waited": self._waited, "best": dict(self._best)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another one was."""
+        self.best_bound, self.best_epoch, self._waited = state["best_bound"], state["best_epoch"], state["waited"]
+        self._best = dict(state["best"])
+
     def restore(self) -> bool:
         """Go back to the best weights; whether there are any."""
         if self._best:
@@ -92,6 +123,8 @@ def fit(
     *,
     epochs: int,
     start: int = 0,
+    progress: Progress | None = None,
+    seed: int | None = None,
     steps_ahead: int | None = None,
     kl_weight: Schedule | None = None,
     on_step: Sequence[Callable[[], Any]] = (),
@@ -107,6 +140,9 @@ def fit(
             the programs, any other one; ``CompiledSVI(transform=lambda x, y: x)`` leaves out labels that they do not take.
         epochs: how many times all data are seen.
         start: epochs trained before, which the numbers of these go on from.
+        progress: where to go on, in the middle of these epochs; it is kept up to date.
+        seed: draw the random numbers of each step from this seed and the number of the step alone, so that a training that
+            goes on draws what an uninterrupted one would have drawn; by default from torch's generator as it is.
         steps_ahead: steps that are to come, in this call and after it, by which an engine is chosen; those of this call by
             default.
         kl_weight: schedule of the weight of the latent terms, from epochs trained here (with fractions) to a weight; one by
@@ -132,24 +168,31 @@ def fit(
         )
     if isinstance(svi, PlannedSteps):
         svi.expect(epochs * steps_per_epoch if steps_ahead is None else steps_ahead)
+    progress = Progress(start) if progress is None else progress
     history = []
-    for number in range(start + 1, start + epochs + 1):
-        began = time.perf_counter()
-        losses: Tensor | float = 0.0
-        weight, seen = 1.0, 0
-        for step, batch in enumerate(batches_of(batches, number), start=1):
-            weight = kl_weight(number - start - 1 + step / steps_per_epoch)
-            with scale_latents(weight):
-                losses = losses + svi.step(*arguments(batch))
-            seen += num_examples(batch)
+    for number in range(progress.epochs + 1, start + epochs + 1):
+        began = time.perf_counter() - progress.seconds
+        for batch in islice(batches_of(batches, number), progress.steps, None):
+            step = progress.steps + 1
+            if seed is not None:
+                torch.manual_seed(seed_of(seed, number, step))
+            with scale_latents(kl_weight(number - start - 1 + step / steps_per_epoch)):
+                progress.loss = progress.loss + svi.step(*arguments(batch))
+            progress.steps, progress.examples = step, progress.examples + num_examples(batch)
+            progress.seconds = time.perf_counter() - began
             for callback in on_step:
                 callback()
-        if not seen:
+        if not progress.examples:
             raise ValueError("expected at least one batch in an epoch; got none: smaller batches, or drop_last=False")
         # Read once per epoch: on an accelerator every reading waits for the device.
         if isinstance(svi, PlannedSteps):
             svi.check()
-        history.append(Epoch(number, float(losses) / seen, weight, time.perf_counter() - began))
+        loss, weight = (
+            float(progress.loss) / progress.examples,
+            kl_weight(number - start - 1 + progress.steps / steps_per_epoch),
+        )
+        history.append(Epoch(number, loss, weight, progress.seconds))
+        vars(progress).update(vars(Progress(number)))
         # A list first: every callback is called, also after one that says stop.
         answers = [on_end(history[-1]) for on_end in on_epoch]
         if any(answer is True for answer in answers):

@@ -26,7 +26,7 @@ def caltech101_silhouettes(options: Options) -> Dataset:
     from pyrovae.data.published_files.matlab import read_mat
     from pyrovae.data.published_files.readers import check_range
 
-    (path,) = locate(CALTECH101_SILHOUETTES, options.root, options.mirror).values()
+    (path,) = locate(CALTECH101_SILHOUETTES, options.root, options.mirror, options.progress).values()
     parts = {"train": ("train", 4_100), "valid": ("val", 2_264), "test": ("test", 2_307)}
     shapes = {f"{part}_data": (size, 784) for part, size in parts.values()}
     matrices = read_mat(path, shapes | {f"{part}_labels": (size, 1) for part, size in parts.values()})
@@ -45,7 +45,7 @@ def freyfaces(options: Options) -> Dataset:
 
     from pyrovae.data.published_files.matlab import read_mat
 
-    (path,) = locate(FREYFACES, options.root, options.mirror).values()
+    (path,) = locate(FREYFACES, options.root, options.mirror, options.progress).values()
     frames = read_mat(path, {"ff": (560, FRAMES)})["ff"].T.byte()
     sizes = {"train": 1_565, "valid": 200, "test": 200} if options.validation else {"train": 1_900, "test": 65}
     order = torch.randperm(FRAMES, generator=torch.Generator().manual_seed(options.split_seed))
@@ -60,7 +60,7 @@ def small_norb(options: Options) -> Dataset:
 
     from pyrovae.data.published_files.readers import check_range, read_norb
 
-    files = locate(SMALL_NORB, options.root, options.mirror)
+    files = locate(SMALL_NORB, options.root, options.mirror, options.progress)
     levels, labels = {}, {}
     for split, instances in (("train", "46789x9x18x6x2x96x96-training"), ("test", "01235x9x18x6x2x96x96-testing")):
         levels[split] = _left_camera(files[f"smallnorb-5x{instances}-dat.mat.gz"])

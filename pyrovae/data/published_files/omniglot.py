@@ -29,7 +29,7 @@ def omniglot(options: Options) -> Dataset:
     from pyrovae.data.published_files.matlab import read_mat
     from pyrovae.data.published_files.readers import check_range
 
-    path = locate(OMNIGLOT, options.root, options.mirror)["chardata.mat"]
+    path = locate(OMNIGLOT, options.root, options.mirror, options.progress)["chardata.mat"]
     shapes = {
         f"{BURDA_PREFIXES[split]}{name}": (rows, size)
         for name, rows in (("data", 784), ("target", ALPHABETS))
@@ -45,7 +45,7 @@ def omniglot(options: Options) -> Dataset:
 
 def omniglot_28(options: Options) -> Dataset:
     """OMNIGLOT, Lake's images reduced to 28 x 28 by area means: 19,280 (background set) for training, 13,180 for test."""
-    files = locate(OMNIGLOT_ORIGINAL, options.root, options.mirror)
+    files = locate(OMNIGLOT_ORIGINAL, options.root, options.mirror, options.progress)
     parts = {"train": ("background", 964, 0), "test": ("evaluation", 659, 964)}
     levels, labels = {}, {}
     for split, (part, characters, first) in parts.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from pyrovae.settings import Recipe
+from pyrovae.experiments.recipe import Recipe
 
 _LADDER = Recipe(
     dataset="mnist",

@@ -5,12 +5,22 @@ Importing this does not import torch: the command line reads flags and defaults 
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from pyrovae.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MOST_OF_A_FILE = 2**20
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
@@ -175,20 +185,90 @@ class Recipe:
         """Of all stages together."""
         return sum(stage.epochs for stage in self.schedule)
 
-    def overridden(self, values: Mapping[str, Any]) -> Recipe:
-        """With other settings, in every stage; the arguments of one optimizer are none of another."""
+    def replace(self, **values: Any) -> Recipe:
+        """The same with other settings, in every stage; the arguments of one optimizer are none of another.
+
+        >>> Recipe().replace(epochs=20, guide="ladder").epochs
+        20
+        """
+        _refuse_unknown(values, "a recipe with keys")
         if values.get("optimizer", self.optimizer) != self.optimizer:
             values = {"optimizer_arguments": {}, **values}
         stages = tuple({name: value for name, value in stage.items() if name not in values} for stage in self.stages)
         return replace(self, **{"stages": stages, **values})
 
+    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """The settings that differ, and their values here and there.
+
+        >>> Recipe(epochs=10).differences(Recipe(epochs=20))
+        {'epochs': (10, 20)}
+        """
+        pairs = {each.name: (getattr(self, each.name), getattr(other, each.name)) for each in fields(self)}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe of ``asdict``, as JSON gives it back; unknown keys are refused."""
-        known = {each.name for each in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise InputError(f"expected a recipe with keys out of {', '.join(sorted(known))}; got {', '.join(unknown)}")
+        """The recipe of ``asdict``, as JSON gives it back.
+
+        Raises:
+            InputError: for keys that are no settings, and for values that make no sense.
+        """
+        _refuse_unknown(values, "a recipe with keys")
         return cls(**{key: _immutable(value) for key, value in values.items()})
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Recipe:
+        """The recipe that a file of TOML holds: keys are settings, what it leaves out has its default.
+
+        Raises:
+            InputError: for what is no such file, keys that are no settings, and for values that make no sense.
+        """
+        return cls().replace(**settings_in(path))
+
+    def to_toml(self) -> str:
+        """The settings that differ from the defaults, as ``from_toml`` reads them.
+
+        >>> print(Recipe(guide="ladder", epochs=20).to_toml(), end="")
+        guide = "ladder"
+        epochs = 20
+        """
+        import tomli_w
+
+        return tomli_w.dumps({name: _mutable(value) for name, (value, _) in self.differences(Recipe()).items()})
+
+
+def settings_in(path: str | Path) -> dict[str, Any]:
+    """The settings in a file of TOML.
+
+    Raises:
+        InputError: for what is no such file, and keys that are no settings.
+    """
+    try:
+        content = Path(path).read_bytes()
+        if len(content) > MOST_OF_A_FILE:
+            raise ValueError(f"{len(content):,} bytes, which no recipe has")
+        values = tomllib.loads(content.decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: expected a recipe as TOML; got {str(error).splitlines()[0][:200]}") from error
+    _refuse_unknown(values, f"{path}: a recipe with keys")
+    return {key: _immutable(value) for key, value in values.items()}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest known name; empty where none is near.
+
+    >>> nearest("lader", ["ladder", "mean_field"])
+    "; did you mean 'ladder'?"
+    """
+    (found,) = difflib.get_close_matches(name, list(known), n=1) or ("",)
+    return f"; did you mean {found!r}?" if found else ""
+
+
+def _refuse_unknown(values: Mapping[str, Any], what: str) -> None:
+    known = [each.name for each in fields(Recipe)]
+    for name in sorted(set(values) - set(known)):
+        near = nearest(name, known) or f", out of {', '.join(known)}"
+        raise InputError(f"expected {what} that it has; got {name!r}{near}")
 
 
 # What steps are made of; programs, data and the optimizer's kind and state stay what they are from stage to stage.
@@ -211,6 +291,13 @@ STAGE_SETTINGS = (
     "skip_norm",
 )
 _TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float), "Mapping[str, Any]": dict}
+
+
+def _mutable(value: Any) -> Any:
+    """Tuples as lists, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _mutable(each) for key, each in value.items()}
+    return list(map(_mutable, value)) if isinstance(value, tuple) else value
 
 
 def _immutable(value: Any) -> Any:

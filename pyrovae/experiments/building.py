@@ -13,8 +13,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
-from pyrovae.published import RECIPES
-from pyrovae.settings import Recipe
+from pyrovae.experiments.published import RECIPES
+from pyrovae.experiments.recipe import Recipe, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +111,12 @@ def _likelihood(recipe: Recipe) -> Callable[..., nn.Module]:
     return partial(likelihood, scale=recipe.likelihood_scale) if likelihood is FixedScaleGaussian else likelihood
 
 
-def load_data(recipe: Recipe, root: str | None = None, mirror: str | None = None) -> Dataset:
+def load_data(
+    recipe: Recipe,
+    root: str | None = None,
+    mirror: str | None = None,
+    progress: Callable[[str, int, int | None], None] | None = None,
+) -> Dataset:
     """The dataset of a recipe, as bits or in grey, whichever its likelihood is a density of, under its condition.
 
     Raises:
@@ -131,6 +136,7 @@ def load_data(recipe: Recipe, root: str | None = None, mirror: str | None = None
         validation=recipe.validation,
         split_seed=recipe.split_seed,
         mirror=mirror,
+        progress=progress,
     )
 
 
@@ -271,5 +277,5 @@ def build_clipping(recipe: Recipe) -> Clipping:
 
 def _look_up(table: Mapping[str, Any], family: str, name: str) -> Any:
     if name not in table:
-        raise InputError(f"expected a {family} out of {', '.join(table)}; got {name!r}")
+        raise InputError(f"expected a {family} out of {', '.join(table)}; got {name!r}{nearest(name, table)}")
     return table[name]

@@ -1,0 +1,74 @@
+"""The rows of an evaluation that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from . import console
+
+if TYPE_CHECKING:
+    from pyrovae.experiments.measuring import Evaluation
+
+
+def of_evaluation(results: Evaluation) -> dict[str, str]:
+    """The rows of the table that people read."""
+    rows = _density(results)
+    if results.values != "bits" and results.bits_per_dimension is not None:
+        rows["the same in bits"] = f"{results.bits_per_dimension:.3f} per dimension"
+    if results.kl_by_layer:
+        rows |= _trust(results)
+        rows["ELBO, nats per image"] = f"{results.elbo:.2f} (one-sample bound, averaged over the same samples)"
+        rows["KL by layer, nats"] = ", ".join(f"{layer} {value:.2f}" for layer, value in results.kl_by_layer.items())
+        rows["active units"] = _active(results.active_units)
+    if results.kl_weight != 1:
+        rows["trained for"] = f"latent terms that weigh {results.kl_weight:.2f}, not the true bound"
+    return rows | {
+        "model": results.model,
+        "images": f"{results.num_images:,} test images; {results.protocol} [{results.protocol_hash}]",
+        "measured in": console.duration(results.seconds),
+    }
+
+
+def _active(layers: Mapping[str, Mapping[str, int]]) -> str:
+    """The counts of each layer above the lower threshold, and in brackets above the higher."""
+    _, lower, higher = next(iter(layers.values()))
+    counts = (f"{layer} {each[lower]} ({each[higher]}) of {each['units']}" for layer, each in layers.items())
+    return f"{', '.join(counts)}: variance {lower.replace('_', ' ')} ({higher.replace('_', ' ')})"
+
+
+def _tails(results: Evaluation) -> str:
+    from pyrovae.evaluation.weighing import heavy_tail
+
+    if results.share_of_heavy_tails is None:
+        return "too few samples to know whether their weights have heavy tails"
+    return (
+        f"weights of {results.share_of_heavy_tails:.1%} of the images have heavy tails (Pareto k above "
+        f"{heavy_tail(results.num_samples):.2f}: estimated too low, perhaps; 'pyrovae bounds' says by how much)"
+    )
+
+
+def _density(results: Evaluation) -> dict[str, str]:
+    density = "log p(x)" if results.condition == "none" else f"log p(x | {results.condition})"
+    if results.log_likelihood is None:
+        return {density: "none: the cross-entropy of grey values is no density of them; the ELBO below is that of the loss"}
+    if not results.kl_by_layer:
+        samples = "exact: there is no latent"
+    elif results.num_samples == 1:
+        samples = "one sample each: the ELBO"
+    else:
+        samples = f"{results.num_samples:,} importance samples each"
+    value = f"{results.log_likelihood:.2f} ± {results.standard_error:.2f}"
+    return {f"{density}, nats per image": f"{value} (standard error over images; {samples})"}
+
+
+def _trust(results: Evaluation) -> dict[str, str]:
+    """How far to trust the estimate: its own error, its tails, and how it grew with the samples."""
+    curve = ", ".join(f"{int(size):,}: {value:.2f}" for size, value in results.curve.items())
+    rows = {"by number of samples": curve}
+    if results.sampling_error is not None:
+        rows["error of the sampling"] = (
+            f"{results.sampling_error:.3f}; {_tails(results)}; median effective sample size "
+            f"{results.effective_sample_size:.0f} of {results.num_samples:,}"
+        )
+    return rows

@@ -1,0 +1,124 @@
+"""A whole state of a training, written so that any death leaves a whole one.
+
+    checkpoints/00000007/tensors.safetensors
+    checkpoints/00000007/state.json
+    checkpoints/00000007/checksums.json
+
+A folder for each, numbered; the last two are kept. Nothing in it is code, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError
+from pyrovae.experiments import files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FOLDER, TENSORS, STATE, CHECKSUMS = "checkpoints", "tensors.safetensors", "state.json", "checksums.json"
+KEPT = 2
+# Of what a training holds, all parameters: themselves, two moments, averages, the best ones, and as much again for the rest.
+TIMES_OF_PARAMETERS, MOST_BESIDES = 12, 64 * 2**20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A state of a training.
+
+    Args:
+        steps: taken so far.
+        tensors: by name.
+        values: plain ones.
+    """
+
+    steps: int
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with ``prefix`` and a dot, by the rest of their names."""
+        start = f"{prefix}."
+        return {name.removeprefix(start): each for name, each in self.tensors.items() if name.startswith(start)}
+
+
+def save(run: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint; return its folder. Older ones than the last two are removed.
+
+    Raises:
+        InputError: where the folder cannot be written.
+    """
+    from safetensors.torch import save as packed
+
+    before = _all(run)
+    path = run / FOLDER / f"{int(before[-1].name) + 1 if before else 1:08d}"
+    contents = {
+        TENSORS: packed({name: each.detach().contiguous().clone() for name, each in checkpoint.tensors.items()}),
+        STATE: json.dumps({"steps": checkpoint.steps, "values": checkpoint.values}).encode(),
+    }
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    files.write_folder(path, contents | {CHECKSUMS: json.dumps(checksums).encode()})
+    for old in _all(run)[:-KEPT]:
+        files.remove_folder(old)
+    files.remove_remains(run / FOLDER)
+    return path
+
+
+def latest(run: Path, num_bytes: int) -> Checkpoint | None:
+    """The newest whole checkpoint of a run; None where there is none.
+
+    Args:
+        run: its folder.
+        num_bytes: of its parameters and buffers: what is far larger is not read.
+
+    Raises:
+        InputError: where there are some, and all of them are damaged.
+    """
+    found = _all(run)
+    for path in reversed(found):
+        try:
+            return _read(path, TIMES_OF_PARAMETERS * num_bytes + MOST_BESIDES)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is damaged (%s): an older one is looked for", path, str(error)[:200])
+    if found:
+        raise InputError(f"{run}: expected a whole checkpoint; all {len(found)} are damaged: train anew in another folder")
+    return None
+
+
+def newest_folder(run: Path) -> Path | None:
+    """Where the newest checkpoint is; None where there is none."""
+    return next(reversed(_all(run)), None)
+
+
+def _all(run: Path) -> list[Path]:
+    """From the oldest on; those that were being written or removed begin with a dot."""
+    folder = run / FOLDER
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(each for each in folder.iterdir() if each.name.isdigit() and not each.is_symlink())
+
+
+def _read(path: Path, most: int) -> Checkpoint:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    checksums = files.read_json(path / CHECKSUMS)
+    contents = {TENSORS: files.read_file(path / TENSORS, most), STATE: files.read_file(path / STATE)}
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != checksums[name]:
+            raise ValueError(f"{name} is not what was written")
+    try:
+        tensors = load(contents[TENSORS])
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    state = json.loads(contents[STATE])
+    return Checkpoint(state["steps"], tensors, state["values"])

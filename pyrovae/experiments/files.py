@@ -1,0 +1,260 @@
+"""The files of a run, written so that any death leaves whole ones, and read so that nothing outside the folder is.
+
+Everything that a run keeps goes through here, and every call of the system through ``calls``: so faults can be put into each.
+What is written takes a temporary name, reaches the disk, and takes its own name in one move. What is read is a regular file
+within the folder, of no more than an expected size: no link is followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pyrovae.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # a system without it has no locks
+    fcntl = None  # type: ignore[assignment]
+
+LOCK, HOLDER = ".lock", ".lock.json"
+# Larger than any text that a run writes, history included.
+MOST_TEXT = 256 * 2**20
+ONLY_HERE = getattr(os, "O_NOFOLLOW", 0)
+
+
+class SystemCalls:
+    """The calls of the system that change a folder."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open a file, no link."""
+        return os.open(path, flags | ONLY_HERE, 0o666)
+
+    def write(self, descriptor: int, content: bytes | memoryview) -> int:
+        """Write what fits; return how much."""
+        return os.write(descriptor, content)
+
+    def fsync(self, descriptor: int) -> None:
+        """Wait for the disk."""
+        os.fsync(descriptor)
+
+    def truncate(self, descriptor: int, size: int) -> None:
+        """Cut a file."""
+        os.ftruncate(descriptor, size)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Move to another name."""
+        os.replace(source, target)
+
+    def mkdir(self, path: Path) -> None:
+        """Make a folder, unless it is there."""
+        path.mkdir(exist_ok=True)
+
+    def rmtree(self, path: Path) -> None:
+        """Remove a folder."""
+        shutil.rmtree(path)
+
+
+calls = SystemCalls()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole, or leave what was there.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    with writing(path.parent):
+        try:
+            _fill(temporary, content)
+            calls.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``write_file`` of a value as JSON."""
+    write_file(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a folder of files whole, under a name that does not exist yet.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}")
+    with writing(path.parent):
+        calls.mkdir(path.parent)
+        if temporary.exists():
+            calls.rmtree(temporary)
+        calls.mkdir(temporary)
+        for name, content in contents.items():
+            _fill(temporary / name, content)
+        _sync_folder(temporary)
+        calls.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file; a line that was torn by a death before ends where it was torn.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    with writing(path.parent), _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
+        _write(descriptor, content)
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut a file to a size, and see to it that this reaches the disk.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    with writing(path.parent), _opened(path, os.O_WRONLY | os.O_CREAT) as descriptor:
+        calls.truncate(descriptor, size)
+        calls.fsync(descriptor)
+
+
+def synced_size(path: Path) -> int:
+    """The size of a file, all of which is on the disk by then; 0 where there is none.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    if not path.exists():
+        return 0
+    with writing(path.parent), _opened(path, os.O_RDWR) as descriptor:
+        calls.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it; a death on the way leaves one that nobody takes for whole.
+
+    Raises:
+        InputError: where it cannot be removed.
+    """
+    aside = path.with_name(f".{path.name}")
+    with writing(path.parent):
+        calls.replace(path, aside)
+        calls.rmtree(aside)
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove the folders that deaths left unfinished in a folder that is ``locked``."""
+    with writing(folder):
+        for path in folder.iterdir():
+            if path.name.startswith(".") and path.is_dir() and not path.is_symlink():
+                calls.rmtree(path)
+
+
+def read_file(path: Path, at_most: int = MOST_TEXT) -> bytes:
+    """The content of a regular file, no link.
+
+    Raises:
+        OSError: where it is something else, or larger than ``at_most`` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | ONLY_HERE | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "expected a file; it is something else", str(path))
+        if status.st_size > at_most:
+            raise OSError(errno.EFBIG, f"expected at most {at_most:,} bytes; it has {status.st_size:,}", str(path))
+        return file.read(at_most)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file of JSON.
+
+    Raises:
+        OSError: where there is no such file.
+        ValueError: where it is no JSON.
+    """
+    try:
+        return json.loads(read_file(path))
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder. What a dead process held is free.
+
+    Raises:
+        InputError: where another process is in it, or it cannot be written.
+    """
+    if fcntl is None:
+        yield
+        return
+    with writing(folder), _opened(folder / LOCK, os.O_RDWR | os.O_CREAT) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise InputError(f"{folder}: expected a folder that nobody writes to; {_holder(folder)} trains in it") from None
+        write_json(folder / HOLDER, {"process": os.getpid(), "host": socket.gethostname()})
+        yield
+
+
+def _holder(folder: Path) -> str:
+    try:
+        holder = read_json(folder / HOLDER)
+        return f"process {int(holder['process'])} on {str(holder['host'])[:100]!r}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn failures of the system into words.
+
+    Raises:
+        InputError: for each.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{folder}: expected a folder to write the run into; got {error.strerror}") from error
+
+
+def _fill(path: Path, content: bytes) -> None:
+    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+        _write(descriptor, content)
+        calls.fsync(descriptor)
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[calls.write(descriptor, rest) :]
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = calls.open(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    # The folder itself may be reached by a link: it is what is in it that must not be one.
+    with _opened(path.resolve(), os.O_RDONLY) as descriptor:
+        calls.fsync(descriptor)

@@ -1,0 +1,273 @@
+"""``Evaluation``: how programs were measured on a test set, as one record, written and read here alone.
+
+In a run folder ``evaluations/NAME.json`` holds plain values, ``evaluations/NAME.safetensors`` those of each image; NAME is
+``test`` for the run's own test set, else the other dataset's. Of version 0.1.0 ``evaluation.json`` is still read.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError
+from pyrovae.experiments import files
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pyrovae.data.datasets import Dataset
+    from pyrovae.data.rows import Rows
+    from pyrovae.evaluation.likelihood import LogLikelihood
+    from pyrovae.experiments.recipe import Recipe
+    from pyrovae.programs.guides import VAE
+
+FOLDER = "evaluations"
+# Values of each image take no more than this.
+MOST_BYTES = 2**30
+Track = Callable[[Sequence[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evaluation:
+    """How programs were measured on a test set, in nats per image of the values in the file.
+
+    Args:
+        log_likelihood: mean over images; None for a loss that is no density of the data.
+        standard_error: of that mean, over images; None where it cannot be known.
+        elbo: the bound with one sample, of the same samples.
+        bits_per_dimension: the same as the log-likelihood.
+        sampling_error: of the mean for these very images.
+        share_of_heavy_tails: of images whose weights have heavy tails.
+        effective_sample_size: median over images.
+        curve: the bound by number of samples.
+        num_samples: importance samples for each image.
+        num_images: in the test set.
+        dataset: its name.
+        values: what was measured: bits, grey or real values.
+        condition: what the model is told.
+        likelihood: its name.
+        discrete: whether it is a probability, and no density.
+        normalized: whether it sums to one.
+        model: in words.
+        epochs: trained.
+        kl_weight: of the last step.
+        protocol: of the data.
+        protocol_hash: of the same.
+        kl_by_layer: nats of each layer.
+        kl_by_unit: nats of each unit, where units have any of their own.
+        active_units: of each layer: units, and how many vary by more than each threshold.
+        seconds: that measuring took.
+        per_image: ``log_likelihood``, ``elbo`` and ``pareto_k`` of each image ``(N,)``.
+    """
+
+    log_likelihood: float | None
+    standard_error: float | None
+    elbo: float
+    bits_per_dimension: float | None
+    sampling_error: float | None
+    share_of_heavy_tails: float | None
+    effective_sample_size: float | None
+    curve: Mapping[str, float]
+    num_samples: int
+    num_images: int
+    dataset: str
+    values: str
+    condition: str
+    likelihood: str
+    discrete: bool
+    normalized: bool
+    model: str
+    epochs: int
+    kl_weight: float
+    protocol: str
+    protocol_hash: str
+    kl_by_layer: Mapping[str, float]
+    kl_by_unit: Mapping[str, Sequence[float]]
+    active_units: Mapping[str, Mapping[str, int]]
+    seconds: float
+    per_image: Mapping[str, NDArray[np.floating]]
+
+    def __repr__(self) -> str:
+        value = "no density" if self.log_likelihood is None else f"log p {self.log_likelihood:.2f} ± {self.standard_error:.2f}"
+        return (
+            f"Evaluation({value}, ELBO {self.elbo:.2f} nats per image, {self.num_samples:,} samples;\n"
+            f"  {self.num_images:,} images, {self.protocol} [{self.protocol_hash}];\n  {self.model}, {self.epochs} epochs)"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the values of each image, as JSON has it."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "per_image"}
+
+    def save(self, folder: Path, name: str) -> None:
+        """Write it into a run folder.
+
+        Raises:
+            InputError: where the folder cannot be written.
+        """
+        from safetensors.numpy import save
+
+        with files.writing(folder):
+            files.calls.mkdir(folder / FOLDER)
+        files.write_file(folder / FOLDER / f"{name}.safetensors", save(dict(self.per_image)))
+        files.write_json(folder / FOLDER / f"{name}.json", self.as_dict())
+
+    @classmethod
+    def load(cls, folder: str | Path, dataset: str = "") -> Evaluation:
+        """The one that a run folder holds, of its own test set or that of another dataset; without loading programs.
+
+        Raises:
+            InputError: where there is none, or files that are damaged or do not belong together.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: expected a run folder, as 'pyrovae fit' makes one; there is no such folder")
+        again = f"run 'pyrovae evaluate {folder}{f' --dataset {dataset}' if dataset else ''}'"
+        try:
+            return cls._read(_path(folder, dataset))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{folder}: expected an evaluation with values for each image: {again}; got {in_one_line(error)}"
+            ) from error
+
+    @classmethod
+    def _read(cls, path: Path) -> Evaluation:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        values = files.read_json(path.with_suffix(".json"))
+        try:
+            per_image = load(files.read_file(path.with_suffix(".safetensors"), MOST_BYTES))
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+        known = {each.name for each in fields(cls)} - {"per_image"}
+        missing = known - set(values)
+        if missing:
+            raise ValueError(f"{path.name}.json without {', '.join(sorted(missing))}")
+        whole = {each.shape for each in per_image.values()} == {(values["num_images"],)}
+        if not whole or not math.isclose(per_image["elbo"].mean(), values["elbo"], rel_tol=1e-4, abs_tol=1e-2):
+            raise ValueError(f"{path.name}.json and {path.name}.safetensors of two evaluations")
+        return cls(**{name: values[name] for name in known}, per_image=per_image)
+
+
+def name_of(dataset: str) -> str:
+    """The name of the evaluation of a dataset; an empty one is the run's own."""
+    return Path(dataset).stem.replace(":", "-") if dataset else "test"
+
+
+def _path(folder: Path, dataset: str) -> Path:
+    path = folder / FOLDER / name_of(dataset)
+    old = folder / (f"evaluation-{name_of(dataset)}" if dataset else "evaluation")
+    return old if old.with_suffix(".json").exists() and not path.with_suffix(".json").exists() else path
+
+
+def measured(
+    vae: VAE, recipe: Recipe, dataset: Dataset, num_samples: int, *, epochs: int, kl_weight: float, track: Track
+) -> Evaluation:
+    """Evaluate programs on the test images of a dataset.
+
+    Args:
+        vae: the programs.
+        recipe: that they were trained by.
+        dataset: to measure on.
+        num_samples: importance samples for each image; one where there is no latent.
+        epochs: trained.
+        kl_weight: of the last step.
+        track: wraps the chunks of images, to show progress.
+    """
+    from pyrovae.evaluation.likelihood import log_likelihood
+    from pyrovae.programs.conditionals import LIKELIHOODS
+
+    start = time.perf_counter()
+    context = dataset.contexts.get("test")
+    # Without a latent every sample is the same one.
+    num_samples = num_samples if vae.model.depth else 1
+    result = log_likelihood(vae.model, vae.guide, dataset.test, num_samples, context=context, track=track)
+    likelihood = LIKELIHOODS[recipe.likelihood]
+    return Evaluation(
+        **_figures(result, dataset, normalized=likelihood.normalized),
+        **measured_latents(vae, dataset.test, context),
+        num_samples=num_samples,
+        num_images=len(dataset.test),
+        dataset=dataset.name,
+        values=dataset.served_values,
+        condition=recipe.condition,
+        likelihood=recipe.likelihood,
+        discrete=likelihood.discrete,
+        normalized=likelihood.normalized,
+        model=in_words(recipe),
+        epochs=epochs,
+        kl_weight=kl_weight,
+        protocol=str(dataset.protocol),
+        protocol_hash=dataset.protocol.hash,
+        per_image=_per_image(result, dataset, normalized=likelihood.normalized),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _figures(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> dict[str, Any]:
+    """None for what cannot be known, which JSON has no number for."""
+    log_likelihood = result.mean + dataset.log_jacobian
+    figures = {
+        "log_likelihood": log_likelihood,
+        "standard_error": result.standard_error,
+        "elbo": result.elbo + dataset.log_jacobian,
+        "bits_per_dimension": -log_likelihood / (math.log(2) * _scored(dataset)),
+        "sampling_error": result.sampling_error,
+        "share_of_heavy_tails": result.share_of_heavy_tails,
+        "effective_sample_size": result.effective_sample_size.median().item(),
+    }
+    known: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    if not normalized:
+        # A loss that is no density of the data has a bound of its own, and no likelihood.
+        known |= dict.fromkeys(("log_likelihood", "standard_error", "bits_per_dimension", "sampling_error"))
+    return known | {"curve": {str(size): value + dataset.log_jacobian for size, value in result.curve.items()}}
+
+
+def _per_image(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> dict[str, NDArray[np.floating]]:
+    per_image = {"elbo": result.elbo_per_image + dataset.log_jacobian, "pareto_k": result.pareto_k}
+    per_image |= {"log_likelihood": result.per_image + dataset.log_jacobian} if normalized else {}
+    return {name: each.cpu().numpy() for name, each in per_image.items()}
+
+
+def _scored(dataset: Dataset) -> float:
+    """Entries of an image that its context does not give away, on average over the test set."""
+    context = dataset.contexts.get("test")
+    told = None if dataset.condition is None or context is None else dataset.condition.told(context)
+    return math.prod(dataset.shape) - (0.0 if told is None else told.sum(1).double().mean().item())
+
+
+def measured_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict[str, Any]:
+    """What each layer and unit costs in nats, and how many units are active above each threshold."""
+    from pyrovae.evaluation.latents import THRESHOLDS, active_units, activity, kl_divergences
+
+    activities = activity(vae.guide, x, context)
+    above = {f"above_{threshold:g}": active_units(activities, threshold) for threshold in THRESHOLDS}
+    units = {
+        layer: {"units": len(each)} | {name: counts[layer] for name, counts in above.items()}
+        for layer, each in activities.items()
+    }
+    divergences = kl_divergences(vae.model, vae.guide, x, context)
+    return {
+        "kl_by_layer": {layer: each.sum().item() for layer, each in divergences.items()},
+        "kl_by_unit": {layer: [round(nats, 4) for nats in each.tolist()] for layer, each in divergences.items() if each.dim()},
+        "active_units": units,
+    }
+
+
+def in_words(recipe: Recipe) -> str:
+    """What a figure is of: likelihoods of different kinds are no numbers to compare."""
+    layers = "-".join(map(str, recipe.latent_sizes))
+    latents = f"{recipe.guide} guide over {layers}, {recipe.prior} prior, " if layers else "regressor, "
+    return f"{latents}{recipe.likelihood} likelihood, {recipe.network} networks, trained by {recipe.objective}"
+
+
+def in_one_line(error: Exception) -> str:
+    """An error of whichever library."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

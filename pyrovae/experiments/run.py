@@ -1,0 +1,422 @@
+"""A run folder: what was trained, where it ran, how it went, and what came out.
+
+    recipe.json         the resolved recipe, the shape of an image and the protocol of the data
+    environment.json    versions, device, threads, engine and why, command line; again for each time that it was gone on with
+    history.jsonl       one JSON object per epoch
+    checkpoints/        whole states of the training: see ``checkpoints.py``
+    weights.safetensors model and guide as they are measured, replaced after every epoch
+    evaluations/        see ``measuring.py``
+    bounds.json         the last bounds from both sides
+    figures/            pictures
+
+``files.py`` writes and reads all of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError
+from pyrovae.experiments import files
+from pyrovae.experiments.bounding import bounded, refuse_what_has_no_bounds
+from pyrovae.experiments.building import assemble, load_data, resolved
+from pyrovae.experiments.environment import described
+from pyrovae.experiments.measuring import Evaluation, Track, in_one_line, measured, name_of
+from pyrovae.experiments.pictures import histogram_of, pictures_of
+from pyrovae.experiments.recipe import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from pyrovae.data.datasets import Dataset
+    from pyrovae.programs.guides import VAE
+
+RECIPE, ENVIRONMENT, WEIGHTS, HISTORY = "recipe.json", "environment.json", "weights.safetensors", "history.jsonl"
+BOUNDS, FIGURES = "bounds.json", "figures"
+FORMAT = 2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Run:
+    """A run folder, open.
+
+    Args:
+        folder: where it is.
+        recipe: the resolved recipe.
+        shape: channels, height and width of an image.
+        num_classes: of the data, for a condition on them.
+        protocol: of the data that it was trained on.
+        protocol_hash: of the same.
+        vae: the programs; ``Run.load`` gives those that were saved.
+    """
+
+    folder: Path
+    recipe: Recipe
+    shape: tuple[int, int, int]
+    num_classes: int
+    protocol: str
+    protocol_hash: str
+    vae: VAE
+
+    def __repr__(self) -> str:
+        state = "whole" if self.is_whole else f"{len(self.history)} of {self.recipe.total_epochs} epochs"
+        return (
+            f"Run({str(self.folder)!r}, {state}; {sum(each.numel() for each in self.vae.parameters()):,} parameters;\n"
+            f"  {self.recipe.guide} guide over {self.recipe.latent_sizes}, {self.recipe.prior} prior;\n"
+            f"  {self.protocol} [{self.protocol_hash}])"
+        )
+
+    @classmethod
+    def create(cls, folder: str | Path, recipe: Recipe, dataset: Dataset, vae: VAE) -> Run:
+        """Make a new folder and write the recipe into it, with what it leaves to the data filled in.
+
+        Raises:
+            InputError: if the folder holds anything, or cannot be made, and for a recipe that these data cannot meet.
+        """
+        folder, recipe = Path(folder), replace(resolved(recipe, dataset), dataset=dataset.name)
+        with files.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            occupied = any(path.name not in (files.LOCK, files.HOLDER) for path in folder.iterdir())
+        if occupied:
+            raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
+        run = cls(folder, recipe, dataset.shape, dataset.num_classes, str(dataset.protocol), dataset.protocol.hash, vae)
+        run.save_recipe()
+        return run
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Open a folder that ``train`` left behind, with its trained programs.
+
+        Raises:
+            InputError: if it is not one, or its files are damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        run = cls.begun(folder)
+        try:
+            # Not more than the programs of the recipe hold, with some room for names.
+            content = files.read_file(run.folder / WEIGHTS, 2 * run.num_bytes + 2**20)
+            run.vae.load_state_dict(load(content))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise _no_run(run.folder, error) from error
+        run.vae.eval()
+        return run
+
+    @classmethod
+    def begun(cls, folder: str | Path) -> Run:
+        """Open a folder that ``train`` has begun, with fresh programs.
+
+        Raises:
+            InputError: if it is not one, or its files are damaged.
+        """
+        folder = Path(folder)
+        try:
+            settings = files.read_json(folder / RECIPE)
+            if settings.get("format", 1) > FORMAT:
+                raise ValueError(f"format {settings['format']} of a later version of pyrovae")
+            recipe, shape = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"])
+            num_classes = settings["num_classes"]
+            _refuse_giants(recipe, shape, num_classes)
+            vae = assemble(recipe, shape, num_classes)
+            return cls(folder, recipe, shape, num_classes, str(settings["protocol"]), str(settings["protocol_hash"]), vae)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            raise _no_run(folder, error) from error
+
+    @property
+    def num_bytes(self) -> int:
+        """Of parameters and buffers."""
+        return sum(each.numel() * each.element_size() for each in self.vae.state_dict().values())
+
+    def save_recipe(self) -> None:
+        """Write the recipe, and what the programs were built for."""
+        described = {name: getattr(self, name) for name in ("shape", "num_classes", "protocol", "protocol_hash")}
+        files.write_json(self.folder / RECIPE, {"format": FORMAT, "recipe": asdict(self.recipe), **described})
+
+    def dataset(
+        self,
+        other: str | None = None,
+        *,
+        root: str | None = None,
+        mirror: str | None = None,
+        progress: Callable[[str, int, int | None], None] | None = None,
+    ) -> Dataset:
+        """The run's own dataset, or another of images of the same shape, as its likelihood takes them and under its condition.
+
+        Files are looked for where they were when it was trained, too. What is found is checked.
+
+        Args:
+            other: the name or path of another dataset, or where the run's own has moved to.
+            root: where to look first.
+            mirror: an address to download from.
+            progress: told of each download.
+
+        Raises:
+            InputError: for data that are not what it was trained on, and images that it cannot take.
+        """
+        recipe = self.recipe if other is None else replace(self.recipe, dataset=other)
+        dataset = load_data(recipe, root or self._hint(), mirror, progress)
+        if other is None:
+            self.check_data(dataset)
+        # The same data under another name are the run's own.
+        if dataset.protocol.hash == self.protocol_hash:
+            return dataset
+        resolved(recipe, dataset)
+        if dataset.values == "real":
+            raise InputError(
+                f"expected bits or grey values in other data; {other!r} holds real ones, standardised by statistics of their "
+                "own: put both into one .npz file, as train and test"
+            )
+        if dataset.shape != self.shape:
+            raise InputError(
+                f"expected images of shape {self.shape}, as {self.recipe.dataset!r} has; got {dataset.shape} of {other!r}"
+            )
+        size = dataset.condition.size if dataset.condition else 0
+        if size != self.vae.model.context_size:
+            raise InputError(
+                f"expected contexts of {self.vae.model.context_size} entries under the condition {recipe.condition!r}; "
+                f"got {size} of {other!r}"
+            )
+        return dataset
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuse other data than those that the run was trained on.
+
+        Raises:
+            InputError: where the protocol is another, in words or in the content of files.
+        """
+        if dataset.protocol.hash != self.protocol_hash:
+            raise InputError(
+                f"{self.folder}: expected the data that it was trained on, '{self.protocol}' [{self.protocol_hash}]; "
+                f"{dataset.name} is now '{dataset.protocol}' [{dataset.protocol.hash}]: bring the old data back, or train anew"
+            )
+
+    def evaluate(
+        self, num_samples: int = 5000, *, seed: int = 0, dataset: Dataset | None = None, track: Track = iter
+    ) -> Evaluation:
+        """``measure``, and keep what comes out, unless an evaluation of more samples is kept.
+
+        Raises:
+            InputError: as ``measure`` does, and for a folder that cannot be written.
+        """
+        evaluation = self.measure(num_samples, seed=seed, dataset=dataset, track=track)
+        if not self.keeps(evaluation):
+            self.save_evaluation(evaluation)
+        return evaluation
+
+    def measure(
+        self, num_samples: int = 5000, *, seed: int = 0, dataset: Dataset | None = None, track: Track = iter
+    ) -> Evaluation:
+        """Measure the programs on the test images, by importance sampling.
+
+        Args:
+            num_samples: importance samples for each image.
+            seed: of these samples.
+            dataset: loaded before: the run's own, or another one.
+            track: wraps the chunks of images, to show progress.
+
+        Raises:
+            InputError: for data that cannot be found.
+        """
+        import torch
+
+        dataset = dataset or self._own
+        self.vae.to(dataset.test.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return measured(
+                self.vae,
+                self.recipe,
+                dataset,
+                num_samples,
+                epochs=len(self.history),
+                kl_weight=next((row["kl_weight"] for row in reversed(self.history)), self.recipe.kl_weight),
+                track=track,
+            )
+
+    def save_evaluation(self, evaluation: Evaluation) -> None:
+        """Keep an evaluation: the one of the run's own test set, or beside it that of another dataset."""
+        evaluation.save(self.folder, name_of("" if evaluation.protocol_hash == self.protocol_hash else evaluation.dataset))
+
+    def keeps(self, evaluation: Evaluation) -> int:
+        """The samples of an earlier evaluation of the same thing, where they are more; else zero."""
+        try:
+            earlier = Evaluation.load(self.folder, "" if evaluation.protocol_hash == self.protocol_hash else evaluation.dataset)
+        except InputError:
+            return 0
+        same = all(getattr(earlier, name) == getattr(evaluation, name) for name in ("protocol_hash", "epochs", "model"))
+        return earlier.num_samples if same and earlier.num_samples > evaluation.num_samples else 0
+
+    def bounds(
+        self,
+        num_images: int = 100,
+        *,
+        num_temperatures: int = 300,
+        num_chains: int = 5,
+        num_samples: int = 5000,
+        seed: int = 0,
+        dataset: Dataset | None = None,
+        track: Callable[[str, str], Track] = lambda label, unit: iter,
+        show: Callable[[dict[str, Any]], Any] = lambda results: None,
+    ) -> dict[str, Any]:
+        """Bound the log-likelihood from both sides, by annealed importance sampling, in nats per image.
+
+        Args:
+            num_images: test images, and as many that the model draws.
+            num_temperatures: from guide to posterior.
+            num_chains: annealed chains for each image.
+            num_samples: importance samples for each image.
+            seed: of samples and chains.
+            dataset: the run's own, loaded before.
+            track: from a label and a unit to what wraps a sequence, to show progress.
+            show: called with what comes out, before it is written.
+
+        Raises:
+            InputError: for programs that have none, data that cannot be found, and for a folder that cannot be written.
+        """
+        import torch
+
+        refuse_what_has_no_bounds(self.folder, self.vae, self.recipe)
+        dataset = dataset or self._own
+        self.vae.to(dataset.test.device)
+        sizes = {"num_temperatures": num_temperatures, "num_chains": num_chains, "num_samples": num_samples}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            results = bounded(self.vae, self.recipe, dataset, num_images=num_images, track=track, **sizes)
+        show(results)
+        files.write_json(self.folder / BOUNDS, results)
+        return results
+
+    def draw(self, dataset: Dataset | None = None) -> list[str]:
+        """Draw reconstructions, samples and the course of the training into ``figures``; return the files' names.
+
+        Raises:
+            InputError: for data that cannot be found, and for a folder that cannot be written.
+        """
+        dataset = dataset or self._own
+        self.vae.to(dataset.test.device)
+        figures = pictures_of(self.vae, self.history, self.shape, dataset)
+        names = [self.save_figure(name, figure).name for name, figure in figures.items()]
+        return names + self.draw_histogram()
+
+    def draw_histogram(self, other: str = "") -> list[str]:
+        """Draw the log-likelihoods of the last evaluation, and over them those of another dataset; return the file's name."""
+        figures = histogram_of(self.folder, self.recipe.dataset, other)
+        return [self.save_figure(name, figure).name for name, figure in figures.items()]
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The last one on the run's own test set.
+
+        Raises:
+            InputError: where there is none.
+        """
+        return Evaluation.load(self.folder)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per epoch."""
+        path = self.folder / HISTORY
+        if not path.exists():
+            return []
+        try:
+            lines = files.read_file(path).decode().splitlines()
+            return [json.loads(line) for line in lines if line.endswith("}")]
+        except (OSError, ValueError) as error:
+            raise _no_run(self.folder, error) from error
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the training ran to the end of its recipe, or ended itself."""
+        stages = self.recipe.schedule
+        last = [row for row in self.history if row.get("stage", 1) == len(stages)]
+        return len(last) == stages[-1].epochs or bool(last and last[-1].get("stopped_early"))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where it was trained, and how."""
+        with suppress(OSError, ValueError):
+            found = files.read_json(self.folder / ENVIRONMENT)
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def save_environment(self, **more: Any) -> None:
+        """Write where it is trained: at first, and again for each time that it goes on."""
+        before = self.environment
+        here = described() | more
+        if before:
+            again = [*before.get("gone_on_with", []), here]
+            files.write_json(self.folder / ENVIRONMENT, before | {"gone_on_with": again})
+        else:
+            files.write_json(self.folder / ENVIRONMENT, here)
+
+    def save_weights(self) -> None:
+        """Write the weights of the programs as they are."""
+        from safetensors.torch import save
+
+        weights = {name: value.contiguous() for name, value in self.vae.state_dict().items()}
+        files.write_file(self.folder / WEIGHTS, save(weights))
+
+    def record(self, epoch: Mapping[str, Any]) -> None:
+        """Append a record to the history."""
+        files.append(self.folder / HISTORY, (json.dumps(epoch) + "\n").encode())
+
+    def save_figure(self, name: str, figure: Figure) -> Path:
+        """Write a picture; return where it is."""
+        with files.writing(self.folder):
+            files.calls.mkdir(self.folder / FIGURES)
+        path, content = self.folder / FIGURES / f"{name}.png", BytesIO()
+        figure.savefig(content, format="png")
+        files.write_file(path, content.getvalue())
+        return path
+
+    @cached_property
+    def _own(self) -> Dataset:
+        return self.dataset()
+
+    def _hint(self) -> str | None:
+        hint = self.environment.get("data_root")
+        return hint if isinstance(hint, str) and Path(hint).is_dir() else None
+
+
+# Programs beyond this are nobody's recipe: what they would need is not allocated.
+MOST_NUMBERS = 2**28
+
+
+def _refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int) -> None:
+    """Refuse sizes that only somebody up to no good writes into a recipe, before anything is allocated."""
+    pixels, widths = 1, (*recipe.latent_sizes, *recipe.hidden_sizes)
+    if len(shape) != 3 or not all(isinstance(each, int) and 0 < each < 2**16 for each in shape):
+        raise ValueError(f"expected the shape of an image; got {shape}")
+    if not isinstance(num_classes, int) or not 0 <= num_classes < 2**20:
+        raise ValueError(f"expected a number of classes; got {num_classes}")
+    for each in shape:
+        pixels *= each
+    widest, layers = max(widths), len(widths) * (recipe.hidden_layers + 2)
+    numbers = (pixels + num_classes + widest) * widest * 4 + widest**2 * layers + recipe.num_components * (pixels + widest)
+    if numbers > MOST_NUMBERS or layers > 10_000:
+        raise ValueError(f"programs of about {numbers:,} numbers")
+
+
+def _no_run(folder: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' leaves behind; got {in_one_line(error)}"
+    )
+
+
+def new_folder(parent: str | Path, name: str) -> Path:
+    """Make the first of ``NAME-1``, ``NAME-2``, ... under a folder that does not exist yet: no two runs get the same."""
+    for number in itertools.count(1):
+        folder = Path(parent) / f"{name}-{number}"
+        with files.writing(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("there is always another number")

@@ -1,0 +1,104 @@
+"""The steps of a recipe, and a few of them on a copy that is thrown away: how long they take, and by which engine."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Iterable
+from itertools import chain, groupby, islice
+from typing import TYPE_CHECKING
+
+from pyrovae.experiments.building import build_clipping, build_objective, build_optimizer
+from pyrovae.experiments.recipe import STAGE_SETTINGS, Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from pyrovae.data.batches import Batches
+    from pyrovae.data.datasets import Dataset
+    from pyrovae.inference.svi import CompiledSVI
+    from pyrovae.programs.guides import VAE
+
+TRIED_STEPS = 7
+# Of a stage: inputs of its graph, or of the loop around it.
+NO_PART_OF_A_GRAPH = ("epochs", "patience", "warmup_epochs", "warmup", "kl_weight", "learning_rate")
+
+
+def batches_of(stage: Recipe, dataset: Dataset) -> Batches:
+    """The batches of a stage as stored; they are drawn in the graph."""
+    return dataset.train_batches(stage.batch_size, seed=stage.seed, drawn=False)
+
+
+def num_steps(stages: Iterable[Recipe], dataset: Dataset) -> int:
+    """Of stages together."""
+    return sum(stage.epochs * len(batches_of(stage, dataset)) for stage in stages)
+
+
+def groups_of(recipe: Recipe) -> list[list[int]]:
+    """The numbers of consecutive stages that one graph serves: only numbers that are its inputs change between them."""
+    same_graph = [name for name in STAGE_SETTINGS if name not in NO_PART_OF_A_GRAPH]
+    numbered = enumerate(recipe.schedule)
+    groups = groupby(numbered, key=lambda each: [getattr(each[1], name) for name in same_graph])
+    return [[number for number, _ in group] for _, group in groups]
+
+
+def choose_engine(vae: VAE, stages: list[Recipe], dataset: Dataset) -> tuple[str, str]:
+    """The engine that is sooner done with stages that one graph serves, and why: from a few steps on a copy."""
+    import torch
+
+    trial, stage = copy.deepcopy(vae).train(), stages[0]
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        svi = svi_of(trial, build_optimizer(stage, trial), stage, dataset, engine="auto")
+        svi.expect(num_steps(stages, dataset))
+        torch.manual_seed(stage.seed)
+        try:
+            _take_steps(svi, batches_of(stage, dataset))
+        except (FloatingPointError, ValueError):
+            # The training will say so.
+            return "graph", "its first steps fail"
+    name, _, reason = svi.decision.removeprefix("engine ").partition(": ")
+    return name, f"auto: {reason}"
+
+
+def expected_seconds(vae: VAE, recipe: Recipe, dataset: Dataset) -> float:
+    """How long the training takes without compilation, from a few steps on a copy that is thrown away."""
+    import torch
+
+    total = 0.0
+    for group in groups_of(recipe):
+        stages = [recipe.schedule[number] for number in group]
+        trial = copy.deepcopy(vae).train()
+        with torch.random.fork_rng():
+            svi = svi_of(trial, build_optimizer(stages[0], trial), stages[0], dataset, engine="eager")
+            total += _take_steps(svi, batches_of(stages[0], dataset)) * num_steps(stages, dataset)
+    return total
+
+
+def _take_steps(svi: CompiledSVI, batches: Batches) -> float:
+    """Some steps; return the seconds of the fastest but the first."""
+    from pyrovae.inference.epochs import arguments
+
+    seconds = []
+    for batch in islice(chain.from_iterable(map(batches.epoch, range(1, 1 + TRIED_STEPS))), TRIED_STEPS):
+        start = time.perf_counter()
+        svi.step(*arguments(batch))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def svi_of(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: Dataset, engine: str) -> CompiledSVI:
+    """What takes the steps of a stage."""
+    from pyrovae.inference.svi import CompiledSVI
+
+    return CompiledSVI(
+        vae.model,
+        vae.guide,
+        optimizer,
+        build_objective(stage),
+        engine=engine,
+        precision=stage.precision,
+        transform=dataset.draw,
+        clipping=build_clipping(stage),
+    )
