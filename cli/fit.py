@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -158,6 +159,7 @@ def _announce(recipe: Recipe, dataset: Dataset, *, short: bool) -> None:
     vae = build(recipe, dataset)
     check(recipe, dataset, vae)
     seconds = expected_seconds(vae, recipe, dataset)
+    time = "" if math.isnan(seconds) else f"; about {console.duration(seconds)} or less"
     published = "the schedule of minutes" if short else "the schedule of the recipe"
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
@@ -167,6 +169,6 @@ def _announce(recipe: Recipe, dataset: Dataset, *, short: bool) -> None:
     console.say(f"{what}, on {dataset.protocol}: {published}")
     console.say(
         f"{recipe.total_epochs} epochs{stages}, {num_steps(recipe.schedule, dataset)} steps on {dataset.train.device}, "
-        f"warm-up {recipe.schedule[0].warmup_epochs:g}; about {console.duration(seconds)} or less"
+        f"warm-up {recipe.schedule[0].warmup_epochs:g}{time}"
     )
     options.say_if_busy()

@@ -49,7 +49,10 @@ class Batch:
     @property
     def words(self):
         """Those of which a refusal must hold one; none where there is nothing to refuse."""
-        return [REFUSED[name] for name in (self.form, *(name for name, _ in self.handlers)) if name in REFUSED]
+        names = [self.form, *(name for name, _ in self.handlers)]
+        # A program may branch on a number, and not on the value of a tensor.
+        branches = ["by if"] if any(isinstance(each, torch.Tensor) for each in self.arguments.values()) else []
+        return [REFUSED[name] for name in names if name in REFUSED] + branches
 
 
 @dataclass

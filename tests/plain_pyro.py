@@ -83,7 +83,10 @@ class PlainSVI:
 
     def _held(self):
         if isinstance(self.optim, PyroOptim):
-            return [*(value.unconstrained() for _, value in pyro.get_param_store().items()), *self._owned()]
+            stored = (value.unconstrained() for _, value in pyro.get_param_store().items())
+            # A store that was cleared does not know them; gradients of the step before are none of this one's.
+            known = (parameter for module in self.modules() for parameter in module.parameters())
+            return [*dict.fromkeys([*stored, *known, *self._owned()])]
         return [parameter for group in self.optim.param_groups for parameter in group["params"]]
 
     def _served(self, args, kwargs):

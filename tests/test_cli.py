@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from pyrovae.cli import main, tracking
+from pyrovae.cli import main
 from pyrovae.cli.options import table_names
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
+from pyrovae.experiments import tracking
 from pyrovae.experiments.building import load_data
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
@@ -62,7 +63,7 @@ def test_fit_ends_in_a_table_pictures_and_the_run_folder(fitted):
         assert part in result.stdout
     for name in ("reconstructions.png", "samples.png", "bound.png", "activity.png", "histogram.png"):
         assert name in result.stdout
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+        assert (folder / "figures" / name).read_bytes().startswith(b"\x89PNG")
     assert "\x1b" not in result.stdout + result.stderr, "colours where there is no terminal"
     assert "steps/s" in result.stderr
     assert "left" in result.stderr
@@ -116,8 +117,8 @@ def test_pseudo_inputs_are_drawn_and_come_back_with_the_run(prior, tmp_path):
     flags = ("--prior", prior, "--num-components", "7", "--likelihood", "continuous_bernoulli", "--json")
     result = invoked(*TINY, *TINY_LAYERS, *flags, cwd=tmp_path)
     assert result.exit_code == 0, result.stderr
-    folder = tmp_path / "runs/mnist-5k-ladder-1"
-    assert (folder / "pseudo_inputs.png").exists()
+    folder = tmp_path / f"runs/mnist-5k-ladder-{prior}-1"
+    assert (folder / "figures/pseudo_inputs.png").exists()
     results = json.loads(result.stdout)
     assert results["protocol"] == "mnist-5k, 4,000 / 500 / 500, grey"
     again = invoked("evaluate", str(folder), "--samples", "10", "--json", cwd=tmp_path)
@@ -133,12 +134,12 @@ def test_a_conditional_model_and_its_regressor_come_from_one_command(sizes, tmp_
     results = json.loads(result.stdout)
     assert results["protocol"].endswith("given middle-column (seed 1)")
     assert results["num_samples"] == (1 if sizes[0] == "none" else 10)
-    assert (tmp_path / "r/completions.png").exists()
-    assert not (tmp_path / "r/samples.png").exists()
+    assert (tmp_path / "r/figures/completions.png").exists()
+    assert not (tmp_path / "r/figures/samples.png").exists()
     again = invoked("evaluate", "r", "--samples", "10", cwd=tmp_path)
     assert "log p(x | middle-column), nats per image" in again.stdout
     assert ("exact: there is no latent" in again.stdout) == (sizes[0] == "none")
-    evaluation = json.loads((tmp_path / "r/evaluation.json").read_text())
+    evaluation = json.loads((tmp_path / "r/evaluations/test.json").read_text())
     assert evaluation["log_likelihood"] == pytest.approx(results["log_likelihood"], rel=0.01)
 
 
@@ -159,7 +160,7 @@ def test_evaluate_prints_one_json_object_alone(fitted):
     assert values["num_samples"] == 20
     assert values["dataset"] == "mnist-5k"
     assert -784 < values["elbo"] < values["log_likelihood"] < 0
-    assert json.loads((folder / "evaluation.json").read_text()) == values
+    assert json.loads((folder / "evaluations/test.json").read_text()) == values
     assert result.stderr == ""
     again = invoked("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
     assert json.loads(again.stdout)["log_likelihood"] == pytest.approx(values["log_likelihood"], rel=1e-6)
@@ -168,12 +169,12 @@ def test_evaluate_prints_one_json_object_alone(fitted):
 def test_an_evaluation_of_fewer_samples_is_printed_and_not_kept(fitted):
     folder, _ = fitted
     invoked("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
-    before = (folder / "evaluation.json").read_text()
+    before = (folder / "evaluations/test.json").read_text()
     result = invoked("evaluate", str(folder), "--samples", "1", cwd=folder)
     assert result.exit_code == 0, result.output
     assert "one sample each: the ELBO" in result.stdout
     assert "keeps its evaluation of 20 samples; this one of 1 is not kept" in result.stderr
-    assert (folder / "evaluation.json").read_text() == before
+    assert (folder / "evaluations/test.json").read_text() == before
 
 
 def test_few_samples_are_said_to_be_too_few(fitted):
@@ -214,7 +215,7 @@ def test_a_loss_that_is_no_density_has_no_likelihood(tmp_path):
     result = invoked(*flags, "--samples", "5", "--output", "r", cwd=tmp_path)
     assert result.exit_code == 0, result.stderr
     assert "none: the cross-entropy of grey values is no density of them" in result.stdout
-    evaluation = json.loads((tmp_path / "r/evaluation.json").read_text())
+    evaluation = json.loads((tmp_path / "r/evaluations/test.json").read_text())
     assert evaluation["log_likelihood"] is None
     assert "grey" in evaluation["protocol"]
 
@@ -224,7 +225,7 @@ def test_a_schedule_that_ends_below_one_says_so(tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "warning: the weight of the latent terms ends at 0.25" in result.stderr
     assert json.loads(result.stdout)["run"] == "here"
-    assert json.loads((tmp_path / "here/evaluation.json").read_text())["kl_weight"] == 0.25
+    assert json.loads((tmp_path / "here/evaluations/test.json").read_text())["kl_weight"] == 0.25
     again = invoked("evaluate", "here", "--samples", "5", cwd=tmp_path)
     assert "latent terms that weigh 0.25, not the true bound" in again.stdout
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -13,8 +13,10 @@ from pyrovae.cli import main
 from pyrovae import plots
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
-from pyrovae.evaluation.comparison import incomparable, paired_difference, remark, remark_on_tails
-from pyrovae.experiments.run import Evaluation, Run
+from pyrovae.evaluation.comparison import paired_difference
+from pyrovae.experiments.comparison import compare, incomparable
+from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.programs.conditionals import LIKELIHOODS
 
 TINY = ("--latent-sizes", "3", "--hidden-sizes", "8", "--epochs", "1", "--output-bias", "--samples", "4", "--json")
@@ -29,23 +31,42 @@ RESULTS = {
     "protocol_hash": "f4143bc9",
     "likelihood": "bernoulli",
     "discrete": True,
+    "normalized": True,
     "model": "a model",
+    "bits_per_dimension": 0.1,
+    "sampling_error": 0.1,
+    "effective_sample_size": 10.0,
+    "curve": {"1": -95.0, "100": -90.0},
+    "dataset": "digits",
+    "values": "grey",
+    "condition": "none",
+    "epochs": 3,
+    "kl_weight": 1.0,
+    "kl_by_layer": {"z1": 3.0},
+    "kl_by_unit": {},
+    "active_units": {},
+    "seconds": 1.0,
 }
+
+
+def evaluation(**changes):
+    return Evaluation(**(RESULTS | {"per_image": {}} | changes))
 
 
 def invoked(*arguments):
     return CliRunner().invoke(main, [str(each) for each in arguments])
 
 
-def written(folder, seed, **results):
-    """A folder with an evaluation of 50 images, and nothing else."""
+def written(folder, seed, recipe=None, **results):
+    """A folder with a recipe and an evaluation of 50 images, and nothing else."""
     generator = np.random.default_rng(0)
     images = generator.normal(-90, 30, 50)
     values = images + np.random.default_rng(seed).normal(-seed, 1, 50)
     folder.mkdir(exist_ok=True)
     per_image = {"log_likelihood": values, "elbo": values - 5}
     known = {"log_likelihood": values.mean(), "elbo": values.mean() - 5, "standard_error": values.std() / math.sqrt(50)}
-    Run(folder, None, (1, 1, 1), "", "", None).save_evaluation(Evaluation(RESULTS | known | results, per_image))
+    evaluation(**(known | {"per_image": per_image} | results)).save(folder, "test")
+    (folder / "recipe.json").write_text(json.dumps({"recipe": asdict(recipe or Recipe())}))
     return folder
 
 
@@ -98,7 +119,7 @@ REASONS = {
         {"discrete": False, "likelihood": "gaussian"},
         "probabilities and densities have no common unit: bernoulli, probabilities and gaussian, densities",
     ),
-    "loss": ({"log_likelihood": None}, "a model: a loss that is no density of the data has no log-likelihood"),
+    "loss": ({"normalized": False}, "a model: a loss that is no density of the data has no log-likelihood"),
     "nothing": ({"model": "another", "likelihood": "discretized_logistic", "elbo": -80.0, "num_samples": 5}, ""),
 }
 
@@ -106,8 +127,8 @@ REASONS = {
 @pytest.mark.parametrize("case", REASONS)
 def test_what_is_not_comparable_is_said(case):
     changed, reason = REASONS[case]
-    assert incomparable(RESULTS, RESULTS | changed) == reason
-    assert bool(incomparable(RESULTS | changed, RESULTS)) == bool(reason)
+    assert incomparable(evaluation(), evaluation(**changed)) == reason
+    assert bool(incomparable(evaluation(**changed), evaluation())) == bool(reason)
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
@@ -119,15 +140,38 @@ def test_the_probabilities_of_a_discrete_likelihood_sum_to_one_over_its_levels(n
     assert LIKELIHOODS[name].discrete == (total == pytest.approx(1, abs=1e-4))
 
 
-def test_another_number_of_samples_is_remarked():
-    assert remark(RESULTS, RESULTS) == ""
-    assert remark(RESULTS, RESULTS | {"num_samples": 5000}).startswith("100 importance samples and 5,000")
+def test_what_a_reader_must_know_is_said_once_for_each_kind(tmp_path):
+    """Of five runs, three of which have heavy tails, and which have three numbers of samples."""
+    runs = [
+        written(tmp_path / f"{seed}", seed, num_samples=samples, share_of_heavy_tails=share)
+        for seed, (samples, share) in enumerate([(100, 0.96), (100, 0.5), (7, None), (5000, 0.2), (100, 0.05)])
+    ]
+    samples, tails = compare(*runs).remarks
+    assert samples.startswith("7 and 100 and 5,000 importance samples: fewer make a looser bound")
+    assert tails.startswith("weights of up to 96% of the images have heavy tails in 3 runs: such a figure may be too low")
+    assert not compare(written(tmp_path / "one", 1), written(tmp_path / "other", 2)).remarks
 
 
-def test_heavy_tails_are_remarked():
-    assert remark_on_tails(RESULTS) == remark_on_tails(RESULTS | {"share_of_heavy_tails": None}) == ""
-    heavy = remark_on_tails(RESULTS | {"share_of_heavy_tails": 0.96})
-    assert heavy.startswith("weights of 96% of its images have heavy tails: its figure may be too low")
+def test_settings_that_differ_have_a_column_each(tmp_path):
+    runs = [
+        written(tmp_path / name, seed, recipe=Recipe(learning_rate=rate, seed=seed, guide="ladder"))
+        for name, seed, rate in (("slow", 1, 1e-4), ("fast", 2, 1e-3))
+    ]
+    comparison = compare(*runs)
+    assert comparison.rows[0].settings == {"learning_rate": 1e-4, "seed": 1}
+    assert "learning_rate 0.0001, seed 1" in str(comparison)
+    result = invoked("compare", *runs)
+    assert all(each in result.stdout for each in ("learning rate", "seed", "0.0001", "0.001"))
+    assert "guide" not in result.stdout
+
+
+def test_runs_of_a_loss_are_compared_by_their_bound(tmp_path):
+    loss = {"normalized": False, "likelihood": "cross_entropy", "log_likelihood": None, "standard_error": None}
+    folders = [written(tmp_path / name, seed, **loss) for name, seed in (("worse", 5), ("better", 1))]
+    comparison = compare(*folders)
+    assert comparison.by == "elbo"
+    assert [row.run.rsplit("/")[-1] for row in comparison.rows] == ["better", "worse"]
+    assert "ELBO of the loss" in invoked("compare", *folders).stdout
 
 
 def test_runs_are_listed_from_the_best(tmp_path):
@@ -150,21 +194,21 @@ def test_the_table_flags_unequal_samples_and_unclear_differences(tmp_path):
     assert result.exit_code == 0, result.output
     assert "+0.00 [+0.00, +0.00], unclear" in result.stdout
     assert "50 test images; digits, grey [f4143bc9]" in result.stdout
-    assert "100 importance samples and 7: fewer make a looser bound" in result.stderr
-    assert "same: weights of 50% of its images have heavy tails" in result.stderr
+    assert "7 and 100 importance samples: fewer make a looser bound" in result.stderr
+    assert "weights of up to 50% of the images have heavy tails in one run" in result.stderr
 
 
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path):
     one, other = written(tmp_path / "one", 1), written(tmp_path / "other", 2, protocol="letters", protocol_hash="0")
     bare = written(tmp_path / "bare", 2)
-    (bare / "evaluation.safetensors").unlink()
+    (bare / "evaluations/test.safetensors").unlink()
     mixed = written(tmp_path / "mixed", 2)
-    (mixed / "evaluation.safetensors").write_bytes((one / "evaluation.safetensors").read_bytes())
+    (mixed / "evaluations/test.safetensors").write_bytes((one / "evaluations/test.safetensors").read_bytes())
     for folders, message in (
         ((one, other), "are not: two protocols, 'digits, grey' [f4143bc9] and 'letters' [0]"),
         ((one,), "expected at least two run folders to compare; got one"),
         ((one, bare), "expected an evaluation with values for each image: run 'pyrovae evaluate"),
-        ((one, mixed), "evaluation.json and evaluation.safetensors of two evaluations"),
+        ((one, mixed), "test.json and test.safetensors of two evaluations"),
         ((one, tmp_path / "nowhere"), "nowhere: expected a run folder, as 'pyrovae fit' makes one"),
     ):
         result = invoked("compare", *folders)
@@ -197,18 +241,18 @@ def _other(shape=(1, 28, 28), **changes):
 def test_other_images_are_scored_beside_the_evaluation_of_the_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert invoked("fit", *TINY, "--output", "r").exit_code == 0
-    own = (tmp_path / "r/evaluation.json").read_text()
+    own = (tmp_path / "r/evaluations/test.json").read_text()
     monkeypatch.setitem(DATASETS, "noise", _other())
     result = invoked("evaluate", "r", "--dataset", "noise", "--samples", "3", "--json")
     assert result.exit_code == 0, result.output
     scores = json.loads(result.stdout)
     assert scores["log_likelihood"] < json.loads(own)["log_likelihood"] - 1000, "noise is no digit"
-    assert (tmp_path / "r/evaluation.json").read_text() == own
+    assert (tmp_path / "r/evaluations/test.json").read_text() == own
     evaluation = Evaluation.load(tmp_path / "r", "noise")
-    assert evaluation.results == scores
+    assert evaluation.as_dict() == scores
     assert evaluation.per_image["log_likelihood"].shape == (20,)
     assert evaluation.per_image["log_likelihood"].mean() == pytest.approx(scores["log_likelihood"])
-    for name in ("histogram.png", "histogram-noise.png", "activity.png"):
+    for name in ("figures/histogram.png", "figures/histogram-noise.png", "figures/activity.png"):
         assert (tmp_path / "r" / name).read_bytes().startswith(b"\x89PNG")
     assert "test set of noise" in invoked("evaluate", "r", "--dataset", "noise", "--samples", "3").stdout
 
@@ -244,7 +288,7 @@ def test_an_evaluation_without_a_likelihood_keeps_the_bound_alone(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert invoked("fit", *TINY, "--likelihood", "cross_entropy", "--output", "r").exit_code == 0
     assert set(Evaluation.load("r").per_image) == {"elbo", "pareto_k"}
-    assert not (tmp_path / "r/histogram.png").exists()
+    assert not (tmp_path / "r/figures/histogram.png").exists()
     with pytest.raises(InputError, match="expected an evaluation with values for each image"):
         Evaluation.load("r", "noise")
 

@@ -187,13 +187,9 @@ class History(RuleBasedStateMachine):
         torch.set_default_dtype(dtype)
         self._steps(steps)
 
-    @rule(
-        validated=st.booleans(),
-        switch=st.sampled_from([pyro.enable_validation, Distribution.set_default_validate_args]),
-        steps=then,
-    )
-    def switch_validation(self, validated, switch, steps):
-        switch(validated)
+    @rule(validated=st.booleans(), of_torch_alone=st.booleans(), steps=then)
+    def switch_validation(self, validated, of_torch_alone, steps):
+        (Distribution.set_default_validate_args if of_torch_alone else pyro.enable_validation)(validated)
         self._steps(steps)
 
     @precondition(lambda self: self.subject.stored)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pyrovae.cli import tracking, training
 
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
@@ -14,9 +13,11 @@ from pyrovae.evaluation.gaps import inference_gaps
 from pyrovae.evaluation.latents import activity, kl_by_layer, kl_by_unit
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.surgery import elbo_surgery
+from pyrovae.experiments import checkpoints, tracking, training
 from pyrovae.experiments.building import build, build_optimizer
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
+from pyrovae.experiments.training import train
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.state import MovingAverage, preserved_module, recollect_statistics
 from pyrovae.inference.svi import CompiledSVI
@@ -92,44 +93,45 @@ def test_what_the_library_measures_between_epochs_changes_no_training(name):
     assert all(map(torch.equal, plain, same))
 
 
-@pytest.mark.parametrize("name", ["vamp", "averaged and patient"])
-def test_what_the_command_line_follows_changes_no_training(name, tmp_path, monkeypatch):
-    # Gaps at every epoch, of so few steps and samples that nothing is captured for them.
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_followed_changes_no_training(name, tmp_path, monkeypatch):
+    """Weights, moments and losses of three epochs, with all that is measured after each, and with nothing measured."""
+    # Gaps at every epoch.
     for setting, value in {"EXAMPLES_PER_REFINEMENT": len(GREY), "NUM_SAMPLES": 20, "NUM_STEPS": 2}.items():
         monkeypatch.setattr(tracking, setting, value)
-    recipe = RECIPES[name]
-
-    def trained(followed):
-        vae, svi = programs(recipe)
-        run = Run.create(tmp_path / f"{followed}", recipe, data(), vae)
-        recorder = training._Recorder(run, data(), lambda text: None)
-        recorder.begin(recipe, 1, svi)
-        callbacks = {"on_epoch": [recorder]} if followed else {}
-        history = fit(svi, batches(), epochs=3, on_step=[recorder.average] if recorder.average else [], **callbacks)
-        return [epoch.loss for epoch in history], state(vae), run.history
-
-    losses, plain, _ = trained(False)
-    beside, same, history = trained(True)
-    assert beside == losses
-    assert all(map(torch.equal, plain, same))
+    recipe = replace(RECIPES[name], patience=0)
+    followed = train(recipe, tmp_path / "followed", dataset=data(), engine="graph")
+    history = followed.history
     assert len(history) == 3
     assert all({"surgery", "inference_gaps", "valid_elbo_nats"} <= set(row) for row in history)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking.Tracked, "elbo", lambda self: 0.0)
+        patch.setattr(tracking.Tracked, "latents", lambda self, epoch: {})
+        patch.setattr(training, "recollected", lambda *args: None)
+        plain = train(recipe, tmp_path / "plain", dataset=data(), engine="graph")
+    (one, _), (other, _) = (checkpoint(run) for run in (followed, plain))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(each, other[key]) for key, each in one.items())
+    assert [row["loss_nats"] for row in history] == [row["loss_nats"] for row in plain.history]
+
+
+def checkpoint(run):
+    found = checkpoints.latest(run.folder, run.num_bytes)
+    return found.tensors, found.values
 
 
 def test_the_weights_that_are_saved_have_statistics_to_match(tmp_path):
-    """Those of the run folder are collected anew, although the training goes on with its own."""
-    recipe = RECIPES["averaged and patient"]
-    vae, svi = programs(recipe)
-    run = Run.create(tmp_path / "run", recipe, data(), vae)
-    recorder = training._Recorder(run, data(), lambda text: None)
-    recorder.begin(recipe, 1, svi)
-    fit(svi, batches(), epochs=2, on_step=[recorder.average], on_epoch=[recorder])
+    """Those of the run folder are collected anew from all training data, although the training went on with its own."""
+    recipe = RECIPES["averaged and patient"].replace(patience=0)
+    run = train(recipe, tmp_path / "run", dataset=data(), engine="graph")
     saved = Run.load(run.folder).vae
-    with recorder.average.swapped():
-        assert all(map(torch.equal, saved.parameters(), vae.parameters()))
-        recollect_statistics(vae, list(data().train_batches(32).epoch(2))[: training.FEWEST_RECOLLECTED])
-        for name, buffer in saved.named_buffers():
-            torch.testing.assert_close(buffer, dict(vae.named_buffers())[name], rtol=0.5, atol=0.2)
+    trained = checkpoint(run)[0]
+    for name, each in saved.named_parameters():
+        assert torch.equal(each, trained[f"average.module.{name}"])
+    before = [each.clone() for each in saved.buffers()]
+    recollect_statistics(saved, data().train_batches(32).epoch(4))
+    for name, buffer in saved.named_buffers():
+        torch.testing.assert_close(buffer, before.pop(0), rtol=0.5, atol=0.2, msg=name)
 
 
 class Counting(torch.nn.Module):

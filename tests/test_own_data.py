@@ -185,7 +185,7 @@ def test_every_kind_trains_and_is_found_again_from_anywhere(tmp_path):
         assert FOUND[name] in result.stderr
         assert "of 3 columns, real" in result.stderr or name != "table.csv"
         folder = tmp_path / f"runs/{Path(name).stem}-mean_field-{1 + (name == 'table.parquet')}"
-        assert (folder / "samples.png").exists() == (not name.startswith("table"))
+        assert (folder / "figures/samples.png").exists() == (not name.startswith("table"))
         (tmp_path / "elsewhere").mkdir(exist_ok=True)
         again = invoked("evaluate", folder, "--samples", "3", "--json", cwd=tmp_path / "elsewhere")
         assert again.exit_code == 0, again.stderr

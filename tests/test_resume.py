@@ -34,24 +34,37 @@ def straight(tmp_path_factory):
     return of
 
 
+def stopped_and_gone_on_with(name, engine, stops, expected, tmp_path):
+    """Every second time no checkpoint was just written: what was trained since the last one is trained again."""
+    for step in stops:
+        folder, seconds = tmp_path / f"{step}", 0 if step % 2 else 60
+        with pytest.raises(StoppedError):
+            train(RECIPES[name], folder, dataset=grey(), engine=engine, track=stop_after(step), checkpoint_every=seconds)
+        train(RECIPES[name], folder, dataset=grey(), engine=engine)
+        assert_same(remains(folder), expected, f"stopped at step {step}")
+
+
+def total(name):
+    return num_steps(RECIPES[name].schedule, grey())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_training_stopped_somewhere_ends_the_same(name, engine, straight, tmp_path):
+    """At its first step, in the middle of the second epoch, and before the last step."""
+    stopped_and_gone_on_with(name, engine, (1, 6, total(name) - 1), straight(name, engine), tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_stopped_anywhere_ends_the_same(name, engine, straight, tmp_path):
-    """StoppedError after each epoch and in the middle of it, and each time where no checkpoint was just written."""
-    recipe, total = RECIPES[name], num_steps(RECIPES[name].schedule, grey())
-    expected = straight(name, engine)
-    stops = range(1, total + 1) if engine == "graph" else (1, 6, total - 1)
-    for step in stops:
-        folder = tmp_path / f"{step}"
-        with pytest.raises(StoppedError):
-            train(recipe, folder, dataset=grey(), engine=engine, track=stop_after(step), checkpoint_every=0 if step % 2 else 60)
-        train(recipe, folder, dataset=grey(), engine=engine)
-        assert_same(remains(folder), expected, f"stopped at step {step} of {total}")
+    """At every step: after each epoch in turn, and in the middle of each."""
+    stopped_and_gone_on_with(name, engine, range(1, total(name) + 1), straight(name, engine), tmp_path)
 
 
 def test_a_training_stopped_at_every_step_ends_the_same(straight, tmp_path):
-    total = num_steps(LADDER.schedule, grey())
-    for step in range(1, total + 1):
+    for step in range(1, total("ladder") + 1):
         with pytest.raises(StoppedError):
             # The step after the last checkpoint is taken again.
             train(LADDER, tmp_path, dataset=grey(), engine="graph", track=stop_after(step), checkpoint_every=0)

@@ -26,7 +26,7 @@ from pyrovae.engine.capture import CaptureError, preserved_state
 from pyrovae.engine.precision import PRECISIONS, products_in
 from pyrovae.experiments.building import build
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.inference import svi
+from pyrovae.inference import plans
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
@@ -568,7 +568,7 @@ def test_auto_weighs_the_steps_ahead(monkeypatch, cache):
     def decided(steps_ahead):
         trained = trainer(make_vae("mean_field", 1), engine="auto")
         trained.expect(steps_ahead)
-        for _ in range(1 + svi.MEASURED_STEPS):  # the first is plain Pyro's
+        for _ in range(1 + plans.MEASURED_STEPS):  # the first is plain Pyro's
             trained.step(X)
         return trained.decision
 

@@ -377,7 +377,9 @@ class _Training:
         """An epoch has ended; whether to stop."""
         with self._measured():
             batches = len(batches_of(self.stage, self.dataset))
-            self._recollect(max(FEWEST_RECOLLECTED, int(RECOLLECTED_SHARE * batches)), epoch.number)
+            recollected(
+                self.run.vae, self.stage, self.dataset, epoch.number, max(FEWEST_RECOLLECTED, int(RECOLLECTED_SHARE * batches))
+            )
             self.elbo = self.tracked.elbo() + self.dataset.log_jacobian
             latents = self.tracked.latents(epoch.number)
             self.stopped_early = self.stopping is not None and self.stopping(epoch)
@@ -420,7 +422,7 @@ class _Training:
         if self.average is not None:
             self.average.adopt()
         self._restore_best()
-        self._recollect(None, self.progress.epochs)
+        recollected(self.run.vae, self.stage, self.dataset, self.progress.epochs, None)
         self.run.save_weights()
 
     @contextmanager
@@ -438,12 +440,6 @@ class _Training:
                 self.average.adopt()
             torch.manual_seed(MEASURING_SEED)
             yield
-
-    def _recollect(self, batches: int | None, epoch: int) -> None:
-        from pyrovae.inference.state import recollect_statistics
-
-        drawn = self.dataset.train_batches(self.stage.batch_size, seed=self.stage.seed)
-        recollect_statistics(self.run.vae, islice(drawn.epoch(epoch + 1), batches))
 
     def save(self) -> Path:
         """Write a checkpoint of everything; return where it is."""
@@ -503,6 +499,14 @@ class _Training:
         if self.engine != "auto":
             return self.engine, "as asked"
         return choose_engine(self.run.vae, stages, self.dataset)
+
+
+def recollected(vae: VAE, stage: Recipe, dataset: Dataset, epoch: int, batches: int | None) -> None:
+    """Collect the statistics of batch norm anew, on some batches or on all of them."""
+    from pyrovae.inference.state import recollect_statistics
+
+    drawn = dataset.train_batches(stage.batch_size, seed=stage.seed)
+    recollect_statistics(vae, islice(drawn.epoch(epoch + 1), batches))
 
 
 class _Steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Iterable
@@ -63,7 +64,10 @@ def choose_engine(vae: VAE, stages: list[Recipe], dataset: Dataset) -> tuple[str
 
 
 def expected_seconds(vae: VAE, recipe: Recipe, dataset: Dataset) -> float:
-    """How long the training takes without compilation, from a few steps on a copy that is thrown away."""
+    """How long the training takes without compilation, from a few steps on a copy that is thrown away.
+
+    Not a number where these steps fail, as those of the training will.
+    """
     import torch
 
     total = 0.0
@@ -72,7 +76,10 @@ def expected_seconds(vae: VAE, recipe: Recipe, dataset: Dataset) -> float:
         trial = copy.deepcopy(vae).train()
         with torch.random.fork_rng():
             svi = svi_of(trial, build_optimizer(stages[0], trial), stages[0], dataset, engine="eager")
-            total += _take_steps(svi, batches_of(stages[0], dataset)) * num_steps(stages, dataset)
+            try:
+                total += _take_steps(svi, batches_of(stages[0], dataset)) * num_steps(stages, dataset)
+            except (FloatingPointError, ValueError):
+                return math.nan
     return total
 
 
