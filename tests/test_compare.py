@@ -44,6 +44,7 @@ RESULTS = {
     "kl_weight": 1.0,
     "kl_by_layer": {"z1": 3.0},
     "kl_by_unit": {},
+    "activity_by_unit": {},
     "active_units": {},
     "seconds": 1.0,
 }

@@ -74,6 +74,11 @@ def test_a_compiled_training_is_compiled_from_its_first_step_on():
     assert ended.svi.decision == "engine compiled: as asked"
 
 
+def test_a_state_that_was_loaded_is_saved_again_as_it_was():
+    begun = Training("ladder", "graph").take(0, 3)
+    assert Training("ladder", "graph").goes_on(begun).svi.state_dict() == begun.svi.state_dict()
+
+
 @pytest.mark.parametrize("faster", [0, 1])
 def test_products_are_taken_as_they_were_whatever_is_faster_now(home, monkeypatch, faster):
     graph = capture(lambda x, y: [x @ y], [torch.ones(4, 5), torch.ones(5, 3)])

@@ -234,3 +234,14 @@ def test_the_files_of_a_run(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pt")]
     assert len(list((tmp_path / "checkpoints").iterdir())) <= checkpoints.KEPT
     assert files.read_json(tmp_path / "recipe.json")["format"] == 2
+
+
+def test_the_history_holds_both_bounds_of_both_splits_and_each_units_activity(tmp_path):
+    """For an importance-weighted training the bound that was trained, by its name, which is above the one of one sample."""
+    history = train(IWAE, tmp_path, dataset=grey(), engine="graph").history
+    for row in history:
+        for split in ("train", "valid"):
+            assert row[f"{split}_iwelbo_3_nats"] > row[f"{split}_elbo_nats"]
+        assert [len(each) for each in row["activity_by_unit"].values()] == [3]
+    # The loss of an epoch is the negative of the bound, on average over it: between those at its ends.
+    assert -history[-1]["loss_nats"] == pytest.approx(history[-1]["train_iwelbo_3_nats"], abs=0.2)

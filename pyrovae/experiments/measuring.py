@@ -61,6 +61,7 @@ class Evaluation:
         protocol_hash: of the same.
         kl_by_layer: nats of each layer.
         kl_by_unit: nats of each unit, where units have any of their own.
+        activity_by_unit: the variance over images of each unit's posterior mean.
         active_units: of each layer: units, and how many vary by more than each threshold.
         seconds: that measuring took.
         per_image: ``log_likelihood``, ``elbo`` and ``pareto_k`` of each image ``(N,)``.
@@ -89,6 +90,7 @@ class Evaluation:
     protocol_hash: str
     kl_by_layer: Mapping[str, float]
     kl_by_unit: Mapping[str, Sequence[float]]
+    activity_by_unit: Mapping[str, Sequence[float]]
     active_units: Mapping[str, Mapping[str, int]]
     seconds: float
     per_image: Mapping[str, NDArray[np.floating]]
@@ -146,6 +148,7 @@ class Evaluation:
         except SafetensorError as error:
             raise ValueError(str(error)) from error
         known = {each.name for each in fields(cls)} - {"per_image"}
+        values = {"activity_by_unit": {}, **values}  # which version 0.1.0 does not have
         missing = known - set(values)
         if missing:
             raise ValueError(f"{path.name}.json without {', '.join(sorted(missing))}")
@@ -256,6 +259,7 @@ def measured_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict
     return {
         "kl_by_layer": {layer: each.sum().item() for layer, each in divergences.items()},
         "kl_by_unit": {layer: [round(nats, 4) for nats in each.tolist()] for layer, each in divergences.items() if each.dim()},
+        "activity_by_unit": {layer: [float(f"{each:.4g}") for each in values.tolist()] for layer, values in activities.items()},
         "active_units": units,
     }
 

@@ -84,7 +84,8 @@ class Run:
         folder, recipe = Path(folder), replace(resolved(recipe, dataset), dataset=dataset.name)
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            occupied = any(path.name not in (files.LOCK, files.HOLDER) for path in folder.iterdir())
+            # What begins with a dot is a lock, or was left by a death before the recipe was written.
+            occupied = any(not path.name.startswith(".") for path in folder.iterdir())
         if occupied:
             raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
         run = cls(folder, recipe, dataset.shape, dataset.num_classes, str(dataset.protocol), dataset.protocol.hash, vae)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from pyrovae.data.datasets import Dataset
     from pyrovae.evaluation.gaps import GapEstimator
+    from pyrovae.experiments.recipe import Recipe
     from pyrovae.programs.guides import VAE
 
 # Of the images the first: what bound and aggregate posterior are followed on, what layers are, what the guide is refined for.
@@ -24,41 +26,75 @@ EXAMPLES_PER_REFINEMENT = 50_000
 
 
 @dataclass(frozen=True, eq=False)
+class Images:
+    """Images, and their contexts where there are any."""
+
+    x: Tensor
+    context: Tensor | None
+
+    def first(self, number: int) -> tuple[Tensor, Tensor | None]:
+        """Some of them."""
+        return self.x[:number], None if self.context is None else self.context[:number]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> dict[str, Images]:
+        """Those that are followed: of the validation data, where there are any, and of the training data."""
+        import torch
+
+        def chosen(rows: Any) -> Tensor:
+            # Rows may be sorted: the first of them are no sample.
+            return torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:BOUND_IMAGES].to(rows.device)
+
+        found = {}
+        if dataset.valid is not None:
+            rows, contexts = chosen(dataset.valid), dataset.contexts.get("valid")
+            found["valid"] = cls(dataset.valid[rows], None if contexts is None else contexts[rows])
+        generator = torch.Generator(dataset.train.device).manual_seed(0)
+        drawn = dataset.draw_train(chosen(dataset.train), generator=generator)
+        found["train"] = cls(*drawn) if isinstance(drawn, tuple) else cls(drawn, None)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class Tracked:
-    """Images, and what the bound on them is called in the history."""
+    """What is followed over the training of programs.
+
+    Args:
+        vae: the programs.
+        images: by the name of their split, the one that decides first.
+        log_jacobian: what makes a bound one of the values in the file.
+        epochs_per_refinement: how often the guide is refined.
+        epochs: of the whole training.
+    """
 
     vae: VAE
-    key: str
-    images: Tensor
-    context: Tensor | None
+    images: Mapping[str, Images]
+    log_jacobian: float
     epochs_per_refinement: int
     epochs: int
 
     @classmethod
     def of(cls, vae: VAE, dataset: Dataset, epochs: int) -> Tracked:
-        """Of the validation data where there are any, else of the training data, for so many epochs."""
-        import torch
+        """On images of the validation data where there are any, and of the training data, for so many epochs."""
+        refinement = -(-EXAMPLES_PER_REFINEMENT // len(dataset.train))
+        return cls(vae, Images.of(dataset), dataset.log_jacobian, refinement, epochs)
 
-        # Rows may be sorted: the first of them are no sample.
-        rows = dataset.train if dataset.valid is None else dataset.valid
-        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:BOUND_IMAGES].to(rows.device)
-        if dataset.valid is not None:
-            contexts = dataset.contexts.get("valid")
-            key, images, context = "valid_elbo", dataset.valid[chosen], None if contexts is None else contexts[chosen]
-        else:
-            drawn = dataset.draw_train(chosen, generator=torch.Generator(rows.device).manual_seed(0))
-            key, (images, context) = "train_elbo", drawn if isinstance(drawn, tuple) else (drawn, None)
-        return cls(vae, key, images, context, -(-EXAMPLES_PER_REFINEMENT // len(dataset.train)), epochs)
-
-    def elbo(self) -> float:
-        """The true bound."""
+    def bounds(self, stage: Recipe) -> dict[str, float]:
+        """The true bound on each split, in nats per image; behind it the one that was trained, where that has more samples."""
         from pyrovae.evaluation.likelihood import log_likelihood
 
-        return log_likelihood(self.vae.model, self.vae.guide, self.images, num_samples=1, context=self.context).elbo
+        samples = stage.num_particles if stage.objective == "iwelbo" else 1
+        found = {}
+        for split, images in self.images.items():
+            result = log_likelihood(self.vae.model, self.vae.guide, images.x, samples, context=images.context, engine="eager")
+            found[f"{split}_elbo_nats"] = result.elbo + self.log_jacobian
+            if samples > 1:
+                found[f"{split}_iwelbo_{samples}_nats"] = result.mean + self.log_jacobian
+        return found
 
     def latents(self, epoch: int) -> dict[str, Any]:
         """What the layers do, and what the bound loses by prior and guide."""
-        measured = measured_latents(self.vae, *self._first(LATENT_IMAGES)) | self._surgery()
+        measured = measured_latents(self.vae, *self._first.first(LATENT_IMAGES)) | self._surgery()
         return measured | (self._gaps() if self._refines(epoch) else {})
 
     def _refines(self, epoch: int) -> bool:
@@ -70,17 +106,17 @@ class Tracked:
     def _surgery(self) -> dict[str, Any]:
         from pyrovae.evaluation.surgery import elbo_surgery, obstacle
 
-        if obstacle(self.vae.model, self.vae.guide, self.context):
+        if obstacle(self.vae.model, self.vae.guide, self._first.context):
             return {}
-        surgery = elbo_surgery(self.vae.model, self.vae.guide, self.images, self.context)
+        surgery = elbo_surgery(self.vae.model, self.vae.guide, self._first.x, self._first.context)
         measured = {"mutual_information": surgery.mutual_information, "marginal_kl": surgery.marginal_kl}
         # Near the limit the first is too small, and the second too large by as much.
-        return {"surgery": measured | {"limit_of_information": math.log(len(self.images)), "num_images": len(self.images)}}
+        return {"surgery": measured | {"limit_of_information": math.log(len(self._first.x)), "num_images": len(self._first.x)}}
 
     def _gaps(self) -> dict[str, Any]:
         from pyrovae.evaluation.chunks import columns_of
 
-        gaps = self._gap_estimator(columns_of(*self._first(REFINED_IMAGES)))
+        gaps = self._gap_estimator(columns_of(*self._first.first(REFINED_IMAGES)))
         both = {"approximation": gaps.approximation, "amortization": gaps.amortization}
         measured = {name: gap.mean for name, gap in both.items()}
         errors = {f"{name}_standard_error": gap.standard_error for name, gap in both.items()}
@@ -103,5 +139,6 @@ class Tracked:
             engine="graph",
         )
 
-    def _first(self, number: int) -> tuple[Tensor, Tensor | None]:
-        return self.images[:number], None if self.context is None else self.context[:number]
+    @property
+    def _first(self) -> Images:
+        return next(iter(self.images.values()))

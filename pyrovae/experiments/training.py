@@ -380,11 +380,12 @@ class _Training:
             recollected(
                 self.run.vae, self.stage, self.dataset, epoch.number, max(FEWEST_RECOLLECTED, int(RECOLLECTED_SHARE * batches))
             )
-            self.elbo = self.tracked.elbo() + self.dataset.log_jacobian
+            bounds = self.tracked.bounds(self.stage)
+            self.elbo = next(iter(bounds.values()))
             latents = self.tracked.latents(epoch.number)
             self.stopped_early = self.stopping is not None and self.stopping(epoch)
             self.run.save_weights()
-        record = self._record(epoch) | {f"{self.tracked.key}_nats": self.elbo} | latents
+        record = self._record(epoch) | bounds | latents
         self.run.record(record | ({"stopped_early": True} if self.stopped_early else {}))
         self.track(Status(self.position.steps, self.total_steps, record))
         return self.stopped_early

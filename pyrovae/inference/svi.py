@@ -159,6 +159,9 @@ class CompiledSVI:
 
         Of steps that are all of one kind, as those of ``fit`` on ``Batches`` are.
         """
+        if self._resumed is not None:
+            # No step was taken since.
+            return dict(self._resumed)
         plans: list[Plan] = [each.payload for each in self._function.situations]
         return {
             "steps_taken": self.steps_taken,
