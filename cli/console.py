@@ -25,6 +25,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pyrovae.experiments.summaries import duration
+
 if TYPE_CHECKING:
     from pyrovae.experiments.training import Status
 
@@ -60,19 +62,6 @@ def show_list(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def print_json(results: Mapping[str, Any]) -> None:
     """One JSON object, alone on standard output."""
     click.echo(json.dumps(results))
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it.
-
-    >>> duration(4), duration(95), duration(7400)
-    ('4 s', '1 min 35 s', '2 h 3 min')
-    """
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 class Meter:

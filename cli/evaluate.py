@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from pyrovae.experiments.summaries import of_evaluation
+
 from . import console, options
 from .opening import opened
-from .summary import of_evaluation
 
 
 @click.command()

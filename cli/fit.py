@@ -10,11 +10,13 @@ import click
 
 from pyrovae.errors import InputError
 from pyrovae.experiments.building import build, load_data, recipe_of_guide, resolved, short_schedule
+from pyrovae.experiments.environment import busy
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe, settings_in
+from pyrovae.experiments.summaries import duration, of_evaluation
+from pyrovae.experiments.tables import names_in
 
 from . import console, options
-from .summary import of_evaluation
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--on-nan",
-    type=click.Choice(options.table_names("pyrovae.experiments.training:ON_NAN")),
+    type=click.Choice(names_in("pyrovae.experiments.training:ON_NAN")),
     default="stop",
     show_default=True,
     help="What follows a loss that is not finite: an end, the next step, or the last checkpoint.",
@@ -135,9 +137,7 @@ def _of_a_run(
 
     if other is not None or set(settings) - {"epochs"}:
         names = ", ".join(sorted(set(settings) - {"epochs"})) or "a recipe"
-        raise InputError(
-            f"expected no other setting than --epochs with --resume, which takes the recipe of the run; got {names}"
-        )
+        raise InputError(f"expected no setting but --epochs with --resume, which takes the recipe of the run; got {names}")
     run = Run.begun(folder)
     with console.downloads(quiet=quiet) as progress:
         dataset = run.dataset(root=root, mirror=mirror, progress=progress).to(device)
@@ -146,20 +146,20 @@ def _of_a_run(
 
 def _course(run: Run) -> str:
     early = ", stopped early" if run.history[-1].get("stopped_early") else ""
-    time = console.duration(sum(row["seconds"] for row in run.history))
+    time = duration(sum(row["seconds"] for row in run.history))
     engines = "; ".join(f"engine {name}: {reason}" for name, reason in run.environment["engines"])
     return f"{len(run.history)} epochs{early} in {time}; {engines}"
 
 
 def _announce(recipe: Recipe, dataset: Dataset, *, short: bool) -> None:
     """What is about to be trained, and how long it will take."""
-    from pyrovae.experiments.training import check
+    from pyrovae.experiments.beginning import check
     from pyrovae.experiments.trials import expected_seconds, num_steps
 
     vae = build(recipe, dataset)
     check(recipe, dataset, vae)
     seconds = expected_seconds(vae, recipe, dataset)
-    time = "" if math.isnan(seconds) else f"; about {console.duration(seconds)} or less"
+    time = "" if math.isnan(seconds) else f"; about {duration(seconds)} or less"
     published = "the schedule of minutes" if short else "the schedule of the recipe"
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
@@ -171,4 +171,5 @@ def _announce(recipe: Recipe, dataset: Dataset, *, short: bool) -> None:
         f"{recipe.total_epochs} epochs{stages}, {num_steps(recipe.schedule, dataset)} steps on {dataset.train.device}, "
         f"warm-up {recipe.schedule[0].warmup_epochs:g}{time}"
     )
-    options.say_if_busy()
+    if warning := busy():
+        console.say(f"warning: {warning}", fg="yellow")

@@ -1,18 +1,15 @@
 """Flags: those of a recipe, generated from its fields, and those that several commands share."""
 
 import ast
-import importlib.util
-import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
 
 import click
 
-from pyrovae.errors import InputError
-from pyrovae.experiments.recipe import Recipe, nearest
-
-from . import console
+from pyrovae.errors import InputError, nearest
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.tables import names_in
 
 Command = Callable[..., Any]
 
@@ -46,27 +43,9 @@ threads = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object alone on standard output.")
 
 
-def table_names(table: str) -> list[str]:
-    """The names in a family's table, ``module:TABLE``, read off its source: the module may import torch, and this must not."""
-    module, variable = table.split(":")
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    with open(spec.origin, encoding="utf-8") as source:
-        for node in ast.parse(source.read()).body:
-            if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(_target(node)) == variable:
-                names: Any = node.value.keys if isinstance(node.value, ast.Dict) else node.value
-                return [ast.literal_eval(name) for name in getattr(names, "elts", names)]
-    raise LookupError(table)
-
-
-def _target(node: ast.Assign | ast.AnnAssign) -> ast.expr:
-    return node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-
-
 engine = click.option(
     "--engine",
-    type=click.Choice(table_names("pyrovae.engine.choice:ENGINES")),
+    type=click.Choice(names_in("pyrovae.engine.choice:ENGINES")),
     default="auto",
     show_default=True,
     help="How steps are computed: plain Pyro, captured, or compiled; auto weighs the time of compiling.",
@@ -136,7 +115,7 @@ def _flag(each: Field[Any]) -> Callable[[Command], Command]:
     if each.type == "bool":
         return click.option(f"--{name}/--no-{name}", default=None, help=text)
     table = each.metadata.get("table")
-    kind = Name([*each.metadata.get("also", ()), *table_names(table)]) if table else _TYPES[str(each.type)]
+    kind = Name([*each.metadata.get("also", ()), *names_in(table)]) if table else _TYPES[str(each.type)]
     return click.option(f"--{name}", type=kind, default=None, help=text)
 
 
@@ -147,22 +126,6 @@ def plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(plain, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def say_if_busy() -> None:
-    """A line where other work on this machine and the threads of this process are more than it has cores."""
-    import torch
-
-    cores = os.cpu_count() or 1
-    if not hasattr(os, "getloadavg"):
-        return
-    busy, own = os.getloadavg()[0], torch.get_num_threads()
-    if busy > 0.7 and busy + own > cores + 0.7:
-        console.say(
-            f"warning: this machine has {cores} cores, {busy:.1f} of them busy, and this training takes {own}: trainings "
-            "beside each other slow each other down many times over; give each a share with --threads",
-            fg="yellow",
-        )
 
 
 def torch_device(name: str | None) -> Any:

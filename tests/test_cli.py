@@ -12,7 +12,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pyrovae.cli import main
-from pyrovae.cli.options import table_names
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
@@ -21,6 +20,7 @@ from pyrovae.experiments.building import load_data
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run, new_folder
+from pyrovae.experiments.tables import names_in
 
 TINY = ("fit", "--guide", "ladder", "--epochs", "2", "--warmup-epochs", "1", "--samples", "10")
 TINY_LAYERS = ("--latent-sizes", "4,2", "--hidden-sizes", "16,8")
@@ -427,7 +427,7 @@ def test_weights_of_another_architecture_are_refused(fitted, tmp_path):
 @pytest.mark.parametrize("table", [f.metadata["table"] for f in Recipe.__dataclass_fields__.values() if "table" in f.metadata])
 def test_choices_are_the_names_of_the_tables(table):
     module, variable = table.split(":")
-    assert table_names(table) == list(getattr(importlib.import_module(module), variable))
+    assert names_in(table) == list(getattr(importlib.import_module(module), variable))
 
 
 def test_lists():

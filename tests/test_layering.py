@@ -109,6 +109,7 @@ ORDER = [
     ],
     ["plots"],
     [
+        "experiments.tables",
         "experiments.recipe",
         "experiments.published",
         "experiments.building",
@@ -116,7 +117,9 @@ ORDER = [
         "experiments.files",
         "experiments.checkpoints",
         "experiments.optimizers",
+        "experiments.memory",
         "experiments.measuring",
+        "experiments.summaries",
         "experiments.bounding",
         "experiments.pictures",
         "experiments.run",
@@ -124,6 +127,7 @@ ORDER = [
         "experiments.tracking",
         "experiments.interruption",
         "experiments.trials",
+        "experiments.beginning",
         "experiments.training",
     ],
 ]

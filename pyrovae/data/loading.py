@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.data.datasets import Dataset, Options, conditioned, served, stamped
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, nearest
 
 
 def load_dataset(
@@ -54,7 +54,8 @@ def _loader(name: str) -> Callable[[Options], Dataset]:
         from pyrovae.data.user_files.datasets import own_dataset
 
         return partial(own_dataset, name)
+    near = nearest(name, DATASETS)
     raise InputError(
-        f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets', or name one of "
+        f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}{near}: see 'pyrovae datasets', or name one of "
         "torchvision's as torchvision:NAME, or a file or folder of your own"
     )

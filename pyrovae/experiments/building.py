@@ -12,9 +12,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, nearest
 from pyrovae.experiments.published import RECIPES
-from pyrovae.experiments.recipe import Recipe, nearest
+from pyrovae.experiments.recipe import Recipe
 
 if TYPE_CHECKING:
     import torch

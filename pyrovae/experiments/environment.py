@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+# Cores that others keep busy before it is said.
+BUSY = 0.7
 # Of these the bits of a training may depend.
 DECISIVE = ("torch", "capability", "threads", "device")
 
@@ -34,6 +37,21 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What bits may depend on and is another now, in words."""
     changed = [name for name in DECISIVE if name in before and name in now and before[name] != now[name]]
     return [f"{name} {str(before[name])[:100]}, now {now[name]}" for name in changed]
+
+
+def busy() -> str:
+    """A warning where other work on this machine and the threads of this process are more than it has cores; else nothing."""
+    import torch
+
+    if not hasattr(os, "getloadavg"):
+        return ""
+    cores, others, own = os.cpu_count() or 1, os.getloadavg()[0], torch.get_num_threads()
+    if others < BUSY or others + own < cores + BUSY:
+        return ""
+    return (
+        f"this machine has {cores} cores, {others:.1f} of them busy, and this training takes {own}: trainings beside each "
+        "other slow each other down many times over; give each a share with --threads"
+    )
 
 
 def _version(name: str) -> str:

@@ -5,15 +5,14 @@ Importing this does not import torch: the command line reads flags and defaults 
 
 from __future__ import annotations
 
-import difflib
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -252,16 +251,6 @@ def settings_in(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a recipe as TOML; got {str(error).splitlines()[0][:200]}") from error
     _refuse_unknown(values, f"{path}: a recipe with keys")
     return {key: _immutable(value) for key, value in values.items()}
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest known name; empty where none is near.
-
-    >>> nearest("lader", ["ladder", "mean_field"])
-    "; did you mean 'ladder'?"
-    """
-    (found,) = difflib.get_close_matches(name, list(known), n=1) or ("",)
-    return f"; did you mean {found!r}?" if found else ""
 
 
 def _refuse_unknown(values: Mapping[str, Any], what: str) -> None:

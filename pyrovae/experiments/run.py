@@ -30,6 +30,7 @@ from pyrovae.experiments.bounding import bounded, refuse_what_has_no_bounds
 from pyrovae.experiments.building import assemble, load_data, resolved
 from pyrovae.experiments.environment import described
 from pyrovae.experiments.measuring import Evaluation, Track, in_one_line, measured, name_of
+from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.pictures import histogram_of, pictures_of
 from pyrovae.experiments.recipe import Recipe
 
@@ -231,7 +232,7 @@ class Run:
 
         dataset = dataset or self._own
         self.vae.to(dataset.test.device)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), memory_for("measuring", "--samples"):
             torch.manual_seed(seed)
             return measured(
                 self.vae,
@@ -289,7 +290,7 @@ class Run:
         dataset = dataset or self._own
         self.vae.to(dataset.test.device)
         sizes = {"num_temperatures": num_temperatures, "num_chains": num_chains, "num_samples": num_samples}
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), memory_for("annealing", "--images", "--chains", "--samples"):
             torch.manual_seed(seed)
             results = bounded(self.vae, self.recipe, dataset, num_images=num_images, track=track, **sizes)
         show(results)

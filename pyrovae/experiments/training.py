@@ -13,18 +13,20 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import checkpoints, environment, files
-from pyrovae.experiments.building import build, build_objective, build_optimizer, load_data, resolved
+from pyrovae.experiments.beginning import begun, created
+from pyrovae.experiments.building import build_optimizer
 from pyrovae.experiments.interruption import Interrupted, Signals
+from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.optimizers import load_optimizer, saved_optimizer
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.experiments.run import HISTORY, RECIPE, Run, new_folder
+from pyrovae.experiments.run import HISTORY, RECIPE, Run
 from pyrovae.experiments.tracking import Tracked
 from pyrovae.experiments.trials import batches_of, choose_engine, groups_of, num_steps, svi_of
 
@@ -94,81 +96,16 @@ def train(
     if on_nan not in ON_NAN:
         raise InputError(f"expected on_nan out of {', '.join(ON_NAN)}; got {on_nan!r}")
     if folder is not None and (Path(folder) / RECIPE).exists():
-        run, dataset = _begun(Path(folder), recipe, dataset)
+        run, dataset = begun(Path(folder), recipe, dataset)
     elif recipe is None:
         raise InputError(f"{folder}: expected the folder of a training that was begun; there is none: give a recipe")
     else:
-        run, dataset = _created(folder, recipe, dataset)
+        run, dataset = created(folder, recipe, dataset)
     with files.locked(run.folder):
         training = _Training(run, dataset, engine, track or (lambda status: None), checkpoint_every, on_nan)
         training.train()
     run.vae.eval()
     return run
-
-
-def _created(folder: str | Path | None, recipe: Recipe, dataset: Dataset | None) -> tuple[Run, Dataset]:
-    dataset = load_data(recipe) if dataset is None else dataset
-    recipe = resolved(recipe, dataset)
-    vae = build(recipe, dataset)
-    check(recipe, dataset, vae)
-    folder = new_folder("runs", name_of(recipe)) if folder is None else folder
-    return Run.create(folder, recipe, dataset, vae), dataset
-
-
-def _begun(folder: Path, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:
-    run = Run.begun(folder)
-    dataset = run.dataset() if dataset is None else dataset
-    run.check_data(dataset)
-    if recipe is not None:
-        run = _with_more_epochs(run, resolved(recipe, dataset).replace(dataset=run.recipe.dataset))
-    check(run.recipe, dataset, run.vae)
-    # Programs as at the first step: a checkpoint, where there is one, replaces their numbers.
-    programs = build(run.recipe, dataset)
-    run.vae.load_state_dict(programs.state_dict())
-    run.vae.to(dataset.train.device)
-    return run, dataset
-
-
-def _with_more_epochs(run: Run, recipe: Recipe) -> Run:
-    """The run with the epochs of a recipe that says the same otherwise.
-
-    Raises:
-        InputError: for another recipe.
-    """
-    differing = run.recipe.differences(recipe)
-    if not differing:
-        return run
-    if set(differing) == {"epochs"} and not recipe.stages and recipe.epochs > run.recipe.epochs:
-        return replace(run, recipe=recipe)
-    pairs = (f"{name} {old} there, {new} now" for name, (old, new) in differing.items())
-    raise InputError(
-        f"{run.folder}: expected the recipe that was begun there, or more of its epochs; got {'; '.join(pairs)}: "
-        "choose another folder"
-    )
-
-
-def check(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
-    """Refuse what would be refused later, before anything is written.
-
-    Raises:
-        InputError: for settings that make no sense on these data.
-    """
-    build_optimizer(recipe, vae)
-    for stage in recipe.schedule:
-        build_objective(stage)
-        batches_of(stage, dataset)
-        if stage.patience and dataset.valid is None:
-            raise InputError(
-                f"expected validation images for patience; {recipe.dataset!r} has none: use --validation, or --patience 0"
-            )
-
-
-def name_of(recipe: Recipe) -> str:
-    """A name for the folder of a run: its data and guide, and what is not the default of prior and condition."""
-    default = Recipe()
-    parts = [Path(recipe.dataset).stem.replace(":", "-"), recipe.guide if recipe.latent_sizes else "regressor"]
-    parts += [getattr(recipe, name) for name in ("prior", "condition") if getattr(recipe, name) != getattr(default, name)]
-    return "-".join(parts)
 
 
 @dataclass
@@ -234,7 +171,7 @@ class _Training:
     def train(self) -> None:
         """Go on from where the folder is, to the end."""
         self._open()
-        with Signals() as self.signals:
+        with Signals() as self.signals, memory_for("a step of the training", "--batch-size", "--num-particles"):
             rewound_to: list[int] = []
             while True:
                 try:

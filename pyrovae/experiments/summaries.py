@@ -1,18 +1,32 @@
-"""The rows of an evaluation that people read."""
+"""Evaluations and bounds in the rows that people read.
+
+Importing this does not import torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from . import console
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyrovae.experiments.measuring import Evaluation
 
 
+def duration(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> duration(4), duration(95), duration(7400)
+    ('4 s', '1 min 35 s', '2 h 3 min')
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
 def of_evaluation(results: Evaluation) -> dict[str, str]:
-    """The rows of the table that people read."""
+    """An evaluation, by name."""
     rows = _density(results)
     if results.values != "bits" and results.bits_per_dimension is not None:
         rows["the same in bits"] = f"{results.bits_per_dimension:.3f} per dimension"
@@ -26,7 +40,7 @@ def of_evaluation(results: Evaluation) -> dict[str, str]:
     return rows | {
         "model": results.model,
         "images": f"{results.num_images:,} test images; {results.protocol} [{results.protocol_hash}]",
-        "measured in": console.duration(results.seconds),
+        "measured in": duration(results.seconds),
     }
 
 
@@ -72,3 +86,36 @@ def _trust(results: Evaluation) -> dict[str, str]:
             f"{results.effective_sample_size:.0f} of {results.num_samples:,}"
         )
     return rows
+
+
+def of_bounds(results: dict[str, Any]) -> dict[str, str]:
+    """What ``Run.bounds`` found, by name."""
+    test, simulated = results["test"], results["simulated"]
+    density = "log p(x)" if results["condition"] == "none" else f"log p(x | {results['condition']})"
+    chains = f"{results['num_chains']} chains of {results['num_temperatures']:,} temperatures"
+    samples = f"{results['num_samples']:,} importance samples"
+    return {
+        f"{density} of test images, nats": "",
+        "  importance-sampled": f"{_pm(test, 'importance_sampled')} (standard error over images; {samples} each)",
+        "  annealed": f"{_pm(test, 'annealed')} (a lower bound too; {chains} each, {test['acceptance_rate']:.0%} accepted)",
+        "  annealed less sampled": f"{_pm(test, 'difference')} ({_said_of(test['difference'])})",
+        f"{density} of simulated images, nats": "",
+        "  importance-sampled ": _pm(simulated, "importance_sampled"),
+        "  annealed, from below": f"{_pm(simulated, 'annealed')} ({simulated['acceptance_rate']:.0%} accepted)",
+        "  annealed, from above": f"{_pm(simulated, 'upper')} (in reverse, from the latents that the images were drawn from)",
+        "  gap": f"{_pm(simulated, 'gap')} (the truth is between the two, in expectation)",
+        "images": f"{results['num_images']:,} of {results['num_test_images']:,} test images, the same each time, and as many "
+        f"that the model draws; {results['protocol']} [{results['protocol_hash']}]",
+        "measured in": duration(results["seconds"]),
+    }
+
+
+def _said_of(difference: float) -> str:
+    if difference < 0:
+        return "below zero: more samples than chains could make up for; more temperatures or chains are needed"
+    return "above zero: the importance samples miss that much"
+
+
+def _pm(figures: dict[str, float], name: str) -> str:
+    # Added to zero, a rounded minus zero loses its sign.
+    return f"{round(figures[name], 2) + 0.0:.2f} ± {figures[f'{name}_standard_error']:.2f}"

@@ -1,0 +1,23 @@
+"""The names in the table of a family, without importing what is behind them."""
+
+import ast
+import importlib.util
+from typing import Any
+
+
+def names_in(table: str) -> list[str]:
+    """The names in a family's table, ``module:TABLE``, read off its source: the module may import torch, and this must not."""
+    module, variable = table.split(":")
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    with open(spec.origin, encoding="utf-8") as source:
+        for node in ast.parse(source.read()).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(_target(node)) == variable:
+                names: Any = node.value.keys if isinstance(node.value, ast.Dict) else node.value
+                return [ast.literal_eval(name) for name in getattr(names, "elts", names)]
+    raise LookupError(table)
+
+
+def _target(node: ast.Assign | ast.AnnAssign) -> ast.expr:
+    return node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
