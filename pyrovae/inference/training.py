@@ -175,7 +175,7 @@ def fit(
         for batch in islice(batches_of(batches, number), progress.steps, None):
             step = progress.steps + 1
             if seed is not None:
-                torch.manual_seed(seed_of(seed, number, step))
+                _draw_from(seed_of(seed, number, step))
             with scale_latents(kl_weight(number - start - 1 + step / steps_per_epoch)):
                 progress.loss = progress.loss + svi.step(*arguments(batch))
             progress.steps, progress.examples = step, progress.examples + num_examples(batch)
@@ -198,3 +198,13 @@ def fit(
         if any(answer is True for answer in answers):
             break
     return history
+
+
+def _draw_from(seed: int) -> None:
+    """Seed the generators that steps draw from.
+
+    ``torch.manual_seed`` would keep a trace of the stack at each call, for a CUDA that is not there yet: a millisecond a step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
