@@ -90,6 +90,16 @@ def test_what_asks_for_an_end_gets_a_saved_one(straight, tmp_path):
         assert_same(remains(folder), straight("ladder", "graph"), number.name)
 
 
+def test_an_end_that_is_asked_for_after_the_last_step_is_one(straight, tmp_path):
+    def track(status):
+        if status.steps == status.total_steps and status.record is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="saved after step 16 of 16"):
+        train(LADDER, tmp_path, dataset=grey(), engine="graph", track=track)
+    assert_same(remains(tmp_path), straight("ladder", "graph"), "asked for an end after the last step")
+
+
 def test_a_second_interruption_does_not_wait(tmp_path):
     def track(status):
         for _ in range(2):

@@ -181,7 +181,11 @@ class _Training:
                     rewound_to.append(self._rewind())
                     if rewound_to.count(rewound_to[-1]) > MOST_REWINDS:
                         raise self._failure("the loss is not finite however often it is rewound") from None
-        self._end()
+            self._end()
+            newest = checkpoints.newest_folder(self.run.folder)
+            if self.signals.number is not None and newest is not None:
+                # Asked for after the last step.
+                raise self._interrupted(self.signals.number, newest)
 
     @property
     def recipe(self) -> Recipe:
@@ -301,14 +305,13 @@ class _Training:
         self.position.steps += 1
         self.track(Status(self.position.steps, self.total_steps))
         if self.signals.number is not None:
-            path = self.save()
-            raise Interrupted(
-                self.signals.number,
-                f"saved after step {self.position.steps} of {self.total_steps} as {path}: "
-                f"go on with 'pyrovae fit --resume {self.run.folder}'",
-            )
+            raise self._interrupted(self.signals.number, self.save())
         if time.monotonic() - self.saved_at >= self.checkpoint_every:
             self.save()
+
+    def _interrupted(self, number: int, path: Path) -> Interrupted:
+        saved = f"saved after step {self.position.steps} of {self.total_steps} as {path}"
+        return Interrupted(number, f"{saved}: go on with 'pyrovae fit --resume {self.run.folder}'")
 
     def _after_epoch(self, epoch: Epoch) -> bool:
         """An epoch has ended; whether to stop."""
