@@ -306,3 +306,53 @@ def test_operations_that_torch_cannot_write_down_are_compiled_all_the_same(home,
     for _ in range(2):
         torch.testing.assert_close(compile_graph(graph, [x])([x])[0], graph([x])[0])
     assert "the compiled graph is not kept for the next process" in caplog.text
+
+
+@pytest.mark.parametrize("words", ["file too short", "invalid ELF header"])
+def test_a_library_that_is_not_whole_yet_is_waited_for_and_a_torn_one_is_removed(words, tmp_path, monkeypatch):
+    monkeypatch.setattr(compilation, "PAUSES_SECONDS", (0.0, 0.0))
+    library = tmp_path / "code.main.so"
+
+    def linked_at_call(number):
+        tries = iter(range(1, 10))
+
+        def make():
+            if next(tries) < number and library.exists():
+                raise RuntimeError(f"ImportError: {library}: {words}")
+            return "loaded"
+
+        return make
+
+    library.write_bytes(b"to")
+    assert compilation._with_whole_libraries(linked_at_call(2)) == "loaded"
+    assert library.exists(), "another process was writing it"
+    assert compilation._with_whole_libraries(linked_at_call(9)) == "loaded"
+    assert not library.exists(), "nobody was"
+    with pytest.raises(ZeroDivisionError):
+        compilation._with_whole_libraries(lambda: 1 / 0)
+
+
+TORN = """
+import torch
+from pathlib import Path
+from torch._inductor.codecache import cache_dir
+from pyrovae.engine.capture import capture
+from pyrovae.engine.compilation import compile_graph
+x = torch.linspace(-1, 1, 12).reshape(3, 4)
+graph = capture(lambda x: [torch.tanh(x + 4) * 2], [x])
+torch.testing.assert_close(compile_graph(graph, [x])([x])[0], graph([x])[0])
+print(*Path(cache_dir()).rglob("*.main.so"), sep=";")
+"""
+
+
+def test_a_library_that_a_death_left_torn_is_compiled_anew(tmp_path):
+    """Torch's own cache keeps it under a name that it trusts."""
+    homes = [
+        os.environ | {"XDG_CACHE_HOME": str(tmp_path / name), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "torch")}
+        for name in "ab"
+    ]
+    libraries = [Path(each) for each in output(process("\n" + TORN, env=homes[0])).split(";")]
+    assert libraries
+    for each in libraries:
+        each.write_bytes(each.read_bytes()[:10])
+    assert output(process("\n" + TORN, env=homes[1]))

@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from pyrovae.engine.matmul_kernels import machine, with_fastest_products
 
 # Measured on two cores.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE, LOAD_SECONDS = 3.0, 0.009, 2.0
+
+# Between looks at a library that is not whole.
+PAUSES_SECONDS = (0.5, 2.0, 4.0)
 
 Compiled = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 logger = logging.getLogger(__name__)
@@ -47,11 +52,13 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
     assert module is not None
     cache, key = _cache(), _fingerprint(module, everything)
     with torch.no_grad():
-        artifact = _loaded(cache, key)
+        artifact = _with_whole_libraries(lambda: _loaded(cache, key))
         if artifact is None:
             # On a CPU the random numbers are torch's own, those of plain Pyro for the same seed.
             with config.patch(fallback_random=all(tensor.device.type == "cpu" for tensor in everything)):
-                artifact = standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
+                artifact = _with_whole_libraries(
+                    lambda: standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
+                )
             _save(artifact, cache, key)
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -60,6 +67,31 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
 
     device = cuda_device(everything)
     return run if device is None else Recorded(run, graph.constants, device)
+
+
+def _with_whole_libraries(make: Callable[[], Any]) -> Any:
+    """What ``make`` returns, once the libraries that it loads are whole.
+
+    torch links a library under the name by which other processes load it: one that is compiled elsewhere at the same moment is
+    waited for, and one that a death left torn is removed.
+    """
+    torn = None
+    for pause in PAUSES_SECONDS:
+        try:
+            return make()
+        except Exception as error:  # whatever torch wraps it in
+            torn = _torn_library(error)
+            if torn is None:
+                raise
+            time.sleep(pause)
+    if torn is not None:
+        torn.unlink(missing_ok=True)
+    return make()
+
+
+def _torn_library(error: Exception) -> Path | None:
+    found = re.search(r"(/\S+\.so): (?:file too short|invalid ELF header)", str(error))
+    return Path(found[1]) if found else None
 
 
 def cuda_device(tensors: Sequence[Tensor]) -> torch.device | None:
@@ -105,6 +137,8 @@ def _loaded(cache: SharedFolder, key: str) -> Any:
             path.write_bytes(content)
             return CompiledArtifact.load(path=str(path), format="binary")
     except Exception as error:  # whatever the way in which it is damaged, or its disk is full
+        if _torn_library(error) is not None:
+            raise
         logger.info("compiling anew: %s cannot be loaded (%s)", key, error)
         return None
 
