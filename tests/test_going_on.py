@@ -59,7 +59,7 @@ class Training:
 @pytest.mark.parametrize("name", RECIPES)
 def test_steps_go_on_to_the_same_bits(name, engine):
     straight = Training(name, engine).take(0, STEPS)
-    for number in (0, 1, 7):
+    for number in (1, 7):
         begun = Training(name, engine).take(0, number)
         ended = Training(name, engine).goes_on(begun).take(number, STEPS)
         assert all(map(torch.equal, straight.state, ended.state)), f"stopped after {number} steps"

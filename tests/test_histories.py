@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from torch.distributions import Distribution
 
 # Histories for each program: by default, in CI, in the slow suite, and of those in which every situation is compiled.
-FEW, HUNDREDS, MANY, COMPILED = 10, 40, 400, 2
+FEW, HUNDREDS, MANY, COMPILED = 10, 30, 400, 2
 LENGTH = 7
 
 BROKEN = {

@@ -51,8 +51,9 @@ def total(name):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_stopped_somewhere_ends_the_same(name, engine, straight, tmp_path):
-    """At its first step, in the middle of the second epoch, and before the last step."""
-    stopped_and_gone_on_with(name, engine, (1, 6, total(name) - 1), straight(name, engine), tmp_path)
+    """In the middle of the second epoch; under engine graph also at its first step, and before its last one."""
+    stops = (1, 6, total(name) - 1) if engine == "graph" else (6,)
+    stopped_and_gone_on_with(name, engine, stops, straight(name, engine), tmp_path)
 
 
 @pytest.mark.slow
@@ -63,13 +64,13 @@ def test_a_training_stopped_anywhere_ends_the_same(name, engine, straight, tmp_p
     stopped_and_gone_on_with(name, engine, range(1, total(name) + 1), straight(name, engine), tmp_path)
 
 
-def test_a_training_stopped_at_every_step_ends_the_same(straight, tmp_path):
-    for step in range(1, total("ladder") + 1):
+def test_a_training_stopped_again_and_again_ends_the_same(straight, tmp_path):
+    for step in range(2, total("ladder") + 1, 3):
         with pytest.raises(StoppedError):
             # The step after the last checkpoint is taken again.
             train(LADDER, tmp_path, dataset=grey(), engine="graph", track=stop_after(step), checkpoint_every=0)
     train(None, tmp_path, dataset=grey())
-    assert_same(remains(tmp_path), straight("ladder", "graph"), "stopped at every step")
+    assert_same(remains(tmp_path), straight("ladder", "graph"), "stopped at every third step")
 
 
 def test_what_asks_for_an_end_gets_a_saved_one(straight, tmp_path):

@@ -65,9 +65,16 @@ def assert_equal_to_the_last_bit(make, loss, batches, **options):
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("depth", "particles"), [(1, 1), (2, 3)])
+CASES = [
+    # The deeper ones of all but the ladder take minutes together.
+    pytest.param(family, depth, particles, marks=[pytest.mark.slow] if depth > 1 and family != "ladder" else [])
+    for family in GUIDES
+    for depth, particles in ((1, 1), (2, 3))
+]
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("family", GUIDES)
+@pytest.mark.parametrize(("family", "depth", "particles"), CASES)
 def test_graph_equals_eager(family, objective, particles, depth):
     def make():
         torch.manual_seed(3)
