@@ -112,6 +112,7 @@ ORDER = [
         "experiments.recipe",
         "experiments.published",
         "experiments.building",
+        "experiments.checking",
         "experiments.environment",
         "experiments.files",
         "experiments.checkpoints",
