@@ -121,6 +121,7 @@ ORDER = [
         "experiments.bounding",
         "experiments.pictures",
         "experiments.run",
+        "experiments.packing",
         "experiments.comparison",
         "experiments.tracking",
         "experiments.interruption",

@@ -119,13 +119,21 @@ class Run:
         """
         folder = Path(folder)
         try:
-            return cls._described(folder, files.read_json(folder / RECIPE, MOST_OF_A_FILE))
+            return cls.of_settings(folder, files.read_json(folder / RECIPE, MOST_OF_A_FILE))
         except DAMAGE as error:
             raise _no_run(folder, error) from error
 
     @classmethod
-    def _described(cls, folder: Path, settings: Any) -> Run:
-        """A run as its recipe.json has it, with fresh programs."""
+    def of_settings(cls, folder: Path, settings: Any) -> Run:
+        """A run as its recipe.json has it, with fresh programs.
+
+        Args:
+            folder: where it is, or is to be.
+            settings: the value in recipe.json, which may be anything.
+
+        Raises:
+            ValueError: for what no run has; ``DAMAGE`` for what is not looked at before it is used.
+        """
         check_value("recipe.json", settings, {"recipe": dict, "shape": list, "num_classes": int})
         check_value("recipe.json", settings, {"protocol": str, "protocol_hash": str})
         if settings.get("format", 1) not in range(1, FORMAT + 1):
