@@ -43,6 +43,13 @@ def load_dataset(
     return stamped(conditioned(served(stored, binarization), stored, condition))
 
 
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # a name that no system has
+        return False
+
+
 def _loader(name: str) -> Callable[[Options], Dataset]:
     if name in DATASETS:
         return DATASETS[name]
@@ -50,7 +57,7 @@ def _loader(name: str) -> Callable[[Options], Dataset]:
         from pyrovae.data.published_files.torchvision_datasets import torchvision_dataset
 
         return partial(torchvision_dataset, name)
-    if Path(name).suffix or len(Path(name).parts) > 1 or Path(name).exists():
+    if Path(name).suffix or len(Path(name).parts) > 1 or _is_there(name):
         from pyrovae.data.user_files.datasets import own_dataset
 
         return partial(own_dataset, name)

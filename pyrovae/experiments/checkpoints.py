@@ -12,19 +12,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
+from pyrovae.experiments.checking import DAMAGE, check_value, tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER, TENSORS, STATE, CHECKSUMS = "checkpoints", "tensors.safetensors", "state.json", "checksums.json"
 KEPT = 2
+NUMBERED = re.compile(r"\d{8,12}", re.ASCII)
 # Of what a training holds, all parameters: themselves, two moments, averages, the best ones, and as much again for the rest.
 TIMES_OF_PARAMETERS, MOST_BESIDES = 12, 64 * 2**20
 
@@ -57,20 +60,25 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
     Raises:
         InputError: where the folder cannot be written.
     """
-    from safetensors.torch import save as packed
-
     before = _all(run)
     path = run / FOLDER / f"{int(before[-1].name) + 1 if before else 1:08d}"
+    files.write_folder(path, contents_of(checkpoint).items())
+    for old in _all(run)[:-KEPT]:
+        files.remove_folder(old)
+    files.remove_remains(run / FOLDER)
+    return path
+
+
+def contents_of(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The files of a checkpoint, by name."""
+    from safetensors.torch import save as packed
+
     contents = {
         TENSORS: packed({name: each.detach().contiguous().clone() for name, each in checkpoint.tensors.items()}),
         STATE: json.dumps({"steps": checkpoint.steps, "values": checkpoint.values}).encode(),
     }
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    files.write_folder(path, contents | {CHECKSUMS: json.dumps(checksums).encode()})
-    for old in _all(run)[:-KEPT]:
-        files.remove_folder(old)
-    files.remove_remains(run / FOLDER)
-    return path
+    return contents | {CHECKSUMS: json.dumps(checksums).encode()}
 
 
 def latest(run: Path, num_bytes: int) -> Checkpoint | None:
@@ -86,12 +94,17 @@ def latest(run: Path, num_bytes: int) -> Checkpoint | None:
     found = _all(run)
     for path in reversed(found):
         try:
-            return _read(path, TIMES_OF_PARAMETERS * num_bytes + MOST_BESIDES)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is damaged (%s): an older one is looked for", path, str(error)[:200])
+            return _read(path, most_bytes(num_bytes))
+        except DAMAGE as error:
+            logger.warning("%s is damaged (%s): an older one is looked for", path, visible(str(error)[:200]))
     if found:
         raise InputError(f"{run}: expected a whole checkpoint; all {len(found)} are damaged: train anew in another folder")
     return None
+
+
+def most_bytes(num_bytes: int) -> int:
+    """What the tensors of a checkpoint may take, for so many bytes of parameters and buffers."""
+    return TIMES_OF_PARAMETERS * num_bytes + MOST_BESIDES
 
 
 def newest_folder(run: Path) -> Path | None:
@@ -104,21 +117,16 @@ def _all(run: Path) -> list[Path]:
     folder = run / FOLDER
     if folder.is_symlink() or not folder.is_dir():
         return []
-    return sorted(each for each in folder.iterdir() if each.name.isdigit() and not each.is_symlink())
+    numbered = (each for each in folder.iterdir() if NUMBERED.fullmatch(each.name) and not each.is_symlink())
+    return sorted(numbered, key=lambda each: int(each.name))
 
 
 def _read(path: Path, most: int) -> Checkpoint:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     checksums = files.read_json(path / CHECKSUMS)
-    contents = {TENSORS: files.read_file(path / TENSORS, most), STATE: files.read_file(path / STATE)}
+    contents = {TENSORS: files.read_file(path / TENSORS, most), STATE: files.read_file(path / STATE, files.MOST_JSON)}
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != checksums[name]:
             raise ValueError(f"{name} is not what was written")
-    try:
-        tensors = load(contents[TENSORS])
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-    state = json.loads(contents[STATE])
-    return Checkpoint(state["steps"], tensors, state["values"])
+    state = files.json_in(contents[STATE])
+    check_value("state", state, {"steps": int, "values": dict})
+    return Checkpoint(state["steps"], tensors_in(contents[TENSORS]), state["values"])

@@ -13,8 +13,9 @@ from typing import Any
 from pyrovae.errors import InputError
 from pyrovae.evaluation.comparison import Difference, paired_difference
 from pyrovae.experiments import files
+from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.measuring import Evaluation, in_one_line
-from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 
 # Above it a figure is not to be trusted without a word.
 SHARE_OF_HEAVY_TAILS = 0.1
@@ -83,6 +84,9 @@ def compare(*runs: Any) -> Comparison:
         if reason := incomparable(reference, evaluation):
             raise InputError(f"expected runs measured on one thing; {first} and {run} are not: {reason}")
     by = "log_likelihood" if reference.normalized else "elbo"
+    for run, evaluation in evaluations:
+        if getattr(evaluation, by) is None:
+            raise InputError(f"{run}: expected a {by} that is finite; its evaluation has none: leave the run out")
     settings = dict(zip(map(str, folders), _differing([recipe_in(folder) for folder in folders]), strict=True))
     ranked = sorted(evaluations, key=lambda pair: getattr(pair[1], by), reverse=True)
     best = ranked[0][1].per_image[by]
@@ -100,8 +104,8 @@ def recipe_in(folder: Path) -> Recipe:
         InputError: where there is none.
     """
     try:
-        return Recipe.from_dict(files.read_json(folder / "recipe.json")["recipe"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Recipe.from_dict(files.read_json(folder / "recipe.json", MOST_OF_A_FILE)["recipe"])
+    except DAMAGE as error:
         raise InputError(f"{folder}: expected a run folder with recipe.json; got {in_one_line(error)}") from error
 
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,17 @@ except ImportError:  # a system without it has no locks
     fcntl = None  # type: ignore[assignment]
 
 LOCK, HOLDER = ".lock", ".lock.json"
-# Larger than any text that a run writes, history included.
-MOST_TEXT = 256 * 2**20
-ONLY_HERE = getattr(os, "O_NOFOLLOW", 0)
+# Larger than any text that a run writes, history included; and than any but the history. As objects JSON takes many times more.
+MOST_TEXT, MOST_JSON = 256 * 2**20, 16 * 2**20
+ONLY_HERE, NO_WAITING = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 class SystemCalls:
     """The calls of the system that change a folder."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Open a file, no link."""
-        return os.open(path, flags | ONLY_HERE, 0o666)
+        """Open a file, no link; do not wait for the other end of a pipe."""
+        return os.open(path, flags | ONLY_HERE | NO_WAITING, 0o666)
 
     def write(self, descriptor: int, content: bytes | memoryview) -> int:
         """Write what fits; return how much."""
@@ -89,23 +89,64 @@ def write_json(path: Path, value: Any) -> None:
     write_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
-    """Write a folder of files whole, under a name that does not exist yet.
+def make_folder(path: Path) -> None:
+    """Make a folder within a run, unless it is there.
+
+    Raises:
+        InputError: where it cannot be made, and for a link.
+    """
+    with writing(path.parent):
+        refuse_link(path)
+        calls.mkdir(path)
+
+
+def refuse_link(path: Path) -> None:
+    """Refuse a folder within a run that is a link to elsewhere.
+
+    Raises:
+        OSError: for a link.
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"expected the folder {path.name}; it is a link", str(path))
+
+
+def write_folder(path: Path, contents: Iterable[tuple[str, bytes]], suffix: str = "") -> None:
+    """Write a folder of files whole, or nothing, under a name that does not exist yet or is an empty folder.
+
+    Args:
+        path: its name.
+        contents: by names of files, and of files in folders of it.
+        suffix: of the temporary name beside it; what has this name is removed.
 
     Raises:
         InputError: where it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f".{path.name}{suffix}")
+    make_folder(path.parent)
     with writing(path.parent):
-        calls.mkdir(path.parent)
         if temporary.exists():
             calls.rmtree(temporary)
         calls.mkdir(temporary)
-        for name, content in contents.items():
-            _fill(temporary / name, content)
-        _sync_folder(temporary)
-        calls.replace(temporary, path)
+        try:
+            _fill_folder(temporary, contents)
+            calls.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                shutil.rmtree(temporary)
+            raise
         _sync_folder(path.parent)
+
+
+def _fill_folder(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
+    folders = {folder: None}
+    for name, content in contents:
+        path = folder / name
+        for each in reversed(path.relative_to(folder).parents[:-1]):
+            calls.mkdir(folder / each)
+            folders[folder / each] = None
+        _fill(path, content)
+    for each in reversed(folders):
+        _sync_folder(each)
 
 
 def append(path: Path, content: bytes) -> None:
@@ -168,25 +209,37 @@ def read_file(path: Path, at_most: int = MOST_TEXT) -> bytes:
     Raises:
         OSError: where it is something else, or larger than ``at_most`` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | ONLY_HERE | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | ONLY_HERE | NO_WAITING)
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "expected a file; it is something else", str(path))
         if status.st_size > at_most:
             raise OSError(errno.EFBIG, f"expected at most {at_most:,} bytes; it has {status.st_size:,}", str(path))
-        return file.read(at_most)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(at_most)
+    finally:
+        os.close(descriptor)
 
 
-def read_json(path: Path) -> Any:
-    """The value in a file of JSON.
+def read_json(path: Path, at_most: int = MOST_JSON) -> Any:
+    """The value in a file of JSON, of no more than ``at_most`` bytes.
 
     Raises:
         OSError: where there is no such file.
         ValueError: where it is no JSON.
     """
+    return json_in(read_file(path, at_most))
+
+
+def json_in(content: bytes | str) -> Any:
+    """The value that JSON stands for.
+
+    Raises:
+        ValueError: where it is none.
+    """
     try:
-        return json.loads(read_file(path))
+        return json.loads(content)
     except RecursionError:
         raise ValueError("JSON that is nested too deeply") from None
 
@@ -249,6 +302,9 @@ def _write(descriptor: int, content: bytes) -> None:
 def _opened(path: Path, flags: int) -> Iterator[int]:
     descriptor = calls.open(path, flags)
     try:
+        kind = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise OSError(errno.EINVAL, f"{path.name}, which is no file", str(path))
         yield descriptor
     finally:
         os.close(descriptor)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
+from pyrovae.experiments.checking import DAMAGE, check_finite, check_numbers, check_value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +29,19 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import VAE
 
 FOLDER = "evaluations"
-# Values of each image take no more than this.
-MOST_BYTES = 2**30
+# Values of each image take no more than this; nor those of one image.
+MOST_BYTES, MOST_OF_AN_IMAGE = 2**30, 256
+# The kinds of the fields, by their annotations.
+KINDS = {
+    "float | None": (float, None),
+    "float": float,
+    "int": int,
+    "str": str,
+    "bool": bool,
+    "Mapping[str, float]": dict,
+    "Mapping[str, Sequence[float]]": dict,
+    "Mapping[str, Mapping[str, int]]": dict,
+}
 Track = Callable[[Sequence[Any]], Iterable[Any]]
 
 
@@ -114,8 +126,7 @@ class Evaluation:
         """
         from safetensors.numpy import save
 
-        with files.writing(folder):
-            files.calls.mkdir(folder / FOLDER)
+        files.make_folder(folder / FOLDER)
         files.write_file(folder / FOLDER / f"{name}.safetensors", save(dict(self.per_image)))
         files.write_json(folder / FOLDER / f"{name}.json", self.as_dict())
 
@@ -132,7 +143,7 @@ class Evaluation:
         again = f"run 'pyrovae evaluate {folder}{f' --dataset {dataset}' if dataset else ''}'"
         try:
             return cls._read(_path(folder, dataset))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except DAMAGE as error:
             raise InputError(
                 f"{folder}: expected an evaluation with values for each image: {again}; got {in_one_line(error)}"
             ) from error
@@ -142,20 +153,32 @@ class Evaluation:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        values = files.read_json(path.with_suffix(".json"))
+        values = {"activity_by_unit": {}, **files.read_json(_with(path, "json"))}  # which version 0.1.0 does not have
+        known = {each.name: KINDS[str(each.type)] for each in fields(cls) if each.name != "per_image"}
+        _check_values(values, known)
+        most = min(MOST_BYTES, MOST_OF_AN_IMAGE * values["num_images"] + 2**20)
         try:
-            per_image = load(files.read_file(path.with_suffix(".safetensors"), MOST_BYTES))
+            per_image = load(files.read_file(_with(path, "safetensors"), most))
         except SafetensorError as error:
             raise ValueError(str(error)) from error
-        known = {each.name for each in fields(cls)} - {"per_image"}
-        values = {"activity_by_unit": {}, **values}  # which version 0.1.0 does not have
-        missing = known - set(values)
-        if missing:
-            raise ValueError(f"{path.name}.json without {', '.join(sorted(missing))}")
         whole = {each.shape for each in per_image.values()} == {(values["num_images"],)}
+        whole = whole and all(each.dtype.kind == "f" for each in per_image.values())
         if not whole or not math.isclose(per_image["elbo"].mean(), values["elbo"], rel_tol=1e-4, abs_tol=1e-2):
             raise ValueError(f"{path.name}.json and {path.name}.safetensors of two evaluations")
+        if values["normalized"] and "log_likelihood" not in per_image:
+            raise ValueError(f"{path.name}.safetensors without log_likelihood")
         return cls(**{name: values[name] for name in known}, per_image=per_image)
+
+
+def _check_values(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    check_value("evaluation", values, kinds)
+    for name, kind in kinds.items():
+        if kind == (float, None):
+            check_finite(name, values[name])
+        if kind is str and visible(values[name]) != values[name]:
+            raise ValueError(f"expected {name} without control characters; got {visible(values[name][:100])}")
+        if kind is dict:
+            check_numbers(name, values[name])
 
 
 def name_of(dataset: str) -> str:
@@ -165,8 +188,14 @@ def name_of(dataset: str) -> str:
 
 def _path(folder: Path, dataset: str) -> Path:
     path = folder / FOLDER / name_of(dataset)
+    files.refuse_link(path.parent)
     old = folder / (f"evaluation-{name_of(dataset)}" if dataset else "evaluation")
-    return old if old.with_suffix(".json").exists() and not path.with_suffix(".json").exists() else path
+    return old if _with(old, "json").exists() and not _with(path, "json").exists() else path
+
+
+def _with(path: Path, suffix: str) -> Path:
+    """The file of that suffix, after whatever dots are in its name."""
+    return path.with_name(f"{path.name}.{suffix}")
 
 
 def measured(
@@ -274,4 +303,4 @@ def in_words(recipe: Recipe) -> str:
 def in_one_line(error: Exception) -> str:
     """An error of whichever library."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:200]}"
+    return f"{type(error).__name__}: {visible(lines[0][:200])}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pyrovae.experiments.checking import check_tensors, check_value, is_number
 from pyrovae.experiments.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
@@ -21,15 +22,68 @@ def saved_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.T
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, found: Checkpoint) -> None:
-    """Be where a checkpoint is."""
+    """Be where a checkpoint is.
+
+    Raises:
+        ValueError: for the state of another optimizer.
+    """
     fresh, saved = optimizer.state_dict(), found.values["optimizer"]
+    check_value("optimizer", saved, {"state": dict, "groups": list})
     state: dict[int, dict[str, Any]] = {}
     for name, each in {**found.part("optimizer"), **saved["state"]}.items():
         number, _, entry = name.partition(".")
         state.setdefault(int(number), {})[entry] = each
-    # JSON has lists where torch has tuples.
-    groups = [
-        {name: tuple(each) if isinstance(old.get(name), tuple) else each for name, each in group.items()}
-        for group, old in zip(saved["groups"], fresh["param_groups"], strict=True)
-    ]
+    groups = [_group(group, old) for group, old in zip(saved["groups"], fresh["param_groups"], strict=True)]
+    _check_state(optimizer, state)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _group(saved: Any, fresh: dict[str, Any]) -> dict[str, Any]:
+    """A group of parameters as it was saved, with tuples again where JSON has lists.
+
+    Raises:
+        ValueError: for settings that are of other kinds than those of a fresh one.
+    """
+    check_value("a group of parameters", saved, dict)
+    group = {name: tuple(each) if isinstance(fresh.get(name), tuple) else each for name, each in saved.items()}
+    if group.keys() != fresh.keys() or group["params"] != fresh["params"]:
+        raise ValueError("expected the groups of parameters of the recipe's optimizer; got others")
+    for name, value in group.items():
+        if name != "params" and _kind(value) != _kind(fresh[name]) and not {_kind(value), _kind(fresh[name])} <= {None, bool}:
+            raise ValueError(f"expected the optimizer's {name} as in {fresh[name]!r}; got another kind")
+    return group
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_kind, value))
+    return float if is_number(value) else None if value is None else type(value)
+
+
+def _check_state(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """Refuse a state that a step of this optimizer would not leave: shown by a step of zeros on a copy.
+
+    Raises:
+        ValueError: for other names, shapes or kinds.
+    """
+    import torch
+
+    groups = [
+        group | {"params": [torch.zeros_like(each, requires_grad=True) for each in group["params"]]}
+        for group in optimizer.param_groups
+    ]
+    kind: Any = type(optimizer)
+    copy = kind(groups)
+    for group in groups:
+        for each in group["params"]:
+            each.grad = torch.zeros_like(each)
+    copy.step()
+    expected = copy.state_dict()["state"]
+    for number, entries in state.items():
+        known = expected.get(number, {})
+        # Some entries are made when they are first needed.
+        tensors = {name: each for name, each in known.items() if isinstance(each, torch.Tensor)}
+        check_tensors({name: each for name, each in entries.items() if isinstance(each, torch.Tensor)}, tensors)
+        for name, value in entries.items():
+            if name not in known or (not isinstance(value, torch.Tensor) and _kind(value) != _kind(known[name])):
+                raise ValueError(f"expected the state of {type(optimizer).__name__}; got {name[:100]!r}")

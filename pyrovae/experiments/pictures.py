@@ -31,8 +31,10 @@ def pictures_of(vae: VAE, history: Sequence[Mapping[str, Any]], shape: Shape, da
 
     figures = {}
     if history:
-        bound = next(key for key in history[-1] if key.endswith("elbo_nats"))
-        figures["bound"] = plots.training_curve(history, bound)
+        # Whatever a folder holds: a history of other keys has no curve.
+        bound = next((key for key in history[-1] if key.endswith("elbo_nats")), None)
+        if bound is not None and all(bound in row for row in history):
+            figures["bound"] = plots.training_curve(history, bound)
     if shape[1] > 1:
         with evaluation_mode():
             figures |= _reconstructions(vae, shape, dataset) | _pseudo_inputs(vae, shape)
@@ -56,7 +58,8 @@ def histogram_of(folder: Path, own: str, other: str = "") -> dict[str, Figure]:
     for dataset in dict.fromkeys(("", other)):
         # One without values for each image is left out: a loss that is no density, an evaluation that was never made.
         with suppress(InputError, KeyError):
-            values[dataset or own] = Evaluation.load(folder, dataset).per_image["log_likelihood"]
+            # The folders of a path are nobody's matter.
+            values[Path(dataset or own).name] = Evaluation.load(folder, dataset).per_image["log_likelihood"]
     name = f"histogram-{name_of(other)}" if other else "histogram"
     return {name: plots.histogram(values)} if values else {}
 

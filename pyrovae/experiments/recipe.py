@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pyrovae.errors import InputError, nearest
+from pyrovae.errors import InputError, nearest, visible
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,6 +20,8 @@ else:
     import tomli as tomllib
 
 MOST_OF_A_FILE = 2**20
+# No paper has more; and no whole number is larger.
+MOST_STAGES, MOST_OF_A_NUMBER = 1000, 2**63
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
@@ -164,6 +166,8 @@ class Recipe:
             )
 
     def _check_stages(self) -> None:
+        if len(self.stages) > MOST_STAGES:
+            raise InputError(f"expected at most {MOST_STAGES:,} stages; got {len(self.stages):,}")
         for stage in self.stages:
             if unknown := sorted(set(stage) - set(STAGE_SETTINGS)):
                 raise InputError(f"expected stages that change {', '.join(STAGE_SETTINGS)}; got {', '.join(unknown)}")
@@ -246,18 +250,19 @@ def settings_in(path: str | Path) -> dict[str, Any]:
         content = Path(path).read_bytes()
         if len(content) > MOST_OF_A_FILE:
             raise ValueError(f"{len(content):,} bytes, which no recipe has")
-        values = tomllib.loads(content.decode())
+        values = {key: _immutable(value) for key, value in tomllib.loads(content.decode()).items()}
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: expected a recipe as TOML; got {str(error).splitlines()[0][:200]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: expected a recipe as TOML; got {reason[:200]}") from error
     _refuse_unknown(values, f"{path}: a recipe with keys")
-    return {key: _immutable(value) for key, value in values.items()}
+    return values
 
 
 def _refuse_unknown(values: Mapping[str, Any], what: str) -> None:
     known = [each.name for each in fields(Recipe)]
     for name in sorted(set(values) - set(known)):
         near = nearest(name, known) or f", out of {', '.join(known)}"
-        raise InputError(f"expected {what} that it has; got {name!r}{near}")
+        raise InputError(f"expected {what} that it has; got {name[:100]!r}{near}")
 
 
 # What steps are made of; programs, data and the optimizer's kind and state stay what they are from stage to stage.
@@ -301,7 +306,9 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
     values = value if isinstance(value, tuple) else (value,)
     whole = isinstance(value, tuple) == (inner != annotation)
     if not whole or not all(isinstance(each, _TYPES[inner]) and (inner == "bool") == isinstance(each, bool) for each in values):
-        raise InputError(f"expected {name.replace('_', ' ')} as {annotation}; got {value!r}")
+        raise InputError(f"expected {name.replace('_', ' ')} as {annotation}; got {_shortened(value)}")
+    if inner == "str" and any(visible(each) != each for each in values):
+        raise InputError(f"expected {name.replace('_', ' ')} without control characters; got {_shortened(value)}")
 
 
 def _check_range(
@@ -312,10 +319,24 @@ def _check_range(
     if any(isinstance(each, str | bool | dict) for each in values):
         return
     bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not each < maximum]
+    bad += [each for each in values if isinstance(each, int) and abs(each) >= MOST_OF_A_NUMBER]
     if bad or not (values or empty):
         bound = "above zero" if minimum is None else f"of at least {minimum}"
         limit = "" if maximum == math.inf else f" and below {maximum}"
-        raise InputError(f"expected {name.replace('_', ' ')} {bound}{limit}; got {_listed(values)}")
+        raise InputError(f"expected {name.replace('_', ' ')} {bound}{limit}; got {_shortened(value)}")
+
+
+def _shortened(value: Any) -> str:
+    """A value as Python writes it, but no more than a line; as text where it is a number or some."""
+    try:
+        text = _listed(value) if isinstance(value, tuple) and not any(map(_is_nested, value)) else repr(value)
+    except (ValueError, RecursionError):  # a number of too many digits, what is nested too deeply
+        return f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, str | tuple | dict)
 
 
 def _listed(values: tuple[Any, ...]) -> str:

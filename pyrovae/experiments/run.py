@@ -24,15 +24,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.bounding import bounded, refuse_what_has_no_bounds
 from pyrovae.experiments.building import assemble, load_data, resolved
+from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, shortened, tensors_in
 from pyrovae.experiments.environment import described
 from pyrovae.experiments.measuring import Evaluation, Track, in_one_line, measured, name_of
 from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.pictures import histogram_of, pictures_of
-from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,15 +101,12 @@ class Run:
         Raises:
             InputError: if it is not one, or its files are damaged.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
         run = cls.begun(folder)
         try:
-            # Not more than the programs of the recipe hold, with some room for names.
-            content = files.read_file(run.folder / WEIGHTS, 2 * run.num_bytes + 2**20)
-            run.vae.load_state_dict(load(content))
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            weights = tensors_in(files.read_file(run.folder / WEIGHTS, run.most_bytes))
+            check_tensors(weights, run.vae.state_dict())
+            run.vae.load_state_dict(weights)
+        except DAMAGE as error:
             raise _no_run(run.folder, error) from error
         run.vae.eval()
         return run
@@ -122,21 +120,40 @@ class Run:
         """
         folder = Path(folder)
         try:
-            settings = files.read_json(folder / RECIPE)
-            if settings.get("format", 1) > FORMAT:
-                raise ValueError(f"format {settings['format']} of a later version of pyrovae")
-            recipe, shape = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"])
-            num_classes = settings["num_classes"]
-            _refuse_giants(recipe, shape, num_classes)
-            vae = assemble(recipe, shape, num_classes)
-            return cls(folder, recipe, shape, num_classes, str(settings["protocol"]), str(settings["protocol_hash"]), vae)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+            return cls.of_settings(folder, files.read_json(folder / RECIPE, MOST_OF_A_FILE))
+        except DAMAGE as error:
             raise _no_run(folder, error) from error
+
+    @classmethod
+    def of_settings(cls, folder: Path, settings: Any) -> Run:
+        """A run as its recipe.json has it, with fresh programs.
+
+        Args:
+            folder: where it is, or is to be.
+            settings: the value in recipe.json, which may be anything.
+
+        Raises:
+            ValueError: for what no run has; ``DAMAGE`` for what is not looked at before it is used.
+        """
+        check_value("recipe.json", settings, {"recipe": dict, "shape": list, "num_classes": int})
+        check_value("recipe.json", settings, {"protocol": str, "protocol_hash": str})
+        if settings.get("format", 1) not in range(1, FORMAT + 1):
+            raise ValueError(f"format {shortened(settings['format'])} of another version of pyrovae")
+        recipe, shape, num_classes = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"]), settings["num_classes"]
+        _refuse_giants(recipe, shape, num_classes)
+        vae = assemble(recipe, shape, num_classes)
+        protocol, protocol_hash = visible(settings["protocol"]), visible(settings["protocol_hash"])
+        return cls(folder, recipe, shape, num_classes, protocol, protocol_hash, vae)
 
     @property
     def num_bytes(self) -> int:
         """Of parameters and buffers."""
         return sum(each.numel() * each.element_size() for each in self.vae.state_dict().values())
+
+    @property
+    def most_bytes(self) -> int:
+        """What a file of its weights may take: what the programs of the recipe hold, with some room for names."""
+        return 2 * self.num_bytes + 2**20
 
     def save_recipe(self) -> None:
         """Write the recipe, and what the programs were built for."""
@@ -330,9 +347,9 @@ class Run:
         if not path.exists():
             return []
         try:
-            lines = files.read_file(path).decode().splitlines()
-            return [json.loads(line) for line in lines if line.endswith("}")]
-        except (OSError, ValueError) as error:
+            lines = files.read_file(path).decode().split("\n")
+            return [_row(line) for line in lines if line.endswith("}")]
+        except DAMAGE as error:
             raise _no_run(self.folder, error) from error
 
     @property
@@ -355,7 +372,8 @@ class Run:
         before = self.environment
         here = described() | more
         if before:
-            again = [*before.get("gone_on_with", []), here]
+            earlier = before.get("gone_on_with")
+            again = [*(earlier if isinstance(earlier, list) else []), here]
             files.write_json(self.folder / ENVIRONMENT, before | {"gone_on_with": again})
         else:
             files.write_json(self.folder / ENVIRONMENT, here)
@@ -373,8 +391,7 @@ class Run:
 
     def save_figure(self, name: str, figure: Figure) -> Path:
         """Write a picture; return where it is."""
-        with files.writing(self.folder):
-            files.calls.mkdir(self.folder / FIGURES)
+        files.make_folder(self.folder / FIGURES)
         path, content = self.folder / FIGURES / f"{name}.png", BytesIO()
         figure.savefig(content, format="png")
         files.write_file(path, content.getvalue())
@@ -386,7 +403,23 @@ class Run:
 
     def _hint(self) -> str | None:
         hint = self.environment.get("data_root")
-        return hint if isinstance(hint, str) and Path(hint).is_dir() else None
+        with suppress(OSError, ValueError):  # of a name that no system has
+            return hint if isinstance(hint, str) and Path(hint).is_dir() else None
+        return None
+
+
+def _row(line: str) -> dict[str, Any]:
+    """A line of the history.
+
+    Raises:
+        ValueError: for anything but numbers by their names.
+    """
+    row = files.json_in(line)
+    check_value("a line of the history", row, {"epoch": int, "kl_weight": float, "seconds": float})
+    check_value("stage", row.get("stage", 1), int)
+    for name, value in row.items():
+        check_numbers(visible(name[:100]), value)
+    return dict(row)
 
 
 # Programs beyond this are nobody's recipe: what they would need is not allocated.
@@ -396,9 +429,9 @@ MOST_NUMBERS = 2**28
 def _refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int) -> None:
     """Refuse sizes that only somebody up to no good writes into a recipe, before anything is allocated."""
     pixels, widths = 1, (*recipe.latent_sizes, *recipe.hidden_sizes)
-    if len(shape) != 3 or not all(isinstance(each, int) and 0 < each < 2**16 for each in shape):
-        raise ValueError(f"expected the shape of an image; got {shape}")
-    if not isinstance(num_classes, int) or not 0 <= num_classes < 2**20:
+    if len(shape) != 3 or not all(type(each) is int and 0 < each < 2**16 for each in shape):
+        raise ValueError(f"expected the shape of an image; got {shortened(shape)}")
+    if not num_classes < 2**20:
         raise ValueError(f"expected a number of classes; got {num_classes}")
     for each in shape:
         pixels *= each

@@ -16,13 +16,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import checkpoints, environment, files
 from pyrovae.experiments.beginning import begun, created
 from pyrovae.experiments.building import build_optimizer
+from pyrovae.experiments.checking import DAMAGE, check_tensors, check_value
 from pyrovae.experiments.interruption import Interrupted, Signals
+from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.optimizers import load_optimizer, saved_optimizer
 from pyrovae.experiments.recipe import Recipe
@@ -43,6 +45,20 @@ CHECKPOINT_SECONDS = 60.0
 ON_NAN = ("stop", "skip", "rewind")
 # Of one checkpoint, before it is said that it does not help.
 MOST_REWINDS = 3
+
+# What a checkpoint holds beside tensors.
+VALUES: dict[str, Any] = {
+    "position": {"stage": int, "first_epoch": int, "has_ended": bool, "steps": int, "skipped": int, "rewinds": int},
+    "progress": {"epochs": int, "steps": int, "loss": float, "examples": int, "seconds": float},
+    "svi": {
+        **dict.fromkeys(("steps_taken", "steps_skipped", "graph_steps"), int),
+        **dict.fromkeys(("is_captured", "is_compiled"), bool),
+        "decision": str,
+        "products": dict,
+    },
+    "stopped_early": bool,
+    "history_bytes": int,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -227,10 +243,9 @@ class _Training:
             return
         try:
             self._load_parts(found)
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-            first = str(error).splitlines()[0][:200]
+        except DAMAGE as error:
             raise InputError(
-                f"{self.run.folder}: expected a checkpoint of its recipe; got one that does not fit: {first}"
+                f"{self.run.folder}: expected a checkpoint of its recipe; got one that does not fit: {in_one_line(error)}"
             ) from error
         assert isinstance(self.progress, Progress)
         logger.info("going on after step %s of %s", self.position.steps, self.total_steps)
@@ -239,19 +254,28 @@ class _Training:
         from pyrovae.inference.training import Progress
 
         values = found.values
+        check_value("state", values, VALUES)
         self.position = _Position(**values["position"])
         if not 0 <= self.position.stage < len(self.recipe.schedule):
             raise ValueError(f"stage {self.position.stage}")
+        size = files.synced_size(self.run.folder / HISTORY)
+        if values["history_bytes"] > size:
+            raise ValueError(f"expected a history of at least {values['history_bytes']:,} bytes; it has {size:,}")
         if self.position.has_ended and values["progress"]["epochs"] - self.position.first_epoch < self.stage.epochs:
             # Ended earlier because of fewer epochs than there are now; or by itself, and then it has ended for good.
             self.position.has_ended = values["stopped_early"]
+        check_tensors(found.part("programs"), self.run.vae.state_dict())
         self.run.vae.load_state_dict(found.part("programs"))
         load_optimizer(self.optimizer, found)
         if self.average is not None:
+            check_tensors(found.part("average"), self.average.state_dict())
             self.average.load_state_dict(found.part("average"))
         self._prepare_stage()
         if self.stopping is not None:
-            self.stopping.load_state_dict(values["stopping"] | {"best": found.part("best")})
+            check_value("stopping", values["stopping"], {"best_bound": float, "best_epoch": int, "waited": int})
+            best = found.part("best")
+            check_tensors(best, self.run.vae.state_dict() if best else {})
+            self.stopping.load_state_dict(values["stopping"] | {"best": best})
         self.stopped_early = values["stopped_early"]
         self.svi.load_state_dict(values["svi"])
         self.progress = Progress(**values["progress"])
@@ -427,7 +451,7 @@ class _Training:
         before = self.run.environment
         now = environment.described() | {"device": str(self.dataset.train.device)}
         chosen = before.get("engines")
-        if isinstance(chosen, list) and len(chosen) == len(groups_of(self.recipe)) and (found is not None or before):
+        if _are_engines(chosen) and len(chosen) == len(groups_of(self.recipe)):
             for difference in environment.differences(before, now):
                 warnings.warn(f"bits may differ from an uninterrupted training: {difference}", stacklevel=2)
             self.run.save_environment(device=now["device"])
@@ -440,6 +464,14 @@ class _Training:
         if self.engine != "auto":
             return self.engine, "as asked"
         return choose_engine(self.run.vae, stages, self.dataset)
+
+
+def _are_engines(chosen: Any) -> TypeGuard[list[tuple[str, str]]]:
+    """Whether what an environment.json holds are engines and reasons; what it holds may be anything."""
+    from pyrovae.engine.choice import ENGINES
+
+    pairs = isinstance(chosen, list) and all(isinstance(each, list) and len(each) == 2 for each in chosen)
+    return pairs and all(name in ENGINES and isinstance(reason, str) for name, reason in chosen)
 
 
 def recollected(vae: VAE, stage: Recipe, dataset: Dataset, epoch: int, batches: int | None) -> None:

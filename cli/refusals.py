@@ -1,0 +1,33 @@
+"""How commands end: what a user can mend is told in one line."""
+
+import signal
+import sys
+from typing import Any
+
+import click
+
+from pyrovae.errors import InputError
+
+
+class OneLineErrors(click.Group):
+    """Prints what the user can mend in one line and exits with 2; a bug of ours keeps its traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        try:
+            result = super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except (click.ClickException, InputError) as error:
+            message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+            click.echo(f"error: {' '.join(message.split())}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt as error:
+            # Of a training, whose state is saved; click makes any other one an Abort.
+            click.echo(f"interrupted: {error}", err=True)
+            sys.exit(128 + getattr(error, "number", signal.SIGINT))
+        except click.Abort as error:
+            cause = error.__cause__ or error.__context__
+            click.echo(f"interrupted{f': {cause}' if str(cause or '') else ''}", err=True)
+            sys.exit(128 + getattr(cause, "number", signal.SIGINT))
+        sys.exit(result if isinstance(result, int) else 0)
