@@ -130,6 +130,7 @@ ORDER = [
         "experiments.interruption",
         "experiments.trials",
         "experiments.beginning",
+        "experiments.state",
         "experiments.training",
     ],
 ]

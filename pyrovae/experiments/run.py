@@ -439,6 +439,13 @@ def _refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int) -> 
     numbers = (pixels + num_classes + widest) * widest * 4 + widest**2 * layers + recipe.num_components * (pixels + widest)
     if numbers > MOST_NUMBERS or layers > 10_000:
         raise ValueError(f"programs of about {numbers:,} numbers")
+    import torch
+
+    # What this leaves out, widths that networks choose themselves, is counted without any memory.
+    with torch.device("meta"):
+        numbers = sum(each.numel() for each in assemble(recipe, shape, num_classes).state_dict().values())
+    if numbers > MOST_NUMBERS:
+        raise ValueError(f"programs of {numbers:,} numbers")
 
 
 def _no_run(folder: Path, error: Exception) -> InputError:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterable
 from itertools import chain, groupby, islice
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+from pyrovae.experiments import environment
 from pyrovae.experiments.building import build_clipping, build_objective, build_optimizer
 from pyrovae.experiments.recipe import STAGE_SETTINGS, Recipe
+from pyrovae.experiments.run import Run
 
 if TYPE_CHECKING:
     import torch
@@ -109,3 +113,39 @@ def svi_of(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: D
         transform=dataset.draw,
         clipping=build_clipping(stage),
     )
+
+
+def engines_of(run: Run, dataset: Dataset, engine: str) -> list[tuple[str, str]]:
+    """The engine of each group of stages, and why: chosen once, since it decides bits."""
+    before = run.environment
+    now = environment.described() | {"device": str(dataset.train.device)}
+    chosen = before.get("engines")
+    if _are_engines(chosen) and len(chosen) == len(groups_of(run.recipe)):
+        for difference in environment.differences(before, now):
+            warnings.warn(f"bits may differ from an uninterrupted training: {difference}", stacklevel=2)
+        run.save_environment(device=now["device"])
+        return [(str(name), str(reason)) for name, reason in chosen]
+    engines = [
+        (engine, "as asked")
+        if engine != "auto"
+        else choose_engine(run.vae, [run.recipe.schedule[each] for each in group], dataset)
+        for group in groups_of(run.recipe)
+    ]
+    run.save_environment(device=now["device"], asked_engine=engine, engines=engines, data_root=_data_root())
+    return engines
+
+
+def _are_engines(chosen: Any) -> TypeGuard[list[tuple[str, str]]]:
+    """Whether what an environment.json holds are engines and reasons; what it holds may be anything."""
+    from pyrovae.engine.choice import ENGINES
+
+    pairs = isinstance(chosen, list) and all(isinstance(each, list) and len(each) == 2 for each in chosen)
+    return pairs and all(name in ENGINES and isinstance(reason, str) for name, reason in chosen)
+
+
+def _data_root() -> str | None:
+    """Where the files of data are looked for first, as a hint for other shells."""
+    from pyrovae.data.published_files.sources import DATA_VARIABLE
+
+    root = os.environ.get(DATA_VARIABLE)
+    return None if root is None else str(Path(root).absolute())
