@@ -206,12 +206,14 @@ def downloads(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]
 
 
 @contextmanager
-def training(*, quiet: bool) -> "Iterator[Callable[[Status], None]]":
-    """What is to be told of each step of a training: a meter of the steps, with the bound of the last epoch beside it."""
+def training(*others: "Callable[[Status], None]", quiet: bool) -> "Iterator[Callable[[Status], None]]":
+    """What is to be told of each step of a training: others, and a meter of the steps with the last epoch's bound beside it."""
     with ExitStack() as stack:
         meters: list[Meter] = []
 
         def track(status: "Status") -> None:
+            for other in others:
+                other(status)
             if not meters:
                 meters.append(stack.enter_context(meter("training", status.total_steps, "steps", quiet=quiet)))
                 meters[0].begin(status.steps - 1)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What follows a loss that is not finite: an end, the next step, or the last checkpoint.",
 )
+@click.option("--tensorboard", is_flag=True, help="Write what is followed for TensorBoard, into the run folder.")
 @options.root
 @options.mirror
 @options.device
@@ -61,6 +62,7 @@ def fit(
     engine: str,
     checkpoint_every: float,
     on_nan: str,
+    tensorboard: bool,
     root: str | None,
     mirror: str | None,
     device: str | None,
@@ -75,6 +77,7 @@ def fit(
     flag below replaces both.
     """
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
+    from pyrovae.experiments.tensorboard import TensorBoard
     from pyrovae.experiments.training import train
 
     given = {name: value for name, value in flags.items() if value is not None}
@@ -87,7 +90,8 @@ def fit(
         chosen, dataset = _prepared(recipe, settings, **at)
     if not as_json:
         _announce(chosen, dataset, short=recipe is None and resume is None)
-    with console.logged(quiet=as_json), console.training(quiet=as_json) as track:
+    watching = [TensorBoard(dataset)] if tensorboard else []
+    with console.logged(quiet=as_json), console.training(*watching, quiet=as_json) as track:
         run = train(
             chosen,
             output,

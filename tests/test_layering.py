@@ -132,6 +132,7 @@ ORDER = [
         "experiments.beginning",
         "experiments.state",
         "experiments.training",
+        "experiments.tensorboard",
     ],
 ]
 FLOORS = {module: (group, place) for group, row in enumerate(ORDER) for place, module in enumerate(row)}

@@ -49,11 +49,13 @@ class Status:
     """How far a training is: after each step, and with a ``record`` after each epoch.
 
     Args:
+        run: that is trained.
         steps: taken so far.
         total_steps: of all stages.
         record: of the epoch that has just ended, as the history has it.
     """
 
+    run: Run
     steps: int
     total_steps: int
     record: dict[str, Any] | None = None
@@ -193,7 +195,7 @@ class _Training:
 
     def _after_step(self) -> None:
         self.state.position.steps += 1
-        self.track(Status(self.state.position.steps, self.total_steps))
+        self.track(Status(self.run, self.state.position.steps, self.total_steps))
         if self.signals.number is not None:
             raise self._interrupted(self.signals.number, self.save())
         if time.monotonic() - self.saved_at >= self.checkpoint_every:
@@ -221,7 +223,7 @@ class _Training:
             self.run.save_weights()
         record = self._record(epoch) | bounds | latents
         self.run.record(record | ({"stopped_early": True} if self.state.stopped_early else {}))
-        self.track(Status(self.state.position.steps, self.total_steps, record))
+        self.track(Status(self.run, self.state.position.steps, self.total_steps, record))
         return self.state.stopped_early
 
     def _record(self, epoch: Epoch) -> dict[str, Any]:

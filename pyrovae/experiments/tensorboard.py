@@ -1,0 +1,77 @@
+"""What is followed over a training, as TensorBoard shows it meanwhile: ``pip install "pyrovae[tensorboard]"``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError
+
+if TYPE_CHECKING:
+    from pyrovae.data.datasets import Dataset
+    from pyrovae.experiments.run import Run
+    from pyrovae.experiments.training import Status
+
+FOLDER = "tensorboard"
+HISTOGRAMS = ("kl_by_unit", "activity_by_unit")
+# Pictures of the first epochs, then of every tenth.
+EVERY_EPOCH, SELDOM = 10, 10
+
+
+class TensorBoard:
+    """A ``track`` of ``train`` that writes scalars, histograms over units and pictures into the folder of the run.
+
+    Args:
+        dataset: whose test images are drawn.
+
+    Raises:
+        InputError: where TensorBoard is not installed.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(
+                "expected TensorBoard for --tensorboard; it is not installed: pip install 'pyrovae[tensorboard]'"
+            ) from error
+        self._writer_at = SummaryWriter
+        self._dataset = dataset
+        self._writer: Any = None
+
+    def __call__(self, status: Status) -> None:
+        """An epoch has ended, or a step."""
+        if status.record is None:
+            return
+        if self._writer is None:
+            # What a killed training wrote after its last checkpoint is written again.
+            self._writer = self._writer_at(str(status.run.folder / FOLDER), purge_step=status.record["epoch"])
+        self._write(status.record)
+        epoch = status.record["epoch"]
+        if epoch <= EVERY_EPOCH or epoch % SELDOM == 0:
+            self._draw(status.run, epoch)
+        self._writer.flush()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        import torch
+
+        for name, value in record.items():
+            named = value.items() if isinstance(value, dict) else [("", value)]
+            for part, each in named:
+                tag = f"{name}/{part}" if part else name
+                if name in HISTOGRAMS:
+                    self._writer.add_histogram(tag, torch.tensor(each), record["epoch"])
+                elif isinstance(each, int | float) and name != "epoch":
+                    self._writer.add_scalar(tag, each, record["epoch"])
+                elif isinstance(each, dict):
+                    for threshold, count in each.items():
+                        self._writer.add_scalar(f"{tag}/{threshold}", count, record["epoch"])
+
+    def _draw(self, run: Run, epoch: int) -> None:
+        import torch
+
+        from pyrovae.experiments.pictures import pictures_of
+        from pyrovae.inference.state import preserved_module
+
+        with preserved_module(run.vae), torch.random.fork_rng(), torch.no_grad():
+            for name, figure in pictures_of(run.vae, [], run.shape, self._dataset).items():
+                self._writer.add_figure(name, figure, epoch)
