@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyrovae.errors import InputError
-from pyrovae.experiments.building import build, load_data, recipe_of_guide, resolved, short_schedule
-from pyrovae.experiments.environment import busy
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe, settings_in
-from pyrovae.experiments.summaries import duration, of_evaluation
+from pyrovae.experiments.summaries import of_course, of_evaluation
 from pyrovae.experiments.tables import names_in
 
 from . import console, options
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
-    from pyrovae.experiments.run import Run
 
 
 @click.command()
@@ -77,24 +72,25 @@ def fit(
     flag below replaces both.
     """
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
+    from pyrovae.experiments.beginning import outlook, prepared
     from pyrovae.experiments.tensorboard import TensorBoard
     from pyrovae.experiments.training import train
 
     given = {name: value for name, value in flags.items() if value is not None}
     settings = {**(settings_in(config) if config else {}), **given}
-    at = {"root": root, "mirror": mirror, "device": options.torch_device(device), "quiet": as_json}
-    if resume is not None:
-        chosen, dataset = _of_a_run(resume, recipe or config, settings, **at)
-        output = resume
-    else:
-        chosen, dataset = _prepared(recipe, settings, **at)
-    if not as_json:
-        _announce(chosen, dataset, short=recipe is None and resume is None)
+    with console.downloads(quiet=as_json) as progress:
+        if resume is None:
+            chosen, dataset = prepared(recipe, settings, root, mirror, progress)
+        else:
+            chosen, dataset = _of_a_run(resume, recipe or config, settings, root, mirror, progress)
+    dataset = dataset.to(options.torch_device(device))
+    for line in () if as_json else outlook(chosen, dataset, short=recipe is None and resume is None):
+        console.say(line, fg="yellow" if line.startswith("warning") else None)
     watching = [TensorBoard(dataset)] if tensorboard else []
     with console.logged(quiet=as_json), console.training(*watching, quiet=as_json) as track:
         run = train(
             chosen,
-            output,
+            resume or output,
             dataset=dataset,
             engine=engine,
             track=track,
@@ -107,34 +103,13 @@ def fit(
     if as_json:
         console.print_json(evaluation.as_dict() | {"run": str(run.folder)})
     else:
-        rows = of_evaluation(evaluation) | {
-            "training": _course(run),
-            "pictures": ", ".join(pictures),
-            "run folder": str(run.folder),
-        }
+        course = {"training": of_course(run.history, run.environment), "pictures": ", ".join(pictures)}
+        rows = of_evaluation(evaluation) | course | {"run folder": str(run.folder)}
         console.show(rows, title=f"{run.folder.name} on {dataset.name}, {run.recipe.total_epochs} epochs")
 
 
-def _prepared(
-    recipe: str | None, settings: dict[str, Any], *, root: str | None, mirror: str | None, device: Any, quiet: bool
-) -> tuple[Recipe, Dataset]:
-    """The recipe with what it leaves to the data and to the settings filled in, and the data."""
-    if recipe is None:
-        default = Recipe()
-        chosen = replace(recipe_of_guide(settings.get("guide", default.guide)), dataset=default.dataset).replace(**settings)
-    else:
-        chosen = RECIPES[recipe].replace(**settings)
-    with console.downloads(quiet=quiet) as progress:
-        dataset = load_data(chosen, root, mirror, progress).to(device)
-    chosen = resolved(chosen, dataset)
-    if recipe is None:
-        chosen = short_schedule(chosen, len(dataset.train), settings.get("epochs")).replace(**settings)
-    # A path is kept whole, so that the run finds its data from elsewhere.
-    return resolved(replace(chosen, dataset=dataset.name), dataset), dataset
-
-
 def _of_a_run(
-    folder: str, other: str | None, settings: dict[str, Any], *, root: str | None, mirror: str | None, device: Any, quiet: bool
+    folder: str, other: str | None, settings: dict[str, Any], root: str | None, mirror: str | None, progress: Any
 ) -> tuple[Recipe, Dataset]:
     """The recipe of a run with more epochs where they are asked for, and its data."""
     from pyrovae.experiments.run import Run
@@ -143,37 +118,4 @@ def _of_a_run(
         names = ", ".join(sorted(set(settings) - {"epochs"})) or "a recipe"
         raise InputError(f"expected no setting but --epochs with --resume, which takes the recipe of the run; got {names}")
     run = Run.begun(folder)
-    with console.downloads(quiet=quiet) as progress:
-        dataset = run.dataset(root=root, mirror=mirror, progress=progress).to(device)
-    return run.recipe.replace(**settings), dataset
-
-
-def _course(run: Run) -> str:
-    early = ", stopped early" if run.history[-1].get("stopped_early") else ""
-    time = duration(sum(row["seconds"] for row in run.history))
-    engines = "; ".join(f"engine {name}: {reason}" for name, reason in run.environment["engines"])
-    return f"{len(run.history)} epochs{early} in {time}; {engines}"
-
-
-def _announce(recipe: Recipe, dataset: Dataset, *, short: bool) -> None:
-    """What is about to be trained, and how long it will take."""
-    from pyrovae.experiments.beginning import check
-    from pyrovae.experiments.trials import expected_seconds, num_steps
-
-    vae = build(recipe, dataset)
-    check(recipe, dataset, vae)
-    seconds = expected_seconds(vae, recipe, dataset)
-    time = "" if math.isnan(seconds) else f"; about {duration(seconds)} or less"
-    published = "the schedule of minutes" if short else "the schedule of the recipe"
-    layers = "-".join(map(str, recipe.latent_sizes))
-    what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
-    stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
-    if dataset.found:
-        console.say(f"{dataset.found}; likelihood {recipe.likelihood}")
-    console.say(f"{what}, on {dataset.protocol}: {published}")
-    console.say(
-        f"{recipe.total_epochs} epochs{stages}, {num_steps(recipe.schedule, dataset)} steps on {dataset.train.device}, "
-        f"warm-up {recipe.schedule[0].warmup_epochs:g}{time}"
-    )
-    if warning := busy():
-        console.say(f"warning: {warning}", fg="yellow")
+    return run.recipe.replace(**settings), run.dataset(root=root, mirror=mirror, progress=progress)

@@ -61,8 +61,7 @@ def _loader(name: str) -> Callable[[Options], Dataset]:
         from pyrovae.data.user_files.datasets import own_dataset
 
         return partial(own_dataset, name)
-    near = nearest(name, DATASETS)
     raise InputError(
-        f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}{near}: see 'pyrovae datasets', or name one of "
-        "torchvision's as torchvision:NAME, or a file or folder of your own"
+        f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets', or name one of "
+        f"torchvision's as torchvision:NAME, or a file or folder of your own{nearest(name, DATASETS)}"
     )

@@ -5,7 +5,7 @@ Importing this does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +23,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def of_course(history: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> str:
+    """How a training went: epochs, time, engines and why."""
+    early = ", stopped early" if history[-1].get("stopped_early") else ""
+    engines = "; ".join(f"engine {name}: {reason}" for name, reason in environment["engines"])
+    return f"{len(history)} epochs{early} in {duration(sum(row['seconds'] for row in history))}; {engines}"
 
 
 def of_evaluation(results: Evaluation) -> dict[str, str]:
