@@ -76,8 +76,7 @@ def fit(
     from pyrovae.experiments.tensorboard import TensorBoard
     from pyrovae.experiments.training import train
 
-    given = {name: value for name, value in flags.items() if value is not None}
-    settings = {**(settings_in(config) if config else {}), **given}
+    settings = (settings_in(config) if config else {}) | {name: each for name, each in flags.items() if each is not None}
     with console.downloads(quiet=as_json) as progress:
         if resume is None:
             chosen, dataset = prepared(recipe, settings, root, mirror, progress)
@@ -86,17 +85,10 @@ def fit(
     dataset = dataset.to(options.torch_device(device))
     for line in () if as_json else outlook(chosen, dataset, short=recipe is None and resume is None):
         console.say(line, fg="yellow" if line.startswith("warning") else None)
+    how: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "on_nan": on_nan}
     watching = [TensorBoard(dataset)] if tensorboard else []
     with console.logged(quiet=as_json), console.training(*watching, quiet=as_json) as track:
-        run = train(
-            chosen,
-            resume or output,
-            dataset=dataset,
-            engine=engine,
-            track=track,
-            checkpoint_every=checkpoint_every,
-            on_nan=on_nan,
-        )
+        run = train(chosen, resume or output, dataset=dataset, track=track, **how)
     measuring = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=as_json)
     evaluation = run.evaluate(samples, dataset=dataset, track=measuring)
     pictures = run.draw(dataset)
