@@ -53,7 +53,8 @@ def test_the_divergence_in_one_dimension_falls_with_the_square_of_sigma(tmp_path
     torch.testing.assert_close(evidence, one_dimension.data_log_density(x), rtol=0, atol=1e-3)
 
 
-def test_readme(capsys):
+def test_readme(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / "README.md").read_text(), re.DOTALL)
     names = {}
     for block in blocks:
@@ -63,7 +64,9 @@ def test_readme(capsys):
         if "same_top" in block:
             check_that_drawing_is_conditional(names["vae"].model)
     printed = capsys.readouterr().out
-    assert printed.startswith("log p(x) = ")
+    assert printed.startswith("log_likelihood, nats per image; mnist-5k")
+    assert "runs/ladder: " in printed
+    assert "log p(x) = " in printed
     assert "LogLikelihood(" in printed
     assert names["images"].shape == (1, 64, 784)
     assert names["same_top"].shape == (64, 784)
