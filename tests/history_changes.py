@@ -103,8 +103,11 @@ def copy_programs(world, how, kept):
     elif kept:
         # What a copy does not own, parameters of the store and modules that were replaced, stay as they are.
         copies = dict(zip(before, world.parameters(), strict=False))
-        optim = type(old)([{"params": [copies.get(each, each) for each in group["params"]]} for group in old.param_groups])
-        optim.load_state_dict(old.state_dict())
+        held = [[(each, copies.get(each, each)) for each in group["params"]] for group in old.param_groups]
+        # Moments belong to shapes: where parameters come in another order in the copy, they are of others.
+        if all(each.shape == copied.shape for group in held for each, copied in group):
+            optim = type(old)([{"params": [copied for _, copied in group]} for group in held])
+            optim.load_state_dict(old.state_dict())
     world.schedulers = []
     world.trainers = [world.trainer(optim)]
 
