@@ -11,17 +11,19 @@ from pyrovae.experiments import checkpoints
 from pyrovae.experiments.recipe import Recipe
 
 GREY = torch.rand(120, 12, generator=torch.Generator().manual_seed(0))
-LADDER = Recipe(
+SMALL = Recipe(
     dataset="grey",
-    guide="ladder",
-    prior="vamp",
     likelihood="bernoulli",
     latent_sizes=(3, 2),
     hidden_sizes=(8, 6),
     hidden_layers=1,
+    batch_size=30,
+)
+LADDER = SMALL.replace(
+    guide="ladder",
+    prior="vamp",
     num_components=5,
     batch_norm=True,
-    batch_size=30,
     average_decay=0.9,
     warmup_epochs=1.5,
     clip_norm=5.0,
@@ -30,25 +32,9 @@ LADDER = Recipe(
     patience=2,
     stages=({}, {"learning_rate": 3e-4, "epochs": 2}),
 )
-IWAE = Recipe(
-    dataset="grey",
-    likelihood="bernoulli",
-    latent_sizes=(3,),
-    hidden_sizes=(8,),
-    hidden_layers=1,
-    objective="iwelbo",
-    num_particles=3,
-    batch_size=30,
-    epochs=3,
-)
-STAGED = Recipe(
-    dataset="grey",
+IWAE = SMALL.replace(latent_sizes=(3,), hidden_sizes=(8,), objective="iwelbo", num_particles=3, epochs=3)
+STAGED = SMALL.replace(
     guide="top_down",
-    likelihood="bernoulli",
-    latent_sizes=(3, 2),
-    hidden_sizes=(8, 6),
-    hidden_layers=1,
-    batch_size=30,
     optimizer="RMSprop",
     optimizer_arguments={"momentum": 0.5},
     stages=({"epochs": 2}, {"epochs": 1, "num_particles": 2}),

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import resumption
 import torch
 
 from pyrovae.data.datasets import Dataset
@@ -15,7 +16,6 @@ from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.surgery import elbo_surgery
 from pyrovae.experiments import checkpoints, tracking, training
 from pyrovae.experiments.building import build, build_optimizer
-from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
 from pyrovae.inference.objectives import ELBO
@@ -27,17 +27,7 @@ from pyrovae.programs.models import GenerativeModel
 
 SHAPE = (1, 3, 4)
 GREY = torch.rand(160, 12, generator=torch.Generator().manual_seed(0))
-SMALL = Recipe(
-    guide="ladder",
-    likelihood="bernoulli",
-    latent_sizes=(3, 2),
-    hidden_sizes=(8, 6),
-    hidden_layers=1,
-    num_components=5,
-    batch_norm=True,
-    batch_size=32,
-    epochs=3,
-)
+SMALL = resumption.SMALL.replace(guide="ladder", num_components=5, batch_norm=True, batch_size=32, epochs=3)
 RECIPES = {
     "vamp": replace(SMALL, prior="vamp"),
     "averaged and patient": replace(SMALL, prior="vamp", average_decay=0.9, patience=5),
