@@ -38,7 +38,7 @@ class PlainSVI:
 
     def probe(self, *args, **kwargs):
         """Raise what a step would raise; move nothing."""
-        grads = [(parameter, parameter.grad) for parameter in self._held()]
+        grads = [(parameter, parameter.grad) for parameter in self._reachable()]
         with unmoved_buffers(self.modules()), self._gradients(args, kwargs):
             pass
         for parameter, grad in grads:
@@ -53,10 +53,10 @@ class PlainSVI:
     @contextmanager
     def _gradients(self, args, kwargs):
         """The loss, and the parameters that the program met, with gradients; buffers and gradients stay where it fails."""
-        grads = [(parameter, parameter.grad) for parameter in self._held()]
+        grads = [(parameter, parameter.grad) for parameter in self._reachable()]
         moved = [(buffer, buffer.clone()) for module in self.modules() for buffer in module.buffers()]
         try:
-            for parameter in self._held():
+            for parameter in self._reachable():
                 parameter.grad = None
             args, kwargs = self._served(args, kwargs)
             with poutine.trace(param_only=True) as met:
@@ -65,7 +65,7 @@ class PlainSVI:
                     loss.backward()
             met_by_name = [site["value"].unconstrained() for site in met.trace.nodes.values()]
             parameters = [each for each in dict.fromkeys([*met_by_name, *self._owned()]) if each.requires_grad]
-            reached = [each.grad for each in dict.fromkeys([*self._held(), *parameters]) if each.grad is not None]
+            reached = [each.grad for each in dict.fromkeys([*self._reachable(), *parameters]) if each.grad is not None]
             if not all(each.isfinite().all() for each in (loss, *reached)):
                 raise FloatingPointError("the loss or a gradient is not finite")
         except Exception:
@@ -81,13 +81,13 @@ class PlainSVI:
         programs = (self.model, self.guide)
         return [each for program in programs if isinstance(program, nn.Module) for each in program.parameters()]
 
-    def _held(self):
-        if isinstance(self.optim, PyroOptim):
-            stored = (value.unconstrained() for _, value in pyro.get_param_store().items())
-            # A store that was cleared does not know them; gradients of the step before are none of this one's.
-            known = (parameter for module in self.modules() for parameter in module.parameters())
-            return [*dict.fromkeys([*stored, *known, *self._owned()])]
-        return [parameter for group in self.optim.param_groups for parameter in group["params"]]
+    def _reachable(self):
+        """All that a backward pass may leave gradients on, held by the optimizer or not; a step goes on from none of them."""
+        held = [each for group in getattr(self.optim, "param_groups", ()) for each in group["params"]]
+        # A store that was cleared does not know those of modules, and an earlier one put back is not what the optimizer holds.
+        stored = (value.unconstrained() for _, value in pyro.get_param_store().items())
+        known = (parameter for module in self.modules() for parameter in module.parameters())
+        return [*dict.fromkeys([*held, *stored, *known, *self._owned()])]
 
     def _served(self, args, kwargs):
         return (args, kwargs) if self.transform is None else ((self.transform(*args, **kwargs),), {})
