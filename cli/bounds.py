@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +10,9 @@ from pyrovae.experiments.summaries import of_bounds
 
 from . import console, options
 from .opening import opened
+
+if TYPE_CHECKING:
+    from pyrovae.experiments.bounding import Bounds
 
 
 @click.command()
@@ -54,8 +57,8 @@ def bounds(
     )
 
 
-def _show(run: str, results: dict[str, Any], *, as_json: bool) -> None:
+def _show(run: str, results: Bounds, *, as_json: bool) -> None:
     if as_json:
-        console.print_json(results)
+        console.print_json(results.as_dict())
     else:
         console.show(of_bounds(results), title=f"{run}: log-likelihood from both sides")

@@ -240,10 +240,10 @@ class _Lines(logging.Handler):
 @contextmanager
 def logged(*, quiet: bool) -> Iterator[None]:
     """Within, warnings of the library are lines in yellow, and so is what it logs."""
-    handler, logger = _Lines(logging.WARNING if quiet else logging.INFO), logging.getLogger("pyrovae.experiments")
+    handler, logger = _Lines(), logging.getLogger("pyrovae.experiments")
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)

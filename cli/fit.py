@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--on-nan",
-    type=click.Choice(names_in("pyrovae.experiments.training:ON_NAN")),
+    type=click.Choice(names_in("pyrovae.experiments.failing:ON_NAN")),
     default="stop",
     show_default=True,
     help="What follows a loss that is not finite: an end, the next step, or the last checkpoint.",
@@ -72,7 +72,7 @@ def fit(
     flag below replaces both.
     """
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
-    from pyrovae.experiments.beginning import outlook, prepared
+    from pyrovae.experiments.beginning import prepared
     from pyrovae.experiments.tensorboard import TensorBoard
     from pyrovae.experiments.training import train
 
@@ -83,8 +83,6 @@ def fit(
         else:
             chosen, dataset = _of_a_run(resume, recipe or config, settings, root, mirror, progress)
     dataset = dataset.to(options.torch_device(device))
-    for line in () if as_json else outlook(chosen, dataset, short=recipe is None and resume is None):
-        console.say(line, fg="yellow" if line.startswith("warning") else None)
     how: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "on_nan": on_nan}
     watching = [TensorBoard(dataset)] if tensorboard else []
     with console.logged(quiet=as_json), console.training(*watching, quiet=as_json) as track:

@@ -17,9 +17,10 @@ from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.experiments import tracking
 from pyrovae.experiments.building import load_data
+from pyrovae.experiments.folder import new_folder
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.experiments.run import Run, new_folder
+from pyrovae.experiments.run import Run
 from pyrovae.experiments.tables import names_in
 
 TINY = ("fit", "--guide", "ladder", "--epochs", "2", "--warmup-epochs", "1", "--samples", "10")

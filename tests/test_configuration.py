@@ -102,6 +102,47 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_whole(tmp_path):
     assert Run.load(tmp_path / "r").is_whole
 
 
+@pytest.fixture
+def read_only(tmp_path):
+    """From a folder to the command line of somebody who may read it but not write into it."""
+    closed = []
+
+    def invoked_there(folder, *arguments):
+        for each in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+            each.chmod(0o500)
+            closed.append(each)
+        # The superuser may write everywhere, but for this.
+        plain = ["setpriv", "--bounding-set", "-dac_override"] if os.getuid() == 0 else []
+        command = [*plain, sys.executable, "-c", "from pyrovae.cli import main; main()", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+    yield invoked_there
+    for each in closed:
+        each.chmod(0o700)
+
+
+def test_a_read_only_folder_is_one_line(read_only, tmp_path):
+    run = tmp_path / "r"
+    assert invoked("fit", *TINY, "--samples", "2", "--output", run).exit_code == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    commands = [
+        ("fit", *TINY, "--output", run / "inner"),
+        ("fit", "--resume", run, "--epochs", "9"),
+        ("evaluate", run, "--samples", "9"),
+        ("bounds", run, "--images", "2", "--temperatures", "2", "--chains", "2", "--samples", "2"),
+    ]
+    for command in commands:
+        result = read_only(run, *command)
+        assert result.returncode == 2, (command, result.stdout, result.stderr)
+        assert result.stderr.splitlines()[-1].endswith("Permission denied"), (command, result.stderr)
+        assert "Traceback" not in result.stderr
+        printed = {"evaluate": "log p(x)", "bounds": "annealed"}.get(command[0], "")
+        assert printed in result.stdout, f"{command[0]} lost what it measured to a folder that cannot be written"
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert read_only(run, "pack", run, "-o", tmp_path / "run.zip").returncode == 0
+    assert read_only(run, "compare", run, run).returncode == 0
+
+
 def test_a_lack_of_memory_says_what_to_lower(tmp_path):
     """Two gibibytes beside torch: a step of 4,000 images with 2,000 samples each takes more."""
     many = ("--batch-size", "4000", "--num-particles", "2000", *TINY, "--engine", "eager", "--output", tmp_path / "r")

@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 from pyrovae.errors import InputError
 from pyrovae.experiments.building import (
     build,
-    build_objective,
-    build_optimizer,
     load_data,
     recipe_of_guide,
+    refuse_what_cannot_be_trained,
     resolved,
     short_schedule,
 )
-from pyrovae.experiments.environment import busy
+from pyrovae.experiments.folder import RECIPE
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.experiments.run import Run, new_folder
+from pyrovae.experiments.run import Run
 from pyrovae.experiments.summaries import duration
-from pyrovae.experiments.trials import batches_of, expected_seconds, num_steps
+from pyrovae.experiments.trials import expected_seconds, num_steps
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
-    from pyrovae.programs.guides import VAE
 
 
 def prepared(
@@ -37,7 +35,7 @@ def prepared(
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> tuple[Recipe, Dataset]:
-    """A recipe with what it leaves to settings and to the data filled in, and the data.
+    """A recipe with what it leaves to settings filled in, and its data.
 
     Args:
         name: of a published recipe; None for the published architecture of the guide, with a schedule of minutes.
@@ -53,57 +51,34 @@ def prepared(
     else:
         chosen = RECIPES[name].replace(**settings)
     dataset = load_data(chosen, root, mirror, progress)
-    chosen = resolved(chosen, dataset)
     if name is None:
         chosen = short_schedule(chosen, len(dataset.train), settings.get("epochs")).replace(**settings)
     # A path is kept whole, so that the run finds its data from elsewhere.
-    return resolved(replace(chosen, dataset=dataset.name), dataset), dataset
+    return replace(chosen, dataset=dataset.name), dataset
 
 
-def outlook(recipe: Recipe, dataset: Dataset, *, short: bool) -> Iterator[str]:
-    """What is about to be trained, and how long it will take, in lines; nothing is written, and what cannot be is refused.
+def begin(folder: str | Path | None, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:
+    """The run of a folder, with programs as at the first step, and its data: gone on with where it was begun, else new.
 
-    Args:
-        recipe: of the training.
-        dataset: it is trained on.
-        short: whether its schedule is one of minutes.
+    Raises:
+        InputError: for what cannot be trained, and for another recipe than that of the folder.
     """
-    vae = build(recipe, dataset)
-    check(recipe, dataset, vae)
-    layers = "-".join(map(str, recipe.latent_sizes))
-    what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
-    if dataset.found:
-        yield f"{dataset.found}; likelihood {recipe.likelihood}"
-    yield f"{what}, on {dataset.protocol}: {'the schedule of minutes' if short else 'the schedule of the recipe'}"
-    stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
-    seconds = expected_seconds(vae, recipe, dataset)
-    yield (
-        f"{recipe.total_epochs} epochs{stages}, {num_steps(recipe.schedule, dataset)} steps on {dataset.train.device}, "
-        f"warm-up {recipe.schedule[0].warmup_epochs:g}{'' if math.isnan(seconds) else f'; about {duration(seconds)} or less'}"
-    )
-    if warning := busy():
-        yield f"warning: {warning}"
-
-
-def created(folder: str | Path | None, recipe: Recipe, dataset: Dataset | None) -> tuple[Run, Dataset]:
-    """A new folder for a recipe; nothing is written where it cannot be trained."""
+    if folder is not None and (Path(folder) / RECIPE).exists():
+        return _begun(Path(folder), recipe, dataset)
+    if recipe is None:
+        raise InputError(f"{folder}: expected the folder of a training that was begun; there is none: give a recipe")
     dataset = load_data(recipe) if dataset is None else dataset
-    recipe = resolved(recipe, dataset)
-    vae = build(recipe, dataset)
-    check(recipe, dataset, vae)
-    folder = new_folder("runs", name_of(recipe)) if folder is None else folder
-    return Run.create(folder, recipe, dataset, vae), dataset
+    return Run.create(folder, recipe, dataset), dataset
 
 
-def begun(folder: Path, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:
-    """A folder that was begun, for the same recipe or for more of its epochs, with programs as at the first step."""
+def _begun(folder: Path, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:
     run = Run.begun(folder)
     dataset = run.dataset() if dataset is None else dataset
     run.check_data(dataset)
     if recipe is not None:
         run = _with_more_epochs(run, resolved(recipe, dataset).replace(dataset=run.recipe.dataset))
-    check(run.recipe, dataset, run.vae)
     programs = build(run.recipe, dataset)
+    refuse_what_cannot_be_trained(run.recipe, dataset, programs)
     run.vae.load_state_dict(programs.state_dict())
     run.vae.to(dataset.train.device)
     return run, dataset
@@ -127,25 +102,17 @@ def _with_more_epochs(run: Run, recipe: Recipe) -> Run:
     )
 
 
-def check(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
-    """Refuse what would be refused later, before anything is written.
-
-    Raises:
-        InputError: for settings that make no sense on these data.
-    """
-    build_optimizer(recipe, vae)
-    for stage in recipe.schedule:
-        build_objective(stage)
-        batches_of(stage, dataset)
-        if stage.patience and dataset.valid is None:
-            raise InputError(
-                f"expected validation images for patience; {recipe.dataset!r} has none: use --validation, or --patience 0"
-            )
-
-
-def name_of(recipe: Recipe) -> str:
-    """A name for the folder of a run: its data and guide, and what is not the default of prior and condition."""
-    default = Recipe()
-    parts = [Path(recipe.dataset).stem.replace(":", "-"), recipe.guide if recipe.latent_sizes else "regressor"]
-    parts += [getattr(recipe, name) for name in ("prior", "condition") if getattr(recipe, name) != getattr(default, name)]
-    return "-".join(parts)
+def announced(run: Run, dataset: Dataset) -> Iterator[str]:
+    """What is about to be trained, and how long it will take, in lines."""
+    recipe = run.recipe
+    layers = "-".join(map(str, recipe.latent_sizes))
+    what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
+    if dataset.found:
+        yield f"{dataset.found}; likelihood {recipe.likelihood}"
+    yield f"{what}, on {dataset.protocol}"
+    stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
+    seconds = expected_seconds(run.vae, recipe, dataset)
+    yield (
+        f"{recipe.total_epochs} epochs{stages}, {num_steps(recipe.schedule, dataset)} steps on {dataset.train.device}, "
+        f"warm-up {recipe.schedule[0].warmup_epochs:g}{'' if math.isnan(seconds) else f'; about {duration(seconds)} or less'}"
+    )

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, visible
+from pyrovae.experiments import files
+from pyrovae.experiments.checking import DAMAGE, check_value
+from pyrovae.experiments.measuring import KINDS, in_one_line
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
@@ -17,8 +21,122 @@ if TYPE_CHECKING:
     from pyrovae.experiments.recipe import Recipe
     from pyrovae.programs.guides import VAE
 
+BOUNDS = "bounds.json"
 # Of the test images that are bounded: everybody's subset of one size is the same.
 SUBSET_SEED = 1
+
+
+@dataclass(frozen=True)
+class OnTestImages:
+    """Means over test images, two of them from below; each with its standard error over images.
+
+    Args:
+        importance_sampled: by the guide.
+        annealed: from the guide to the posterior.
+        difference: the second less the first, image by image.
+        acceptance_rate: of the chains' moves.
+        step_size: of the same.
+    """
+
+    importance_sampled: float
+    importance_sampled_standard_error: float
+    annealed: float
+    annealed_standard_error: float
+    difference: float
+    difference_standard_error: float
+    acceptance_rate: float
+    step_size: float
+
+
+@dataclass(frozen=True)
+class OnSimulatedImages:
+    """Means over images that the model drew, from below and from above; each with its standard error over images.
+
+    Args:
+        importance_sampled: by the guide.
+        annealed: from the guide to the posterior.
+        upper: in reverse, from the latents that the images were drawn from.
+        gap: between the last two, image by image.
+        acceptance_rate: of the chains' moves.
+        step_size: of the same.
+    """
+
+    importance_sampled: float
+    importance_sampled_standard_error: float
+    annealed: float
+    annealed_standard_error: float
+    upper: float
+    upper_standard_error: float
+    gap: float
+    gap_standard_error: float
+    acceptance_rate: float
+    step_size: float
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Bounds on the log-likelihood from both sides, in nats per image, and what they were made of.
+
+    Args:
+        test: of test images.
+        simulated: of as many that the model drew.
+        num_images: of each.
+        num_test_images: that there are.
+        num_samples: importance samples for each image.
+        num_temperatures: from guide to posterior.
+        num_chains: annealed chains for each image.
+        dataset: its name.
+        condition: the density is under.
+        protocol: of the data.
+        protocol_hash: of the same.
+        seconds: that it took.
+    """
+
+    test: OnTestImages
+    simulated: OnSimulatedImages
+    num_images: int
+    num_test_images: int
+    num_samples: int
+    num_temperatures: int
+    num_chains: int
+    dataset: str
+    condition: str
+    protocol: str
+    protocol_hash: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values that are written."""
+        return asdict(self)
+
+    def save(self, folder: Path) -> None:
+        """Write them into a run folder."""
+        files.write_json(folder / BOUNDS, self.as_dict())
+
+    @classmethod
+    def load(cls, folder: Path) -> Bounds:
+        """The last ones in a run folder.
+
+        Raises:
+            InputError: where there are none.
+        """
+        try:
+            values = files.read_json(folder / BOUNDS)
+            kinds = _kinds(cls) | {"test": _kinds(OnTestImages), "simulated": _kinds(OnSimulatedImages)}
+            check_value(BOUNDS, values, kinds)
+            found: dict[str, Any] = {key: visible(each) if isinstance(each, str) else each for key, each in values.items()}
+            found["test"] = OnTestImages(**values["test"])
+            found["simulated"] = OnSimulatedImages(**values["simulated"])
+            return cls(**found)
+        except DAMAGE as error:
+            raise InputError(
+                f"{folder}: expected bounds, as 'pyrovae bounds' leaves behind; got {in_one_line(error)}"
+            ) from error
+
+
+def _kinds(record: type) -> dict[str, Any]:
+    """What ``check_value`` is to find under each key of a record of plain values."""
+    return {each.name: KINDS[str(each.type)] for each in fields(record) if each.type in KINDS}
 
 
 def refuse_what_has_no_bounds(folder: Path, vae: VAE, recipe: Recipe) -> None:
@@ -48,8 +166,8 @@ def bounded(
     num_chains: int,
     num_samples: int,
     track: Callable[[str, str], Track],
-) -> dict[str, Any]:
-    """Bounds on test images and on simulated ones, as plain values.
+) -> Bounds:
+    """Bounds on test images and on simulated ones.
 
     Args:
         vae: the programs.
@@ -94,20 +212,20 @@ def bounded(
         context=context,
         track=track("both ways on simulated images", "transitions"),
     )
-    return {
-        "test": _on_test_images(sampled, annealed, shift),
-        "simulated": _on_simulated_images(both, shift),
-        "num_images": len(x),
-        "num_test_images": len(dataset.test),
-        "num_samples": num_samples,
-        "num_temperatures": num_temperatures,
-        "num_chains": num_chains,
-        "dataset": dataset.name,
-        "condition": recipe.condition,
-        "protocol": str(dataset.protocol),
-        "protocol_hash": dataset.protocol.hash,
-        "seconds": time.perf_counter() - start,
-    }
+    return Bounds(
+        OnTestImages(**_on_test_images(sampled, annealed, shift)),
+        OnSimulatedImages(**_on_simulated_images(both, shift)),
+        len(x),
+        len(dataset.test),
+        num_samples,
+        num_temperatures,
+        num_chains,
+        dataset.name,
+        recipe.condition,
+        str(dataset.protocol),
+        dataset.protocol.hash,
+        time.perf_counter() - start,
+    )
 
 
 def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift: float) -> dict[str, float]:

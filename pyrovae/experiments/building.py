@@ -218,6 +218,22 @@ def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
     return torch.cat(tuple(dataset.draw_train(chosen)), -1)
 
 
+def refuse_what_cannot_be_trained(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
+    """Refuse what a training would refuse later, before anything is written.
+
+    Raises:
+        InputError: for settings that make no sense on these data.
+    """
+    build_optimizer(recipe, vae)
+    for stage in recipe.schedule:
+        build_objective(stage)
+        dataset.train_batches(stage.batch_size, seed=stage.seed)
+        if stage.patience and dataset.valid is None:
+            raise InputError(
+                f"expected validation images for patience; {recipe.dataset!r} has none: use --validation, or --patience 0"
+            )
+
+
 def build_objective(recipe: Recipe) -> Objective:
     """The objective of a recipe.
 

@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import shutil
-import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,12 +19,6 @@ from typing import Any
 
 from pyrovae.errors import InputError
 
-try:
-    import fcntl
-except ImportError:  # a system without it has no locks
-    fcntl = None  # type: ignore[assignment]
-
-LOCK, HOLDER = ".lock", ".lock.json"
 # Larger than any text that a run writes, history included; and than any but the history. As objects JSON takes many times more.
 MOST_TEXT, MOST_JSON = 256 * 2**20, 16 * 2**20
 ONLY_HERE, NO_WAITING = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
@@ -155,7 +148,7 @@ def append(path: Path, content: bytes) -> None:
     Raises:
         InputError: where it cannot be written.
     """
-    with writing(path.parent), _opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
+    with writing(path.parent), opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
         _write(descriptor, content)
 
 
@@ -165,7 +158,7 @@ def truncate(path: Path, size: int) -> None:
     Raises:
         InputError: where it cannot be written.
     """
-    with writing(path.parent), _opened(path, os.O_WRONLY | os.O_CREAT) as descriptor:
+    with writing(path.parent), opened(path, os.O_WRONLY | os.O_CREAT) as descriptor:
         calls.truncate(descriptor, size)
         calls.fsync(descriptor)
 
@@ -178,7 +171,7 @@ def synced_size(path: Path) -> int:
     """
     if not path.exists():
         return 0
-    with writing(path.parent), _opened(path, os.O_RDWR) as descriptor:
+    with writing(path.parent), opened(path, os.O_RDWR) as descriptor:
         calls.fsync(descriptor)
         return os.fstat(descriptor).st_size
 
@@ -245,35 +238,6 @@ def json_in(content: bytes | str) -> Any:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder. What a dead process held is free.
-
-    Raises:
-        InputError: where another process is in it, or it cannot be written.
-    """
-    if fcntl is None:
-        yield
-        return
-    with writing(folder), _opened(folder / LOCK, os.O_RDWR | os.O_CREAT) as descriptor:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise InputError(f"{folder}: expected a folder that nobody writes to; {_holder(folder)} trains in it") from None
-        write_json(folder / HOLDER, {"process": os.getpid(), "host": socket.gethostname()})
-        yield
-
-
-def _holder(folder: Path) -> str:
-    try:
-        holder = read_json(folder / HOLDER)
-        return f"process {int(holder['process'])} on {str(holder['host'])[:100]!r}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
-
-
-@contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turn failures of the system into words.
 
@@ -287,7 +251,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _fill(path: Path, content: bytes) -> None:
-    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
         _write(descriptor, content)
         calls.fsync(descriptor)
 
@@ -299,7 +263,12 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 @contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def opened(path: Path, flags: int) -> Iterator[int]:
+    """A file or a folder, open; nothing else.
+
+    Raises:
+        OSError: where it cannot be opened, and for a pipe or a device.
+    """
     descriptor = calls.open(path, flags)
     try:
         kind = os.fstat(descriptor).st_mode
@@ -312,5 +281,5 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 
 def _sync_folder(path: Path) -> None:
     # The folder itself may be reached by a link: it is what is in it that must not be one.
-    with _opened(path.resolve(), os.O_RDONLY) as descriptor:
+    with opened(path.resolve(), os.O_RDONLY) as descriptor:
         calls.fsync(descriptor)

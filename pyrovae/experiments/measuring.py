@@ -181,15 +181,15 @@ def _check_values(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
             check_numbers(name, values[name])
 
 
-def name_of(dataset: str) -> str:
+def file_name(dataset: str) -> str:
     """The name of the evaluation of a dataset; an empty one is the run's own."""
     return Path(dataset).stem.replace(":", "-") if dataset else "test"
 
 
 def _path(folder: Path, dataset: str) -> Path:
-    path = folder / FOLDER / name_of(dataset)
+    path = folder / FOLDER / file_name(dataset)
     files.refuse_link(path.parent)
-    old = folder / (f"evaluation-{name_of(dataset)}" if dataset else "evaluation")
+    old = folder / (f"evaluation-{file_name(dataset)}" if dataset else "evaluation")
     return old if _with(old, "json").exists() and not _with(path, "json").exists() else path
 
 

@@ -22,11 +22,13 @@ from typing import IO, Any
 from pyrovae.data.reading import reading
 from pyrovae.errors import InputError
 from pyrovae.experiments import checkpoints, files
+from pyrovae.experiments.bounding import BOUNDS
 from pyrovae.experiments.checking import DAMAGE, check_tensors, tensors_in
+from pyrovae.experiments.folder import ENVIRONMENT, FIGURES, HISTORY, RECIPE, WEIGHTS
 from pyrovae.experiments.measuring import FOLDER as EVALUATIONS
 from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.recipe import MOST_OF_A_FILE
-from pyrovae.experiments.run import BOUNDS, ENVIRONMENT, FIGURES, HISTORY, RECIPE, WEIGHTS, Run
+from pyrovae.experiments.run import Run
 
 # A name that every system takes for a file in this folder: no device of Windows, nothing hidden, no separator.
 _PART = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)\.)[^\x00-\x20.~/\\:*?\"<>|\x7f][^\x00-\x1f/\\:*?\"<>|\x7f]{0,99}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
-from pyrovae.experiments.measuring import Evaluation, name_of
+from pyrovae.experiments.measuring import Evaluation, file_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def histogram_of(folder: Path, own: str, other: str = "") -> dict[str, Figure]:
         with suppress(InputError, KeyError):
             # The folders of a path are nobody's matter.
             values[Path(dataset or own).name] = Evaluation.load(folder, dataset).per_image["log_likelihood"]
-    name = f"histogram-{name_of(other)}" if other else "histogram"
+    name = f"histogram-{file_name(other)}" if other else "histogram"
     return {name: plots.histogram(values)} if values else {}
 
 

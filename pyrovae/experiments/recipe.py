@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pyrovae.errors import InputError, nearest, visible
+from pyrovae.errors import InputError, nearest
+from pyrovae.experiments.values import check_range, check_type, listed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,8 +21,8 @@ else:
     import tomli as tomllib
 
 MOST_OF_A_FILE = 2**20
-# No paper has more; and no whole number is larger.
-MOST_STAGES, MOST_OF_A_NUMBER = 1000, 2**63
+# No paper has more.
+MOST_STAGES = 1000
 
 
 def _setting(default: Any, help: str, **metadata: Any) -> Any:
@@ -121,14 +122,14 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check_type(each.name, getattr(self, each.name), str(each.type))
-            _check_range(each.name, getattr(self, each.name), **each.metadata.get("limits", {}))
+            check_type(each.name, getattr(self, each.name), str(each.type))
+            check_range(each.name, getattr(self, each.name), **each.metadata.get("limits", {}))
         if self.batch_norm and self.batch_size == 1:
             raise InputError("expected batches of at least 2 images for batch norm; got batch size 1: use --no-batch-norm")
         if max(len(self.latent_sizes), 1) != len(self.hidden_sizes):
             raise InputError(
                 f"expected one hidden size for each latent layer, and one for a regressor; got latent sizes "
-                f"{_listed(self.latent_sizes)} and hidden sizes {_listed(self.hidden_sizes)}: give as many of both"
+                f"{listed(self.latent_sizes)} and hidden sizes {listed(self.hidden_sizes)}: give as many of both"
             )
         for name in ("analytic_kl", "free_bits"):
             if getattr(self, name) and self.objective != "elbo":
@@ -284,7 +285,6 @@ STAGE_SETTINGS = (
     "clip_norm",
     "skip_norm",
 )
-_TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float), "Mapping[str, Any]": dict}
 
 
 def _mutable(value: Any) -> Any:
@@ -299,45 +299,3 @@ def _immutable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _immutable(each) for key, each in value.items()}
     return tuple(map(_immutable, value)) if isinstance(value, list) else value
-
-
-def _check_type(name: str, value: Any, annotation: str) -> None:
-    inner = annotation.removeprefix("tuple[").removesuffix(", ...]")
-    values = value if isinstance(value, tuple) else (value,)
-    whole = isinstance(value, tuple) == (inner != annotation)
-    if not whole or not all(isinstance(each, _TYPES[inner]) and (inner == "bool") == isinstance(each, bool) for each in values):
-        raise InputError(f"expected {name.replace('_', ' ')} as {annotation}; got {_shortened(value)}")
-    if inner == "str" and any(visible(each) != each for each in values):
-        raise InputError(f"expected {name.replace('_', ' ')} without control characters; got {_shortened(value)}")
-
-
-def _check_range(
-    name: str, value: Any, minimum: float | None = None, maximum: float = math.inf, *, empty: bool = False
-) -> None:
-    """Numbers are positive, or at least ``minimum`` where one is given, and below ``maximum``; some, unless ``empty``."""
-    values = value if isinstance(value, tuple) else (value,)
-    if any(isinstance(each, str | bool | dict) for each in values):
-        return
-    bad = [each for each in values if not (each > 0 if minimum is None else each >= minimum) or not each < maximum]
-    bad += [each for each in values if isinstance(each, int) and abs(each) >= MOST_OF_A_NUMBER]
-    if bad or not (values or empty):
-        bound = "above zero" if minimum is None else f"of at least {minimum}"
-        limit = "" if maximum == math.inf else f" and below {maximum}"
-        raise InputError(f"expected {name.replace('_', ' ')} {bound}{limit}; got {_shortened(value)}")
-
-
-def _shortened(value: Any) -> str:
-    """A value as Python writes it, but no more than a line; as text where it is a number or some."""
-    try:
-        text = _listed(value) if isinstance(value, tuple) and not any(map(_is_nested, value)) else repr(value)
-    except (ValueError, RecursionError):  # a number of too many digits, what is nested too deeply
-        return f"a {type(value).__name__} that is too large to show"
-    return text if len(text) <= 200 else f"{text[:200]} ..."
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, str | tuple | dict)
-
-
-def _listed(values: tuple[Any, ...]) -> str:
-    return ", ".join(map(str, values)) or "nothing"

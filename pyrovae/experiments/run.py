@@ -1,72 +1,30 @@
-"""A run folder: what was trained, where it ran, how it went, and what came out.
-
-    recipe.json         the resolved recipe, the shape of an image and the protocol of the data
-    environment.json    versions, device, threads, engine and why, command line; again for each time that it was gone on with
-    history.jsonl       one JSON object per epoch
-    checkpoints/        whole states of the training: see ``checkpoints.py``
-    weights.safetensors model and guide as they are measured, replaced after every epoch
-    evaluations/        see ``measuring.py``
-    bounds.json         the last bounds from both sides
-    figures/            pictures
-
-``files.py`` writes and reads all of it.
-"""
+"""A run: its folder, and what can be done with what was trained."""
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError, visible
+from pyrovae.errors import InputError
 from pyrovae.experiments import files
-from pyrovae.experiments.bounding import bounded, refuse_what_has_no_bounds
-from pyrovae.experiments.building import assemble, load_data, resolved
-from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, shortened, tensors_in
-from pyrovae.experiments.environment import described
-from pyrovae.experiments.measuring import Evaluation, Track, in_one_line, measured, name_of
+from pyrovae.experiments.bounding import Bounds, bounded, refuse_what_has_no_bounds
+from pyrovae.experiments.building import build, load_data, refuse_what_cannot_be_trained, resolved
+from pyrovae.experiments.folder import RunFolder, name_of, new_folder
+from pyrovae.experiments.locks import locked
+from pyrovae.experiments.measuring import Evaluation, Track, file_name, measured
 from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.pictures import histogram_of, pictures_of
-from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
+from pyrovae.experiments.recipe import Recipe
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from pyrovae.data.datasets import Dataset
-    from pyrovae.programs.guides import VAE
-
-RECIPE, ENVIRONMENT, WEIGHTS, HISTORY = "recipe.json", "environment.json", "weights.safetensors", "history.jsonl"
-BOUNDS, FIGURES = "bounds.json", "figures"
-FORMAT = 2
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Run:
-    """A run folder, open.
-
-    Args:
-        folder: where it is.
-        recipe: the resolved recipe.
-        shape: channels, height and width of an image.
-        num_classes: of the data, for a condition on them.
-        protocol: of the data that it was trained on.
-        protocol_hash: of the same.
-        vae: the programs; ``Run.load`` gives those that were saved.
-    """
-
-    folder: Path
-    recipe: Recipe
-    shape: tuple[int, int, int]
-    num_classes: int
-    protocol: str
-    protocol_hash: str
-    vae: VAE
+class Run(RunFolder):
+    """A trained model in its folder: ``train`` makes one, ``Run.load`` opens one."""
 
     def __repr__(self) -> str:
         state = "whole" if self.is_whole else f"{len(self.history)} of {self.recipe.total_epochs} epochs"
@@ -77,88 +35,26 @@ class Run:
         )
 
     @classmethod
-    def create(cls, folder: str | Path, recipe: Recipe, dataset: Dataset, vae: VAE) -> Run:
-        """Make a new folder and write the recipe into it, with what it leaves to the data filled in.
+    def create(cls, folder: str | Path | None, recipe: Recipe, dataset: Dataset) -> Run:
+        """A run of fresh programs in a new folder, by default under ``runs``; what the recipe leaves to the data is filled in.
 
         Raises:
-            InputError: if the folder holds anything, or cannot be made, and for a recipe that these data cannot meet.
+            InputError: for a recipe that cannot be trained on these data, before anything is written; if the folder holds
+                anything, cannot be made, or another process is in it.
         """
-        folder, recipe = Path(folder), replace(resolved(recipe, dataset), dataset=dataset.name)
+        recipe = replace(resolved(recipe, dataset), dataset=dataset.name)
+        vae = build(recipe, dataset)
+        refuse_what_cannot_be_trained(recipe, dataset, vae)
+        folder = new_folder("runs", name_of(recipe)) if folder is None else Path(folder)
+        run = cls(folder, recipe, dataset.shape, dataset.num_classes, str(dataset.protocol), dataset.protocol.hash, vae)
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # What begins with a dot is a lock, or was left by a death before the recipe was written.
-            occupied = any(not path.name.startswith(".") for path in folder.iterdir())
-        if occupied:
-            raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
-        run = cls(folder, recipe, dataset.shape, dataset.num_classes, str(dataset.protocol), dataset.protocol.hash, vae)
-        run.save_recipe()
+            with locked(folder):
+                # What begins with a dot is a lock, or was left by a death before the recipe was written.
+                if any(not path.name.startswith(".") for path in folder.iterdir()):
+                    raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
+                run.save_recipe()
         return run
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Run:
-        """Open a folder that ``train`` left behind, with its trained programs.
-
-        Raises:
-            InputError: if it is not one, or its files are damaged.
-        """
-        run = cls.begun(folder)
-        try:
-            weights = tensors_in(files.read_file(run.folder / WEIGHTS, run.most_bytes))
-            check_tensors(weights, run.vae.state_dict())
-            run.vae.load_state_dict(weights)
-        except DAMAGE as error:
-            raise _no_run(run.folder, error) from error
-        run.vae.eval()
-        return run
-
-    @classmethod
-    def begun(cls, folder: str | Path) -> Run:
-        """Open a folder that ``train`` has begun, with fresh programs.
-
-        Raises:
-            InputError: if it is not one, or its files are damaged.
-        """
-        folder = Path(folder)
-        try:
-            return cls.of_settings(folder, files.read_json(folder / RECIPE, MOST_OF_A_FILE))
-        except DAMAGE as error:
-            raise _no_run(folder, error) from error
-
-    @classmethod
-    def of_settings(cls, folder: Path, settings: Any) -> Run:
-        """A run as its recipe.json has it, with fresh programs.
-
-        Args:
-            folder: where it is, or is to be.
-            settings: the value in recipe.json, which may be anything.
-
-        Raises:
-            ValueError: for what no run has; ``DAMAGE`` for what is not looked at before it is used.
-        """
-        check_value("recipe.json", settings, {"recipe": dict, "shape": list, "num_classes": int})
-        check_value("recipe.json", settings, {"protocol": str, "protocol_hash": str})
-        if settings.get("format", 1) not in range(1, FORMAT + 1):
-            raise ValueError(f"format {shortened(settings['format'])} of another version of pyrovae")
-        recipe, shape, num_classes = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"]), settings["num_classes"]
-        _refuse_giants(recipe, shape, num_classes)
-        vae = assemble(recipe, shape, num_classes)
-        protocol, protocol_hash = visible(settings["protocol"]), visible(settings["protocol_hash"])
-        return cls(folder, recipe, shape, num_classes, protocol, protocol_hash, vae)
-
-    @property
-    def num_bytes(self) -> int:
-        """Of parameters and buffers."""
-        return sum(each.numel() * each.element_size() for each in self.vae.state_dict().values())
-
-    @property
-    def most_bytes(self) -> int:
-        """What a file of its weights may take: what the programs of the recipe hold, with some room for names."""
-        return 2 * self.num_bytes + 2**20
-
-    def save_recipe(self) -> None:
-        """Write the recipe, and what the programs were built for."""
-        described = {name: getattr(self, name) for name in ("shape", "num_classes", "protocol", "protocol_hash")}
-        files.write_json(self.folder / RECIPE, {"format": FORMAT, "recipe": asdict(self.recipe), **described})
 
     def dataset(
         self,
@@ -182,7 +78,7 @@ class Run:
             InputError: for data that are not what it was trained on, and images that it cannot take.
         """
         recipe = self.recipe if other is None else replace(self.recipe, dataset=other)
-        dataset = load_data(recipe, root or self._hint(), mirror, progress)
+        dataset = load_data(recipe, root or self.data_root, mirror, progress)
         if other is None:
             self.check_data(dataset)
         # The same data under another name are the run's own.
@@ -263,7 +159,7 @@ class Run:
 
     def save_evaluation(self, evaluation: Evaluation) -> None:
         """Keep an evaluation: the one of the run's own test set, or beside it that of another dataset."""
-        evaluation.save(self.folder, name_of("" if evaluation.protocol_hash == self.protocol_hash else evaluation.dataset))
+        evaluation.save(self.folder, file_name("" if evaluation.protocol_hash == self.protocol_hash else evaluation.dataset))
 
     def keeps(self, evaluation: Evaluation) -> int:
         """The samples of an earlier evaluation of the same thing, where they are more; else zero."""
@@ -284,8 +180,8 @@ class Run:
         seed: int = 0,
         dataset: Dataset | None = None,
         track: Callable[[str, str], Track] = lambda label, unit: iter,
-        show: Callable[[dict[str, Any]], Any] = lambda results: None,
-    ) -> dict[str, Any]:
+        show: Callable[[Bounds], Any] = lambda results: None,
+    ) -> Bounds:
         """Bound the log-likelihood from both sides, by annealed importance sampling, in nats per image.
 
         Args:
@@ -311,7 +207,7 @@ class Run:
             torch.manual_seed(seed)
             results = bounded(self.vae, self.recipe, dataset, num_images=num_images, track=track, **sizes)
         show(results)
-        files.write_json(self.folder / BOUNDS, results)
+        results.save(self.folder)
         return results
 
     def draw(self, dataset: Dataset | None = None) -> list[str]:
@@ -340,125 +236,6 @@ class Run:
         """
         return Evaluation.load(self.folder)
 
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """One record per epoch."""
-        path = self.folder / HISTORY
-        if not path.exists():
-            return []
-        try:
-            lines = files.read_file(path).decode().split("\n")
-            return [_row(line) for line in lines if line.endswith("}")]
-        except DAMAGE as error:
-            raise _no_run(self.folder, error) from error
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the training ran to the end of its recipe, or ended itself."""
-        stages = self.recipe.schedule
-        last = [row for row in self.history if row.get("stage", 1) == len(stages)]
-        return len(last) == stages[-1].epochs or bool(last and last[-1].get("stopped_early"))
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        """Where it was trained, and how."""
-        with suppress(OSError, ValueError):
-            found = files.read_json(self.folder / ENVIRONMENT)
-            return found if isinstance(found, dict) else {}
-        return {}
-
-    def save_environment(self, **more: Any) -> None:
-        """Write where it is trained: at first, and again for each time that it goes on."""
-        before = self.environment
-        here = described() | more
-        if before:
-            earlier = before.get("gone_on_with")
-            again = [*(earlier if isinstance(earlier, list) else []), here]
-            files.write_json(self.folder / ENVIRONMENT, before | {"gone_on_with": again})
-        else:
-            files.write_json(self.folder / ENVIRONMENT, here)
-
-    def save_weights(self) -> None:
-        """Write the weights of the programs as they are."""
-        from safetensors.torch import save
-
-        weights = {name: value.contiguous() for name, value in self.vae.state_dict().items()}
-        files.write_file(self.folder / WEIGHTS, save(weights))
-
-    def record(self, epoch: Mapping[str, Any]) -> None:
-        """Append a record to the history."""
-        files.append(self.folder / HISTORY, (json.dumps(epoch) + "\n").encode())
-
-    def save_figure(self, name: str, figure: Figure) -> Path:
-        """Write a picture; return where it is."""
-        files.make_folder(self.folder / FIGURES)
-        path, content = self.folder / FIGURES / f"{name}.png", BytesIO()
-        figure.savefig(content, format="png")
-        files.write_file(path, content.getvalue())
-        return path
-
     @cached_property
     def _own(self) -> Dataset:
         return self.dataset()
-
-    def _hint(self) -> str | None:
-        hint = self.environment.get("data_root")
-        with suppress(OSError, ValueError):  # of a name that no system has
-            return hint if isinstance(hint, str) and Path(hint).is_dir() else None
-        return None
-
-
-def _row(line: str) -> dict[str, Any]:
-    """A line of the history.
-
-    Raises:
-        ValueError: for anything but numbers by their names.
-    """
-    row = files.json_in(line)
-    check_value("a line of the history", row, {"epoch": int, "kl_weight": float, "seconds": float})
-    check_value("stage", row.get("stage", 1), int)
-    for name, value in row.items():
-        check_numbers(visible(name[:100]), value)
-    return dict(row)
-
-
-# Programs beyond this are nobody's recipe: what they would need is not allocated.
-MOST_NUMBERS = 2**28
-
-
-def _refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int) -> None:
-    """Refuse sizes that only somebody up to no good writes into a recipe, before anything is allocated."""
-    pixels, widths = 1, (*recipe.latent_sizes, *recipe.hidden_sizes)
-    if len(shape) != 3 or not all(type(each) is int and 0 < each < 2**16 for each in shape):
-        raise ValueError(f"expected the shape of an image; got {shortened(shape)}")
-    if not num_classes < 2**20:
-        raise ValueError(f"expected a number of classes; got {num_classes}")
-    for each in shape:
-        pixels *= each
-    widest, layers = max(widths), len(widths) * (recipe.hidden_layers + 2)
-    numbers = (pixels + num_classes + widest) * widest * 4 + widest**2 * layers + recipe.num_components * (pixels + widest)
-    if numbers > MOST_NUMBERS or layers > 10_000:
-        raise ValueError(f"programs of about {numbers:,} numbers")
-    import torch
-
-    # What this leaves out, widths that networks choose themselves, is counted without any memory.
-    with torch.device("meta"):
-        numbers = sum(each.numel() for each in assemble(recipe, shape, num_classes).state_dict().values())
-    if numbers > MOST_NUMBERS:
-        raise ValueError(f"programs of {numbers:,} numbers")
-
-
-def _no_run(folder: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' leaves behind; got {in_one_line(error)}"
-    )
-
-
-def new_folder(parent: str | Path, name: str) -> Path:
-    """Make the first of ``NAME-1``, ``NAME-2``, ... under a folder that does not exist yet: no two runs get the same."""
-    for number in itertools.count(1):
-        folder = Path(parent) / f"{name}-{number}"
-        with files.writing(folder), suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
-    raise AssertionError("there is always another number")

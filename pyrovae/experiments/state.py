@@ -11,10 +11,11 @@ from pyrovae.experiments import files
 from pyrovae.experiments.building import build_optimizer
 from pyrovae.experiments.checking import DAMAGE, check_tensors, check_value
 from pyrovae.experiments.checkpoints import Checkpoint
+from pyrovae.experiments.folder import HISTORY
 from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.optimizers import load_optimizer, saved_optimizer
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.experiments.run import HISTORY, Run
+from pyrovae.experiments.run import Run
 from pyrovae.experiments.trials import groups_of, num_steps, svi_of
 
 if TYPE_CHECKING:

@@ -6,9 +6,11 @@ Importing this does not import torch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyrovae.experiments.bounding import Bounds
     from pyrovae.experiments.measuring import Evaluation
 
 
@@ -95,12 +97,12 @@ def _trust(results: Evaluation) -> dict[str, str]:
     return rows
 
 
-def of_bounds(results: dict[str, Any]) -> dict[str, str]:
+def of_bounds(bounds: Bounds) -> dict[str, str]:
     """What ``Run.bounds`` found, by name."""
-    test, simulated = results["test"], results["simulated"]
-    density = "log p(x)" if results["condition"] == "none" else f"log p(x | {results['condition']})"
-    chains = f"{results['num_chains']} chains of {results['num_temperatures']:,} temperatures"
-    samples = f"{results['num_samples']:,} importance samples"
+    test, simulated = asdict(bounds.test), asdict(bounds.simulated)
+    density = "log p(x)" if bounds.condition == "none" else f"log p(x | {bounds.condition})"
+    chains = f"{bounds.num_chains} chains of {bounds.num_temperatures:,} temperatures"
+    samples = f"{bounds.num_samples:,} importance samples"
     return {
         f"{density} of test images, nats": "",
         "  importance-sampled": f"{_pm(test, 'importance_sampled')} (standard error over images; {samples} each)",
@@ -111,9 +113,9 @@ def of_bounds(results: dict[str, Any]) -> dict[str, str]:
         "  annealed, from below": f"{_pm(simulated, 'annealed')} ({simulated['acceptance_rate']:.0%} accepted)",
         "  annealed, from above": f"{_pm(simulated, 'upper')} (in reverse, from the latents that the images were drawn from)",
         "  gap": f"{_pm(simulated, 'gap')} (the truth is between the two, in expectation)",
-        "images": f"{results['num_images']:,} of {results['num_test_images']:,} test images, the same each time, and as many "
-        f"that the model draws; {results['protocol']} [{results['protocol_hash']}]",
-        "measured in": duration(results["seconds"]),
+        "images": f"{bounds.num_images:,} of {bounds.num_test_images:,} test images, the same each time, and as many "
+        f"that the model draws; {bounds.protocol} [{bounds.protocol_hash}]",
+        "measured in": duration(bounds.seconds),
     }
 
 

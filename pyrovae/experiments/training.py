@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
-from pyrovae.experiments import checkpoints, files
-from pyrovae.experiments.beginning import begun, created
+from pyrovae.experiments import checkpoints
+from pyrovae.experiments.beginning import announced, begin
+from pyrovae.experiments.environment import busy
+from pyrovae.experiments.failing import ON_NAN, Rewind, Steps
 from pyrovae.experiments.interruption import Interrupted, Signals
+from pyrovae.experiments.locks import locked
 from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.experiments.run import RECIPE, Run
+from pyrovae.experiments.run import Run
 from pyrovae.experiments.state import State
 from pyrovae.experiments.tracking import Tracked
 from pyrovae.experiments.trials import batches_of, engines_of, num_steps
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
 RECOLLECTED_SHARE, FEWEST_RECOLLECTED = 0.1, 4
 MEASURING_SEED = 0
 CHECKPOINT_SECONDS = 60.0
-ON_NAN = ("stop", "skip", "rewind")
 # Of one checkpoint, before it is said that it does not help.
 MOST_REWINDS = 3
 
@@ -94,21 +96,16 @@ def train(
     """
     if on_nan not in ON_NAN:
         raise InputError(f"expected on_nan out of {', '.join(ON_NAN)}; got {on_nan!r}")
-    if folder is not None and (Path(folder) / RECIPE).exists():
-        run, dataset = begun(Path(folder), recipe, dataset)
-    elif recipe is None:
-        raise InputError(f"{folder}: expected the folder of a training that was begun; there is none: give a recipe")
-    else:
-        run, dataset = created(folder, recipe, dataset)
-    with files.locked(run.folder):
+    run, dataset = begin(folder, recipe, dataset)
+    with locked(run.folder):
+        for line in announced(run, dataset) if logger.isEnabledFor(logging.INFO) else ():
+            logger.info(line)
+        if warning := busy():
+            logger.warning(warning)
         training = _Training(run, dataset, engine, track or (lambda status: None), checkpoint_every, on_nan)
         training.train()
     run.vae.eval()
     return run
-
-
-class _Rewind(Exception):  # noqa: N818 - asks for a way, and is no error
-    """Go back to the last checkpoint."""
 
 
 @dataclass
@@ -167,7 +164,7 @@ class _Training:
                 try:
                     self._train_stages()
                     break
-                except _Rewind:
+                except Rewind:
                     rewound_to.append(self._rewind())
                     if rewound_to.count(rewound_to[-1]) > MOST_REWINDS:
                         raise self._failure("the loss is not finite however often it is rewound") from None
@@ -182,7 +179,7 @@ class _Training:
         from pyrovae.inference.warmup import WARMUPS, scaled
 
         fit(
-            _Steps(self),
+            Steps(self.state, self.on_nan, self._failure),
             batches_of(stage, self.dataset),
             epochs=stage.epochs,
             start=self.state.position.first_epoch,
@@ -304,39 +301,3 @@ def recollected(vae: VAE, stage: Recipe, dataset: Dataset, epoch: int, batches: 
 
     drawn = dataset.train_batches(stage.batch_size, seed=stage.seed)
     recollect_statistics(vae, islice(drawn.epoch(epoch + 1), batches))
-
-
-class _Steps:
-    """The steps of a training, and what becomes of one that fails.
-
-    Args:
-        training: whose ``svi`` takes them.
-    """
-
-    def __init__(self, training: _Training) -> None:
-        self._training = training
-
-    def step(self, *args: Any) -> Any:
-        """Take a step; skip it or go back where it fails, as was asked for."""
-        import torch
-
-        training = self._training
-        try:
-            return training.state.svi.step(*args)
-        except FloatingPointError as error:
-            if training.on_nan == "skip":
-                logger.warning("skipped: %s", error)
-                return torch.zeros((), device=training.dataset.train.device)
-            if training.on_nan == "rewind":
-                raise _Rewind from error
-            raise training._failure(str(error)) from error
-
-    def expect(self, steps: int) -> None:
-        """The engine is chosen already."""
-
-    def check(self) -> None:
-        """As ``CompiledSVI`` does."""
-        try:
-            self._training.state.svi.check()
-        except FloatingPointError as error:
-            raise self._training._failure(str(error)) from error

@@ -1,0 +1,235 @@
+"""The files of a run folder: what was trained, where it ran, how it went.
+
+    recipe.json         the resolved recipe, the shape of an image and the protocol of the data
+    environment.json    versions, device, threads, engine and why, command line; again for each time that it was gone on with
+    history.jsonl       one JSON object per epoch
+    checkpoints/        whole states of the training: see ``checkpoints.py``
+    weights.safetensors model and guide as they are measured, replaced after every epoch
+    evaluations/        see ``measuring.py``
+    bounds.json         the last bounds from both sides
+    figures/            pictures
+
+``files.py`` writes and reads all of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.errors import InputError, visible
+from pyrovae.experiments import files
+from pyrovae.experiments.building import assemble
+from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, shortened, tensors_in
+from pyrovae.experiments.environment import described
+from pyrovae.experiments.measuring import in_one_line
+from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
+from pyrovae.experiments.sizes import refuse_giants
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Self
+
+    from pyrovae.programs.guides import VAE
+
+RECIPE, ENVIRONMENT, WEIGHTS, HISTORY = "recipe.json", "environment.json", "weights.safetensors", "history.jsonl"
+FIGURES = "figures"
+FORMAT = 2
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RunFolder:
+    """A run folder, open: what is in it, read and written.
+
+    Args:
+        folder: where it is.
+        recipe: the resolved recipe.
+        shape: channels, height and width of an image.
+        num_classes: of the data, for a condition on them.
+        protocol: of the data that it was trained on.
+        protocol_hash: of the same.
+        vae: the programs; ``load`` gives those that were saved.
+    """
+
+    folder: Path
+    recipe: Recipe
+    shape: tuple[int, int, int]
+    num_classes: int
+    protocol: str
+    protocol_hash: str
+    vae: VAE
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Open a folder that ``train`` left behind, with its trained programs.
+
+        Raises:
+            InputError: if it is not one, or its files are damaged.
+        """
+        run = cls.begun(folder)
+        try:
+            weights = tensors_in(files.read_file(run.folder / WEIGHTS, run.most_bytes))
+            check_tensors(weights, run.vae.state_dict())
+            run.vae.load_state_dict(weights)
+        except DAMAGE as error:
+            raise _no_run(run.folder, error) from error
+        run.vae.eval()
+        return run
+
+    @classmethod
+    def begun(cls, folder: str | Path) -> Self:
+        """Open a folder that ``train`` has begun, with fresh programs.
+
+        Raises:
+            InputError: if it is not one, or its files are damaged.
+        """
+        folder = Path(folder)
+        try:
+            return cls.of_settings(folder, files.read_json(folder / RECIPE, MOST_OF_A_FILE))
+        except DAMAGE as error:
+            raise _no_run(folder, error) from error
+
+    @classmethod
+    def of_settings(cls, folder: Path, settings: Any) -> Self:
+        """A run as its recipe.json has it, with fresh programs.
+
+        Args:
+            folder: where it is, or is to be.
+            settings: the value in recipe.json, which may be anything.
+
+        Raises:
+            ValueError: for what no run has; ``DAMAGE`` for what is not looked at before it is used.
+        """
+        check_value("recipe.json", settings, {"recipe": dict, "shape": list, "num_classes": int})
+        check_value("recipe.json", settings, {"protocol": str, "protocol_hash": str})
+        if settings.get("format", 1) not in range(1, FORMAT + 1):
+            raise ValueError(f"format {shortened(settings['format'])} of another version of pyrovae")
+        recipe, shape, num_classes = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"]), settings["num_classes"]
+        refuse_giants(recipe, shape, num_classes)
+        vae = assemble(recipe, shape, num_classes)
+        protocol, protocol_hash = visible(settings["protocol"]), visible(settings["protocol_hash"])
+        return cls(folder, recipe, shape, num_classes, protocol, protocol_hash, vae)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of parameters and buffers."""
+        return sum(each.numel() * each.element_size() for each in self.vae.state_dict().values())
+
+    @property
+    def most_bytes(self) -> int:
+        """What a file of its weights may take: what the programs of the recipe hold, with some room for names."""
+        return 2 * self.num_bytes + 2**20
+
+    def save_recipe(self) -> None:
+        """Write the recipe, and what the programs were built for."""
+        described = {name: getattr(self, name) for name in ("shape", "num_classes", "protocol", "protocol_hash")}
+        files.write_json(self.folder / RECIPE, {"format": FORMAT, "recipe": asdict(self.recipe), **described})
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per epoch."""
+        path = self.folder / HISTORY
+        if not path.exists():
+            return []
+        try:
+            lines = files.read_file(path).decode().split("\n")
+            return [_row(line) for line in lines if line.endswith("}")]
+        except DAMAGE as error:
+            raise _no_run(self.folder, error) from error
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the training ran to the end of its recipe, or ended itself."""
+        stages = self.recipe.schedule
+        last = [row for row in self.history if row.get("stage", 1) == len(stages)]
+        return len(last) == stages[-1].epochs or bool(last and last[-1].get("stopped_early"))
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where it was trained, and how."""
+        with suppress(OSError, ValueError):
+            found = files.read_json(self.folder / ENVIRONMENT)
+            return found if isinstance(found, dict) else {}
+        return {}
+
+    def save_environment(self, **more: Any) -> None:
+        """Write where it is trained: at first, and again for each time that it goes on."""
+        before = self.environment
+        here = described() | more
+        if before:
+            earlier = before.get("gone_on_with")
+            again = [*(earlier if isinstance(earlier, list) else []), here]
+            files.write_json(self.folder / ENVIRONMENT, before | {"gone_on_with": again})
+        else:
+            files.write_json(self.folder / ENVIRONMENT, here)
+
+    def save_weights(self) -> None:
+        """Write the weights of the programs as they are."""
+        from safetensors.torch import save
+
+        weights = {name: value.contiguous() for name, value in self.vae.state_dict().items()}
+        files.write_file(self.folder / WEIGHTS, save(weights))
+
+    def record(self, epoch: Mapping[str, Any]) -> None:
+        """Append a record to the history."""
+        files.append(self.folder / HISTORY, (json.dumps(epoch) + "\n").encode())
+
+    def save_figure(self, name: str, figure: Figure) -> Path:
+        """Write a picture; return where it is."""
+        files.make_folder(self.folder / FIGURES)
+        path, content = self.folder / FIGURES / f"{name}.png", BytesIO()
+        figure.savefig(content, format="png")
+        files.write_file(path, content.getvalue())
+        return path
+
+    @property
+    def data_root(self) -> str | None:
+        """Where its data files were when it was trained, if that is a folder here; never trusted."""
+        hint = self.environment.get("data_root")
+        with suppress(OSError, ValueError):  # of a name that no system has
+            return hint if isinstance(hint, str) and Path(hint).is_dir() else None
+        return None
+
+
+def _row(line: str) -> dict[str, Any]:
+    """A line of the history.
+
+    Raises:
+        ValueError: for anything but numbers by their names.
+    """
+    row = files.json_in(line)
+    check_value("a line of the history", row, {"epoch": int, "kl_weight": float, "seconds": float})
+    check_value("stage", row.get("stage", 1), int)
+    for name, value in row.items():
+        check_numbers(visible(name[:100]), value)
+    return dict(row)
+
+
+def _no_run(folder: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' leaves behind; got {in_one_line(error)}"
+    )
+
+
+def new_folder(parent: str | Path, name: str) -> Path:
+    """Make the first of ``NAME-1``, ``NAME-2``, ... under a folder that does not exist yet: no two runs get the same."""
+    for number in itertools.count(1):
+        folder = Path(parent) / f"{name}-{number}"
+        with files.writing(folder), suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("there is always another number")
+
+
+def name_of(recipe: Recipe) -> str:
+    """A name for the folder of a run: its data and guide, and what is not the default of prior and condition."""
+    default = Recipe()
+    parts = [Path(recipe.dataset).stem.replace(":", "-"), recipe.guide if recipe.latent_sizes else "regressor"]
+    parts += [getattr(recipe, name) for name in ("prior", "condition") if getattr(recipe, name) != getattr(default, name)]
+    return "-".join(parts)

@@ -1,0 +1,49 @@
+"""One process in a folder at a time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyrovae.errors import InputError
+from pyrovae.experiments.files import opened, read_json, write_json, writing
+
+try:
+    import fcntl
+except ImportError:  # a system without it has no locks
+    fcntl = None  # type: ignore[assignment]
+
+LOCK, HOLDER = ".lock", ".lock.json"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder. What a dead process held is free.
+
+    Raises:
+        InputError: where another process is in it, or it cannot be written.
+    """
+    if fcntl is None:
+        yield
+        return
+    with writing(folder), opened(folder / LOCK, os.O_RDWR | os.O_CREAT) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise InputError(f"{folder}: expected a folder that nobody writes to; {_holder(folder)} trains in it") from None
+        write_json(folder / HOLDER, {"process": os.getpid(), "host": socket.gethostname()})
+        yield
+
+
+def _holder(folder: Path) -> str:
+    try:
+        holder = read_json(folder / HOLDER)
+        return f"process {int(holder['process'])} on {str(holder['host'])[:100]!r}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

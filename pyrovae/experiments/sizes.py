@@ -1,0 +1,36 @@
+"""How large programs may be: nothing is allocated for a recipe that somebody up to no good wrote."""
+
+from __future__ import annotations
+
+from pyrovae.experiments.building import assemble
+from pyrovae.experiments.checking import shortened
+from pyrovae.experiments.recipe import Recipe
+
+# Programs beyond this are nobody's recipe: what they would need is not allocated.
+MOST_NUMBERS = 2**28
+
+
+def refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int) -> None:
+    """Refuse sizes that only somebody up to no good writes into a recipe, before anything is allocated.
+
+    Raises:
+        ValueError: for these, and for what is no shape of an image.
+    """
+    pixels, widths = 1, (*recipe.latent_sizes, *recipe.hidden_sizes)
+    if len(shape) != 3 or not all(type(each) is int and 0 < each < 2**16 for each in shape):
+        raise ValueError(f"expected the shape of an image; got {shortened(shape)}")
+    if not num_classes < 2**20:
+        raise ValueError(f"expected a number of classes; got {num_classes}")
+    for each in shape:
+        pixels *= each
+    widest, layers = max(widths), len(widths) * (recipe.hidden_layers + 2)
+    numbers = (pixels + num_classes + widest) * widest * 4 + widest**2 * layers + recipe.num_components * (pixels + widest)
+    if numbers > MOST_NUMBERS or layers > 10_000:
+        raise ValueError(f"programs of about {numbers:,} numbers")
+    import torch
+
+    # What this leaves out, widths that networks choose themselves, is counted without any memory.
+    with torch.device("meta"):
+        numbers = sum(each.numel() for each in assemble(recipe, shape, num_classes).state_dict().values())
+    if numbers > MOST_NUMBERS:
+        raise ValueError(f"programs of {numbers:,} numbers")
