@@ -86,6 +86,8 @@ ORDER = [
         "inference.plans",
         "inference.spot_checks",
         "inference.blame",
+        "inference.health",
+        "inference.trained",
         "inference.svi",
         "inference.epochs",
         "inference.state",

@@ -27,6 +27,7 @@ from pyrovae.engine.precision import PRECISIONS, products_in
 from pyrovae.experiments.building import build
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.inference import plans
+from pyrovae.inference.health import Health
 from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
@@ -437,7 +438,7 @@ def test_a_loss_that_is_not_finite_names_step_and_site_and_changes_nothing(engin
         trained.step(good)
     before = [each.detach().clone() for each in everything(vae, optim)]
     if unread > 1:  # as on an accelerator
-        monkeypatch.setattr(CompiledSVI, "_reads_now", lambda self, loss: len(self._unread) == unread)
+        monkeypatch.setattr(Health, "is_due", lambda self, loss: len(self._unread) == unread)
     message = "step 4: the loss is (inf|nan).*the first site whose log-density is not finite is 'x' of the model"
     for batch in (bad, good, good)[: unread - 1]:
         trained.step(batch)

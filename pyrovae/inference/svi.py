@@ -1,17 +1,14 @@
 """``pyro.infer.SVI`` on a captured graph."""
 
-import inspect
 import time
 import warnings
-from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import pyro.poutine as poutine
 import torch
 from pyro.optim import PyroOptim
 from pyro.poutine.runtime import _PYRO_STACK
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyrovae.engine.calls import Call
 from pyrovae.engine.capture import preserved_state
@@ -22,14 +19,13 @@ from pyrovae.engine.precision import PRECISIONS
 from pyrovae.engine.validation import without_validation
 from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
+from pyrovae.inference.health import Health
 from pyrovae.inference.plain import PlainStep, PlainSteps
 from pyrovae.inference.plans import Plan
 from pyrovae.inference.spot_checks import is_due, spot_check
 from pyrovae.inference.steps import Programs, Transform, check_sites, gradient_step, moving_buffers
 from pyrovae.inference.supports import Supports, validates
-
-# Losses are read together on an accelerator, where every reading waits for the device.
-UNREAD_STEPS = 100
+from pyrovae.inference.trained import check_optimizer, held, take_step, trained
 
 
 class CompiledSVI:
@@ -87,7 +83,7 @@ class CompiledSVI:
         if precision not in PRECISIONS:
             raise ValueError(f"expected a precision out of {', '.join(PRECISIONS)}; got {precision!r}")
         _check_loss(loss)
-        _check_optimizer(optim)
+        check_optimizer(optim)
         self.model, self.guide, self.optim, self.loss = model, guide, optim, loss
         self.engine, self.precision, self.transform = engine, precision, transform
         self.decision = f"engine {engine}: as asked" if engine != "auto" else "engine auto: no step was taken yet"
@@ -100,10 +96,9 @@ class CompiledSVI:
         self._plain = PlainSteps()
         self._graph_steps = 0
         self._steps_ahead: int | None = None
-        self._healthy: dict[torch.device, Tensor] = {}
+        self._health = Health()
         self._prepared: Plan | None = None
         self._unchecked: set[str] = set()
-        self._unread: list[PendingStep] = []
         self._products: dict[str, bool] = {}
         self._resumed: dict[str, Any] | None = None
 
@@ -133,13 +128,13 @@ class CompiledSVI:
         assert healthy is not None
         assert taken is not None
         self.steps_taken += 1
-        self._unread.append(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
-        if plan.update is None or self._reads_now(loss):
-            self._check(healthy)
+        self._health.took(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
+        if plan.update is None or self._health.is_due(loss):
+            self._read(healthy)
         if self.clipping.skips:
             self._skipped = taken.logical_not() + self._skipped
         if plan.update is None and (not self.clipping.skips or taken):
-            self._update(plan.parameters, gradients)
+            take_step(self.optim, plan.parameters, gradients)
             if not plan.settled:
                 self._reconsider(situation, inputs, time.perf_counter() - start)
         return loss
@@ -151,8 +146,8 @@ class CompiledSVI:
             FloatingPointError: where one was not; parameters, moments and buffers are as they were before it.
             ValueError: where its data were outside the support of their site.
         """
-        for healthy in self._healthy.values():
-            self._check(healthy)
+        for healthy in self._health.of_devices():
+            self._read(healthy)
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step depends on beside programs, optimizer and random numbers, as plain values.
@@ -204,7 +199,7 @@ class CompiledSVI:
     def _identities(self) -> tuple[Any, ...]:
         """The programs, the objective and the parameters of a step, which a graph is captured for."""
         parts = self.model, self.guide, self.loss, self.transform, self.optim
-        return (*map(id, parts), self.precision, self.clipping, *map(id, self._grouped()))
+        return (*map(id, parts), self.precision, self.clipping, *map(id, held(self.optim)))
 
     def _learn(self, call: Call, *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
         """Capture the situation of a call, where it is worth it."""
@@ -236,31 +231,15 @@ class CompiledSVI:
     def _prepare(self, *args: Any, **kwargs: Any) -> Any:
         """Check the programs on this batch, and return what is captured."""
         programs = self._programs()
-        parameters = self._parameters(check_sites(programs, args, kwargs))
+        parameters = trained(self.optim, check_sites(programs, args, kwargs), self.model, self.guide)
         with preserved_state(self.model, self.guide), torch.no_grad():
             buffers = moving_buffers(lambda: programs.loss_value(args, kwargs), self.model, self.guide)
         device = parameters[0].device if parameters else torch.get_default_device()
-        healthy = self._healthy.setdefault(device, torch.ones((), dtype=torch.bool, device=device))
+        healthy = self._health.on(device)
         was_healthy = healthy.clone() if self._prepared is None else self._prepared.was_healthy
         self._prepared = Plan(self.optim, parameters, healthy, was_healthy, settled=self.engine == "graph")
         supports = Supports(self._unchecked)
         return gradient_step(programs, parameters, buffers, healthy, supports, looks_at_data=validates())
-
-    def _grouped(self) -> list[Tensor]:
-        """The parameters of a torch optimizer."""
-        if isinstance(self.optim, PyroOptim):
-            return []
-        return list(chain.from_iterable([group["params"] for group in self.optim.param_groups]))
-
-    def _parameters(self, sites: dict[str, Any]) -> list[Tensor]:
-        if not isinstance(self.optim, PyroOptim):
-            return [each for each in self._grouped() if each.requires_grad]
-        stored = [site["value"].unconstrained() for site in sites.values() if site["type"] == "param"]
-        owned = [parameter for module in _modules(self.model, self.guide) for parameter in module.parameters(recurse=False)]
-        unique = {id(parameter): parameter for parameter in (*stored, *owned) if parameter.requires_grad}
-        if not unique:
-            raise ValueError("expected parameters to train; model and guide have none in modules or in the parameter store")
-        return list(unique.values())
 
     def _plain_step(self, args: Any, kwargs: Any, call: Call | None, noise: Tensor, start: float) -> Tensor:
         """A step as plain Pyro takes it: the first of each situation, and those that are not captured.
@@ -281,7 +260,9 @@ class CompiledSVI:
         self._unchecked = self._plain.unchecked(kind)
         self.steps_taken += 1
         if not step.healthy:
-            self._fail(PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK)))
+            self.steps_taken -= 1
+            failed = PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK))
+            raise blame(self._programs(), failed, self.steps_taken + 1, self._unchecked)
         seconds = time.perf_counter() - start
         try:
             found = None if call is None else self._learn(call)
@@ -293,13 +274,15 @@ class CompiledSVI:
         if self.clipping.skips:
             self._skipped = step.taken.logical_not() + self._skipped
         if step.taken:
-            self._update(step.parameters, step.gradients)
+            take_step(self.optim, step.parameters, step.gradients)
         self._decide(found, seconds, taken=bool(step.taken))
         return step.loss
 
     def _plain_run(self, args: Any, kwargs: Any, kind: Any) -> PlainStep:
         with poutine.trace(param_only=True) as asked:
-            return self._plain.run(self._programs(), args, kwargs, kind, lambda: self._parameters(asked.trace.nodes))
+            return self._plain.run(
+                self._programs(), args, kwargs, kind, lambda: trained(self.optim, asked.trace.nodes, self.model, self.guide)
+            )
 
     def _decide(self, found: tuple[Situation, list[Tensor]] | None, seconds: float, *, taken: bool) -> None:
         """Say how calls of this kind go on, and compile where that was asked for."""
@@ -311,18 +294,6 @@ class CompiledSVI:
             self._compile(*found, "as asked")
         elif self.engine == "auto":
             self.decision = "engine graph: until compiling is known to be worth its time"
-
-    def _update(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-        for parameter in self._grouped():
-            parameter.grad = None
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            # Stock SVI leaves zeros behind, with which an optimizer goes on; torch's way is to leave nothing.
-            is_left = gradient is None and parameter.grad is not None and isinstance(self.optim, PyroOptim)
-            parameter.grad = torch.zeros_like(parameter) if is_left else gradient
-        if isinstance(self.optim, PyroOptim):
-            self.optim(list(parameters))
-        else:
-            self.optim.step()
 
     def _compile(self, situation: Situation, inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
         self.decision = situation.payload.compile(situation, inputs, reason, self._products, update=update)
@@ -342,33 +313,20 @@ class CompiledSVI:
         elif plan.settled:
             self.decision = f"engine graph: {reason}"
 
+    def _read(self, healthy: Tensor) -> None:
+        """Raise the error of the first step since the last reading that was not applied, if there is one."""
+        found = self._health.first_failed(healthy, lambda step, number: blame(self._programs(), step, number, self._unchecked))
+        if found is not None:
+            failed, applied_after = found
+            self.steps_taken -= applied_after + 1
+            raise blame(self._programs(), failed, self.steps_taken + 1, self._unchecked)
+
     def _spot_check(self, situation: Situation, args: Any, kwargs: Any, inputs: list[Tensor]) -> None:
         try:
             spot_check(self._programs(), situation.graph, args, kwargs, inputs, self.steps_taken + 1)
         except Exception:
             self._function.forget()
             raise
-
-    def _reads_now(self, loss: Tensor) -> bool:
-        return loss.device.type == "cpu" or len(self._unread) == UNREAD_STEPS
-
-    def _check(self, healthy: Tensor) -> None:
-        taken, self._unread = self._unread, []
-        if healthy:
-            return
-        for state in self._healthy.values():
-            state.fill_(True)
-        errors = ((number, blame(self._programs(), step, 0, self._unchecked)) for number, step in enumerate(taken))
-        first = next((number for number, each in enumerate(taken) if not each.loss.isfinite()), None)
-        if first is None:
-            first = next((number for number, error in errors if "when replayed" not in str(error)), len(taken) - 1)
-        self.steps_taken -= len(taken) - first - 1
-        self._fail(taken[first])
-
-    def _fail(self, step: PendingStep) -> None:
-        """Raise the error of a step that was not applied."""
-        self.steps_taken -= 1
-        raise blame(self._programs(), step, self.steps_taken + 1, self._unchecked)
 
 
 def _warn(message: str) -> None:
@@ -385,18 +343,3 @@ def _check_loss(loss: Any) -> None:
             f"expected a loss with differentiable_loss; {name} has none: "
             "use ELBO or IWELBO of pyrovae, or Trace_ELBO or TraceEnum_ELBO of Pyro"
         )
-
-
-def _check_optimizer(optim: Any) -> None:
-    name = type(optim).__name__
-    if not isinstance(optim, torch.optim.Optimizer | PyroOptim):
-        raise ValueError(f"expected an optimizer of torch.optim or pyro.optim; got {name}: use one of those, or pyro.infer.SVI")
-    closure = (
-        inspect.signature(type(optim).step).parameters.get("closure") if isinstance(optim, torch.optim.Optimizer) else None
-    )
-    if closure is not None and closure.default is inspect.Parameter.empty:
-        raise ValueError(f"expected an optimizer that takes one gradient a step; {name} asks for a closure: use Adam, say")
-
-
-def _modules(*programs: Program) -> list[nn.Module]:
-    return [module for program in programs if isinstance(program, nn.Module) for module in program.modules()]
