@@ -138,6 +138,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 # From the prior, nothing depends on the guide's family.
 @pytest.mark.parametrize(
     ("case", "start"), [*((case, "guide") for case in CASES), *((case, "prior") for case in list(CASES)[1:])]
@@ -171,6 +172,7 @@ def test_both_weights_are_unbiased():
         assert abs(ratio.mean().item() - 1) < five_standard_errors(ratio)
 
 
+@pytest.mark.slow
 def test_the_gap_closes_as_temperatures_are_added():
     truth = Chain(3)
     guide, gaps = truth.wrong_guide("mean_field"), []
@@ -216,6 +218,7 @@ def test_the_cut_into_chunks_moves_the_bound_by_no_more_than_chance(monkeypatch)
     assert abs((means[0].mean() - means[1].mean()).item()) < error
 
 
+@pytest.mark.slow
 def test_chains_that_are_compiled_end_where_others_do(monkeypatch):
     """The same random numbers, and rounding alone between them."""
     truth, x = Chain(3), torch.tensor(DATA)

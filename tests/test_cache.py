@@ -260,6 +260,7 @@ assert settings == [torch.distributions.Distribution._validate_args, torch.get_n
 """
 
 
+@pytest.mark.slow
 def test_a_graph_is_compiled_once_for_all_processes(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     told = [output(process("\n" + COMPILE, env=environment)) for _ in range(2)]
@@ -345,6 +346,7 @@ print(*Path(cache_dir()).rglob("*.main.so"), sep=";")
 """
 
 
+@pytest.mark.slow
 def test_a_library_that_a_death_left_torn_is_compiled_anew(tmp_path):
     """Torch's own cache keeps it under a name that it trusts."""
     homes = [

@@ -222,6 +222,7 @@ def test_numbers_as_arguments_are_annealed(program, engine):
     assert lives.worlds[0].trainers[0].graphs_kept < 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_many_lengths_are_not_all_kept(engine):
     lives = Lives("mixture", engine)

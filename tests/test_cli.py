@@ -93,6 +93,7 @@ def test_fit_records_its_recipe_and_history(fitted):
     assert not run.vae.training
 
 
+@pytest.mark.slow
 def test_what_is_followed_is_measured_after_enough_examples_and_changes_no_training(tmp_path, monkeypatch):
     """Gaps after 8,000 examples, every second epoch here, and after the last; the same figures where measured again."""
     flags = ("--guide", "top_down", *TINY_LAYERS, "--no-batch-norm", "--epochs", "3", "--samples", "10", "--json")
@@ -115,6 +116,7 @@ def test_what_is_followed_is_measured_after_enough_examples_and_changes_no_train
         assert measured[figures] == pytest.approx(often[-1][figures], rel=1e-3), figures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["vamp", "vamp_data"])
 def test_pseudo_inputs_are_drawn_and_come_back_with_the_run(prior, tmp_path):
     flags = ("--prior", prior, "--num-components", "7", "--likelihood", "continuous_bernoulli", "--json")
@@ -128,6 +130,7 @@ def test_pseudo_inputs_are_drawn_and_come_back_with_the_run(prior, tmp_path):
     assert json.loads(again.stdout)["elbo"] == pytest.approx(results["elbo"], rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [("4,2", "16,8"), ("none", "16")], ids=["ladder", "regressor"])
 def test_a_conditional_model_and_its_regressor_come_from_one_command(sizes, tmp_path):
     guide = "mean_field" if sizes[0] == "none" else "ladder"
@@ -146,6 +149,7 @@ def test_a_conditional_model_and_its_regressor_come_from_one_command(sizes, tmp_
     assert evaluation["log_likelihood"] == pytest.approx(results["log_likelihood"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_convolutional_model_trains_from_the_command_line(tmp_path):
     flags = ("--network", "convolutional", "--initialization", "he", "--output-bias", "--hidden-layers", "1")
     result = invoked(*TINY, *TINY_LAYERS, *flags, "--epochs", "1", "--output", "r", "--json", cwd=tmp_path)
@@ -154,6 +158,7 @@ def test_a_convolutional_model_trains_from_the_command_line(tmp_path):
     assert json.loads(again.stdout)["elbo"] == pytest.approx(json.loads(result.stdout)["elbo"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_evaluate_prints_one_json_object_alone(fitted):
     folder, _ = fitted
     result = pyrovae("evaluate", str(folder), "--samples", "20", "--json", cwd=folder)
@@ -185,6 +190,7 @@ def test_few_samples_are_said_to_be_too_few(fitted):
     assert "too few samples to know whether their weights have heavy tails" in " ".join(result.stdout.split())
 
 
+@pytest.mark.slow
 def test_stages_follow_each_other_with_another_optimizer_and_the_average_of_the_weights(tmp_path, monkeypatch):
     stages = ({}, {"epochs": 1, "learning_rate": 5e-3, "warmup_epochs": 0.0}, {"objective": "iwelbo", "num_particles": 3})
     monkeypatch.setitem(RECIPES, "ladder", replace(RECIPES["ladder"], dataset="mnist-5k", stages=stages))
@@ -204,6 +210,7 @@ def test_stages_follow_each_other_with_another_optimizer_and_the_average_of_the_
     assert result.stdout.count("interrupted") == 0
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_what_is_measured(tmp_path):
     """With a decay of almost one the average stays what it was after the first step, hardly trained."""
     flags = ("fit", "--epochs", "2", "--samples", "5", *("--latent-sizes", "4", "--hidden-sizes", "8"), "--json")
@@ -223,6 +230,7 @@ def test_a_loss_that_is_no_density_has_no_likelihood(tmp_path):
     assert "grey" in evaluation["protocol"]
 
 
+@pytest.mark.slow
 def test_a_schedule_that_ends_below_one_says_so(tmp_path):
     result = invoked(*TINY, *TINY_LAYERS, "--epochs", "1", "--warmup-epochs", "4", "--json", "--output", "here", cwd=tmp_path)
     assert result.exit_code == 0, result.stderr
@@ -335,12 +343,14 @@ def test_an_occupied_output_is_refused_and_left_as_it_was(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_an_epoch_count_alone_brings_its_warmup_along(tmp_path):
     result = invoked("fit", "--guide", "ladder", "--epochs", "2", *TINY_LAYERS, "--samples", "5", "--output", "r", cwd=tmp_path)
     assert "the true bound is never trained" not in result.stderr
     assert Run.load(tmp_path / "r").recipe.warmup_epochs == 1
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_says_so_in_one_line(tmp_path):
     result = invoked(*TINY, *TINY_LAYERS, "--learning-rate", "1e30", "--json", "--output", "r", cwd=tmp_path)
     assert result.exit_code == 2, result.stderr
@@ -360,6 +370,7 @@ def test_an_interrupted_training_is_measured_as_one(fitted, tmp_path):
     assert json.loads(result.stdout)["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_a_training_without_patience_left_stops_early_and_is_whole(tmp_path):
     """Where nothing is learned the bound is noise: that it grows twenty times in a row has a chance of one in 20!."""
     flags = ("--patience", "1", "--learning-rate", "1e-12", "--epochs", "20", "--warmup-epochs", "0", "--output", "r")

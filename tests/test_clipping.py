@@ -66,6 +66,7 @@ def norm_of_a_step():
     return norms
 
 
+@pytest.mark.slow
 # The learning rate moves whether or not a step is left out.
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

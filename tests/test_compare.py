@@ -71,6 +71,7 @@ def written(folder, seed, recipe=None, **results):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["normal", "skewed"])
 def test_intervals_hold_the_mean_as_often_as_they_say(kind):
     """1,000 trials of 200 images: 95%, within 2 points, of which 0.7 are the standard error of the count.
@@ -239,6 +240,7 @@ def _other(shape=(1, 28, 28), **changes):
     return replace(stored, load=load)
 
 
+@pytest.mark.slow
 def test_other_images_are_scored_beside_the_evaluation_of_the_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert invoked("fit", *TINY, "--output", "r").exit_code == 0
@@ -258,6 +260,7 @@ def test_other_images_are_scored_beside_the_evaluation_of_the_run(tmp_path, monk
     assert "test set of noise" in invoked("evaluate", "r", "--dataset", "noise", "--samples", "3").stdout
 
 
+@pytest.mark.slow
 def test_images_of_another_shape_or_kind_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert invoked("fit", *TINY, "--output", "r").exit_code == 0

@@ -91,6 +91,7 @@ def limited(limit, size, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_what_was_whole(tmp_path):
     """No file may be longer than 30,000 bytes: the recipe fits, weights and checkpoints do not."""
     wide = ("--latent-sizes", "3", "--hidden-sizes", "64", "--epochs", "1", "--samples", "2", "--json", "--engine", "eager")
@@ -121,6 +122,7 @@ def read_only(tmp_path):
         each.chmod(0o700)
 
 
+@pytest.mark.slow
 def test_a_read_only_folder_is_one_line(read_only, tmp_path):
     run = tmp_path / "r"
     assert invoked("fit", *TINY, "--samples", "2", "--output", run).exit_code == 0
@@ -143,6 +145,7 @@ def test_a_read_only_folder_is_one_line(read_only, tmp_path):
     assert read_only(run, "compare", run, run).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_lack_of_memory_says_what_to_lower(tmp_path):
     """Two gibibytes beside torch: a step of 4,000 images with 2,000 samples each takes more."""
     many = ("--batch-size", "4000", "--num-particles", "2000", *TINY, "--engine", "eager", "--output", tmp_path / "r")
@@ -151,6 +154,7 @@ def test_a_lack_of_memory_says_what_to_lower(tmp_path):
     assert "expected enough memory for a step of the training; there is no more: lower --batch-size or" in result.stderr
 
 
+@pytest.mark.slow
 def test_threads_are_those_that_were_asked_for(tmp_path):
     result = limited("RLIMIT_CORE", 0, "fit", "--threads", "1", *TINY, "--output", tmp_path / "r")
     assert result.returncode == 0, result.stderr

@@ -30,6 +30,7 @@ def test_every_example_is_listed():
     assert sorted(EXAMPLES) == sorted(path.name for path in (HOUSE / "examples").glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example(name, tmp_path):
     command = [sys.executable, str(HOUSE / "examples" / name), *EXAMPLES[name]]
@@ -53,6 +54,7 @@ def test_the_divergence_in_one_dimension_falls_with_the_square_of_sigma(tmp_path
     torch.testing.assert_close(evidence, one_dimension.data_log_density(x), rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_readme(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (HOUSE / "README.md").read_text(), re.DOTALL)

@@ -105,19 +105,21 @@ def survives(trained, way, place, expected, folder):
     assert_same(remains(folder), expected, f"{way} at call {place}")
 
 
+@pytest.mark.slow
 def test_a_training_makes_many_calls(straight):
     assert straight[1] > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_fault_now_and_then_is_survived(way, trained, straight, tmp_path):
-    """A sample: the others are among the slow tests."""
+    """A sample: the others are among those that take hours."""
     expected, calls = straight
     for place in range(1 + WAYS.index(way), calls + 1, 41):
         survives(trained, way, place, expected, tmp_path / f"{place}")
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @pytest.mark.parametrize("way", WAYS)
 def test_a_fault_at_any_call_is_survived(way, trained, straight, tmp_path):
     expected, calls = straight

@@ -45,6 +45,7 @@ def test_batches_serve_what_they_were_given():
     assert bits.unique().tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_a_data_loader_is_trained_on(drop_last):
     """As plain Pyro does in a loop over it, whose loss per example counts the examples of the last, smaller batch."""

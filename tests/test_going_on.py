@@ -55,6 +55,7 @@ class Training:
         return [*self.vae.state_dict().values(), *moments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "graph", "compiled"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_steps_go_on_to_the_same_bits(name, engine):

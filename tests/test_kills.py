@@ -61,16 +61,18 @@ def killed(name, kills, tmp_path):
     print(f"{name}: {done} kills in {time.monotonic() - start:.0f} s")
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_ends_as_if_it_had_not_been(tmp_path):
     killed("ladder", 2, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @pytest.mark.parametrize(("name", "kills"), [("ladder", 40), ("iwae", 40), ("compiled", 20)])
 def test_a_training_that_is_killed_a_hundred_times_ends_as_if_it_had_not_been(name, kills, tmp_path):
     killed(name, kills, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_end_that_is_asked_for_is_an_exit_code_and_a_way_on(number, code, tmp_path):
     """While it trains: what comes before a checkpoint and after the last epoch has nothing to save."""

@@ -279,6 +279,7 @@ def test_gaps_leave_programs_as_they_were(context_size):
     torch.testing.assert_close(torch.nn.ModuleList([model, guide]).state_dict(), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_gaps_are_those_of_the_parameters_of_now():
     """Captured once, and measured again after training: as plain Pyro measures them, for the same seed."""
     chain = Chain(2)

@@ -83,6 +83,7 @@ def test_what_the_library_measures_between_epochs_changes_no_training(name):
     assert all(map(torch.equal, plain, same))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_is_followed_changes_no_training(name, tmp_path, monkeypatch):
     """Weights, moments and losses of three epochs, with all that is measured after each, and with nothing measured."""

@@ -177,6 +177,7 @@ def invoked(*arguments, cwd):
         os.chdir(before)
 
 
+@pytest.mark.slow
 def test_every_kind_trains_and_is_found_again_from_anywhere(tmp_path):
     for name in files_of_each_kind(tmp_path):
         # One of them as people do it, in a process of its own.
@@ -273,6 +274,7 @@ def test_large_data_stay_on_disk(tmp_path):
     assert found == "a.npy: 65,536 rows of 1 x 32 x 32, 8-bit grey 0 to 255, read batch by batch\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["levels", "real"])
 def test_data_on_disk_train_and_measure_as_data_in_memory_do(tmp_path, monkeypatch, kind):
     array = numbers().integers(0, 256, (60, 4, 4), np.uint8) if kind == "levels" else numbers().normal(3, 2, (60, 5))

@@ -132,6 +132,7 @@ def test_pseudo_inputs_may_start_from_training_images_and_carry_a_context():
         assert torch.equal(rows[:, 12:], rows[:, :12].view(-1, 3, 4)[..., :2].flatten(1)), "contexts of other draws"
 
 
+@pytest.mark.slow
 def test_components_are_encoded_once_for_a_whole_test_set():
     vae, calls = build(recipe("vamp", "ladder", 2), DATA), []
     vae.model.prior.pseudo_inputs.register_forward_hook(lambda *_: calls.append(1))

@@ -34,9 +34,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(torch.jit|unconstrained|Trace
 REFUSED = [name for name, program in PROGRAMS.items() if program.refused]
 
 
-def marked(*chosen):
-    """All programs, those that are not chosen in the slow suite."""
-    return [pytest.param(name, marks=[] if name in chosen else pytest.mark.slow) for name in PROGRAMS]
+def marked(*chosen, others):
+    """All programs, with a mark on those that are not chosen."""
+    return [pytest.param(name, marks=[] if name in chosen else others) for name in PROGRAMS]
 
 
 def trained(name, engine, steps=4):
@@ -106,6 +106,7 @@ def test_eager_equals_stock_pyro(name):
     assert_equal(trained(name, "eager"), stock(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_graph_equals_stock_pyro_or_refuses_at_the_first_step(name, steps):
@@ -117,7 +118,7 @@ def test_graph_equals_stock_pyro_or_refuses_at_the_first_step(name, steps):
         trained(name, "graph", steps=1)
 
 
-@pytest.mark.parametrize("name", marked(*REFUSED, "tutorial", "cholesky"))
+@pytest.mark.parametrize("name", marked(*REFUSED, "tutorial", "cholesky", others=pytest.mark.hours))
 def test_auto_never_raises(name):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -126,7 +127,7 @@ def test_auto_never_raises(name):
     assert len(ours) == (name in REFUSED), ours
 
 
-@pytest.mark.parametrize("name", marked("tutorial", "mixture", "cholesky"))
+@pytest.mark.parametrize("name", marked("tutorial", "mixture", "cholesky", others=pytest.mark.slow))
 def test_compiled_agrees_with_stock_pyro_or_refuses_at_the_first_step(name):
     """It compiles from the second step on; where it cannot, it runs the graph and says so once."""
     if name in REFUSED:

@@ -48,6 +48,7 @@ def total(name):
     return num_steps(RECIPES[name].schedule, grey())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_stopped_somewhere_ends_the_same(name, engine, straight, tmp_path):
@@ -56,7 +57,7 @@ def test_a_training_stopped_somewhere_ends_the_same(name, engine, straight, tmp_
     stopped_and_gone_on_with(name, engine, stops, straight(name, engine), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_training_stopped_anywhere_ends_the_same(name, engine, straight, tmp_path):
@@ -64,6 +65,7 @@ def test_a_training_stopped_anywhere_ends_the_same(name, engine, straight, tmp_p
     stopped_and_gone_on_with(name, engine, range(1, total(name) + 1), straight(name, engine), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_training_stopped_again_and_again_ends_the_same(straight, tmp_path):
     for step in range(2, total("ladder") + 1, 3):
         with pytest.raises(StoppedError):
@@ -73,6 +75,7 @@ def test_a_training_stopped_again_and_again_ends_the_same(straight, tmp_path):
     assert_same(remains(tmp_path), straight("ladder", "graph"), "stopped at every third step")
 
 
+@pytest.mark.slow
 def test_what_asks_for_an_end_gets_a_saved_one(straight, tmp_path):
     for number in (signal.SIGINT, signal.SIGTERM):
         folder = tmp_path / number.name
@@ -169,6 +172,7 @@ def test_a_folder_in_which_another_trains_is_refused(tmp_path):
     assert seen
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_leaves_the_one_before(straight, tmp_path, caplog):
     with pytest.raises(StoppedError):
         train(LADDER, tmp_path, dataset=grey(), engine="graph", track=stop_after(7), checkpoint_every=0)

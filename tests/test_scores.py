@@ -236,6 +236,7 @@ def mean_gradient(objective, model, guide, x, number):
     return gradients.mean(0), gradients.std(0) / number**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("autoguide", [AutoNormal, AutoIAFNormal])
 def test_the_expected_gradient_is_that_of_the_bound(autoguide):
     """Within five standard errors of each entry; a flow's density is evaluated through its inverse."""

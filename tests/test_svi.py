@@ -74,6 +74,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize(("family", "depth", "particles"), CASES)
 def test_graph_equals_eager(family, objective, particles, depth):
@@ -224,6 +225,7 @@ def trained_with(optimizer, engine, objective=None, count=4, **options):
     return losses, [*vae.parameters(), *vae.buffers(), *moments]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "objective"),
     [("adam", ELBO()), ("adam", IWELBO(4)), ("adam with decay", ELBO()), ("adamw in groups", ELBO()), ("sgd", ELBO())],
@@ -238,6 +240,7 @@ def test_compiled_agrees_with_eager_and_is_kept(optimizer, objective, cache):
     assert len(list(cache.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_settings_that_change_while_training_are_honoured(cache):
     def outcome(engine):
         torch.manual_seed(3)
@@ -297,6 +300,7 @@ def test_products_are_timed_once(tmp_path):
     assert len(again._known) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_compiled_graph_is_compiled_anew(cache):
     vae = make_vae("mean_field", 1)
     make = (vae.model, vae.guide, list(vae.parameters()))
@@ -307,6 +311,7 @@ def test_a_damaged_compiled_graph_is_compiled_anew(cache):
     assert kept.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_bfloat16_products_equal_in_both_engines_and_are_close_to_float32():
     def make():
         torch.manual_seed(3)
@@ -456,6 +461,7 @@ def everything(vae, optim):
     return [*vae.parameters(), *vae.buffers(), *(value for state in optim.state.values() for value in state.values())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_conditional_convolutional_programs_are_captured_with_what_they_are_told(network, cache):
     """Images and labels in; bits, context, forward and backward inside the graph."""
@@ -572,6 +578,7 @@ def test_programs_without_parameters_are_refused():
         CompiledSVI(program, program, pyro.optim.Adam({}), ELBO()).step(X)
 
 
+@pytest.mark.slow
 def test_auto_weighs_the_steps_ahead(monkeypatch, cache):
     def decided(steps_ahead):
         trained = trainer(make_vae("mean_field", 1), engine="auto")

@@ -168,6 +168,7 @@ def damaged_toml(data):
         attempted(Recipe.from_toml, path)
 
 
+@pytest.mark.slow
 @of(40)
 @given(data=st.data())
 def test_a_damaged_run_is_opened_or_refused(data, whole):
@@ -186,21 +187,21 @@ def test_a_damaged_config_is_read_or_refused(data):
     damaged_toml(data)
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @of(1400)
 @given(data=st.data())
 def test_many_damaged_runs_are_opened_or_refused(data, whole):
     damaged_run(data, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @of(300)
 @given(data=st.data())
 def test_many_damaged_zips_are_unpacked_or_refused(data, packed):
     damaged_zip(data, packed)
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @of(300)
 @given(data=st.data())
 def test_many_damaged_configs_are_read_or_refused(data):

@@ -49,11 +49,11 @@ class Run(RunFolder):
         run = cls(folder, recipe, dataset.shape, dataset.num_classes, str(dataset.protocol), dataset.protocol.hash, vae)
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder):
-                # What begins with a dot is a lock, or was left by a death before the recipe was written.
-                if any(not path.name.startswith(".") for path in folder.iterdir()):
-                    raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
-                run.save_recipe()
+        _refuse_occupied(folder)
+        with locked(folder):
+            # Another process may have been here meanwhile.
+            _refuse_occupied(folder)
+            run.save_recipe()
         return run
 
     def dataset(
@@ -239,3 +239,11 @@ class Run(RunFolder):
     @cached_property
     def _own(self) -> Dataset:
         return self.dataset()
+
+
+def _refuse_occupied(folder: Path) -> None:
+    # What begins with a dot is a lock, or was left by a death before the recipe was written.
+    with files.writing(folder):
+        occupied = any(not path.name.startswith(".") for path in folder.iterdir())
+    if occupied:
+        raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
