@@ -12,8 +12,10 @@ from .datasets import datasets
 from .evaluate import evaluate
 from .fit import fit
 from .pack import pack, unpack
+from .plot import plot
 from .recipes import recipes
 from .refusals import OneLineErrors
+from .report import report
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -22,5 +24,5 @@ def main() -> None:
     """Variational autoencoders as Pyro programs: trained, measured and drawn."""
 
 
-for command in (fit, evaluate, compare, bounds, pack, unpack, recipes, datasets):
+for command in (fit, evaluate, compare, bounds, plot, report, pack, unpack, recipes, datasets):
     main.add_command(command)

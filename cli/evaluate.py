@@ -37,8 +37,8 @@ def evaluate(
     """Estimate the test log-likelihood of a run folder by importance sampling.
 
     With --dataset it is that of other images, served as the run's likelihood wants them; evaluations/NAME.json and
-    figures/histogram-NAME.png hold what comes out, beside the evaluation of the run's own. An evaluation of more samples is
-    kept.
+    figures/log-likelihoods-NAME.png hold what comes out, beside the evaluation of the run's own. An evaluation of more
+    samples is kept.
     """
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
 
@@ -55,4 +55,4 @@ def evaluate(
         console.say(f"{run} keeps its evaluation of {kept:,} samples; this one of {samples:,} is not kept", fg="yellow")
         return
     trained.save_evaluation(evaluation)
-    trained.draw_histogram(other or "")
+    trained.draw_evaluation(other)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--recipe", type=options.Name(list(RECIPES)), help="A paper's whole training: see 'pyrovae recipes'.")
 @click.option(
-    "--config", metavar="FILE", type=click.Path(), help="Settings from a file, as 'pyrovae recipes NAME --toml' prints."
+    "--config", metavar="FILE", type=click.Path(), help="A recipe from a file, as 'pyrovae recipes NAME --toml' prints."
 )
 @click.option("--resume", metavar="RUN", type=click.Path(), help="Go on with the training of a run folder; --epochs for more.")
 @options.recipe_flags
@@ -68,18 +68,21 @@ def fit(
     """Train a VAE, measure it on the test set, draw what it learned.
 
     --recipe NAME is a paper's whole training. Without it, --guide NAME takes the guide's published architecture with a
-    schedule of minutes, on mnist-5k unless --dataset says otherwise. Settings of --config replace the recipe's, and each
-    flag below replaces both.
+    schedule of minutes, on mnist-5k unless --dataset says otherwise. --config FILE is a whole recipe too: what it leaves out
+    has its default, or is as in the one of --recipe. Each flag below replaces both.
     """
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
     from pyrovae.experiments.beginning import prepared
     from pyrovae.experiments.tensorboard import TensorBoard
     from pyrovae.experiments.training import train
 
-    settings = (settings_in(config) if config else {}) | {name: each for name, each in flags.items() if each is not None}
+    base = RECIPES[recipe] if recipe else None
+    if config:
+        base = (base or Recipe()).replace(**settings_in(config))
+    settings = {name: each for name, each in flags.items() if each is not None}
     with console.downloads(quiet=as_json) as progress:
         if resume is None:
-            chosen, dataset = prepared(recipe, settings, root, mirror, progress)
+            chosen, dataset = prepared(base, settings, root, mirror, progress)
         else:
             chosen, dataset = _of_a_run(resume, recipe or config, settings, root, mirror, progress)
     dataset = dataset.to(options.torch_device(device))
@@ -89,7 +92,7 @@ def fit(
         run = train(chosen, resume or output, dataset=dataset, track=track, **how)
     measuring = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=as_json)
     evaluation = run.evaluate(samples, dataset=dataset, track=measuring)
-    pictures = run.draw(dataset)
+    pictures = run.draw(dataset=dataset)
     if as_json:
         console.print_json(evaluation.as_dict() | {"run": str(run.folder)})
     else:

@@ -62,7 +62,7 @@ def test_fit_ends_in_a_table_pictures_and_the_run_folder(fitted):
         "500 test images",
     ):
         assert part in result.stdout
-    for name in ("reconstructions.png", "samples.png", "bound.png", "activity.png", "histogram.png"):
+    for name in ("reconstructions.png", "samples.png", "learning-curves.png", "active-units.png", "log-likelihoods.png"):
         assert name in result.stdout
         assert (folder / "figures" / name).read_bytes().startswith(b"\x89PNG")
     assert "\x1b" not in result.stdout + result.stderr, "colours where there is no terminal"
@@ -123,7 +123,7 @@ def test_pseudo_inputs_are_drawn_and_come_back_with_the_run(prior, tmp_path):
     result = invoked(*TINY, *TINY_LAYERS, *flags, cwd=tmp_path)
     assert result.exit_code == 0, result.stderr
     folder = tmp_path / f"runs/mnist-5k-ladder-{prior}-1"
-    assert (folder / "figures/pseudo_inputs.png").exists()
+    assert (folder / "figures/pseudo-inputs.png").exists()
     results = json.loads(result.stdout)
     assert results["protocol"] == "mnist-5k, 4,000 / 500 / 500, grey"
     again = invoked("evaluate", str(folder), "--samples", "10", "--json", cwd=tmp_path)

@@ -10,7 +10,6 @@ import torch
 from click.testing import CliRunner
 from pyrovae.cli import main
 
-from pyrovae import plots
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.evaluation.comparison import paired_difference
@@ -255,7 +254,7 @@ def test_other_images_are_scored_beside_the_evaluation_of_the_run(tmp_path, monk
     assert evaluation.as_dict() == scores
     assert evaluation.per_image["log_likelihood"].shape == (20,)
     assert evaluation.per_image["log_likelihood"].mean() == pytest.approx(scores["log_likelihood"])
-    for name in ("figures/histogram.png", "figures/histogram-noise.png", "figures/activity.png"):
+    for name in ("figures/log-likelihoods.png", "figures/log-likelihoods-noise.png", "figures/active-units.png"):
         assert (tmp_path / "r" / name).read_bytes().startswith(b"\x89PNG")
     assert "test set of noise" in invoked("evaluate", "r", "--dataset", "noise", "--samples", "3").stdout
 
@@ -292,30 +291,6 @@ def test_an_evaluation_without_a_likelihood_keeps_the_bound_alone(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     assert invoked("fit", *TINY, "--likelihood", "cross_entropy", "--output", "r").exit_code == 0
     assert set(Evaluation.load("r").per_image) == {"elbo", "pareto_k"}
-    assert not (tmp_path / "r/figures/histogram.png").exists()
+    assert not (tmp_path / "r/figures/log-likelihoods.png").exists()
     with pytest.raises(InputError, match="expected an evaluation with values for each image"):
         Evaluation.load("r", "noise")
-
-
-def test_histograms_share_one_scale():
-    values = {"digits": np.array([-90.0, -80.0, -85.0]), "noise": np.array([-400.0, -390.0])}
-    (axes,) = plots.histogram(values).axes
-    edges = [[patch.get_x() for patch in container] for container in axes.containers]
-    assert edges[0] == edges[1]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["digits, mean -85.0", "noise, mean -395.0"]
-    area = sum(patch.get_height() * patch.get_width() for patch in axes.containers[1])
-    assert area == pytest.approx(1)
-
-
-def test_activity_is_drawn_by_layer():
-    history = [
-        {
-            "epoch": epoch,
-            "kl_by_layer": {"z1": 3.0 * epoch, "z2": 1.0},
-            "active_units": {layer: {"units": 5, "above_0.01": epoch, "above_0.1": 1} for layer in ("z1", "z2")},
-        }
-        for epoch in (1, 2)
-    ]
-    active, divergence = plots.activity_curves([{"epoch": 0}, *history]).axes
-    assert [list(line.get_ydata()) for line in divergence.lines] == [[3.0, 6.0], [1.0, 1.0]]
-    assert [list(line.get_ydata()) for line in active.lines] == [[1, 2], [1, 1]] * 2

@@ -30,6 +30,18 @@ def test_a_recipe_comes_back_from_its_file(name, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "recipe", [Recipe(), Recipe(guide="ladder", epochs=300, latent_sizes=(5,), hidden_sizes=(20,)), RECIPES["activity-vae"]]
+)
+def test_fit_takes_the_recipe_of_a_file_as_the_library_does(recipe, tmp_path, monkeypatch):
+    """Settings that are left out have their defaults, and not those of the guide's published architecture."""
+    asked = []
+    monkeypatch.setattr("pyrovae.experiments.training.train", lambda recipe, *_, **__: asked.append(recipe) or sys.exit(0))
+    (tmp_path / "run.toml").write_text(recipe.replace(dataset="mnist-5k").to_toml())
+    invoked("fit", "--config", tmp_path / "run.toml")
+    assert asked == [recipe.replace(dataset="mnist-5k")]
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("gide = 'ladder'", "got 'gide'; did you mean 'guide'?"),

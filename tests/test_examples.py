@@ -12,6 +12,7 @@ import torch
 HOUSE = Path(__file__).parent.parent
 EXAMPLES = {
     "contact_sheets.py": ["mnist-5k"],
+    "gallery.py": [".", "--epochs", "1"],
     "complete_digits.py": ["--epochs", "1"],
     "ladder_on_digits.py": ["--epochs", "2"],
     "one_dimension.py": [],
@@ -36,8 +37,8 @@ def test_example(name, tmp_path):
     command = [sys.executable, str(HOUSE / "examples" / name), *EXAMPLES[name]]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
     assert result.returncode == 0, result.stderr
-    assert ("mnist-5k" if name == "contact_sheets.py" else "log p(x") in result.stdout
-    assert list(tmp_path.glob("*.png"))
+    assert {"contact_sheets.py": "mnist-5k", "gallery.py": "manifold.png"}.get(name, "log p(x") in result.stdout
+    assert list(tmp_path.glob("*.png" if name != "gallery.py" else "gallery/*.png"))
 
 
 def test_the_divergence_in_one_dimension_falls_with_the_square_of_sigma(tmp_path):

@@ -22,7 +22,7 @@ def test_scalars_histograms_and_pictures_of_each_epoch(tmp_path):
         [row["kl_by_layer"]["z1"] for row in history], rel=1e-6
     )
     assert [event.step for event in shown.Histograms("activity_by_unit/z2")] == [row["epoch"] for row in history]
-    assert {"reconstructions", "samples", "pseudo_inputs"} <= set(shown.Tags()["images"])
+    assert {"reconstructions", "samples", "pseudo-inputs"} <= set(shown.Tags()["images"])
     train(LADDER, tmp_path / "alone", dataset=grey(), engine="graph")
     assert_same(remains(run.folder), remains(tmp_path / "alone"), "followed by TensorBoard")
 

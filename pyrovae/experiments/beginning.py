@@ -18,7 +18,6 @@ from pyrovae.experiments.building import (
     short_schedule,
 )
 from pyrovae.experiments.folder import RECIPE
-from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.summaries import duration
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def prepared(
-    name: str | None,
+    base: Recipe | None,
     settings: Mapping[str, Any],
     root: str | None = None,
     mirror: str | None = None,
@@ -38,20 +37,20 @@ def prepared(
     """A recipe with what it leaves to settings filled in, and its data.
 
     Args:
-        name: of a published recipe; None for the published architecture of the guide, with a schedule of minutes.
+        base: a recipe; None for the published architecture of the guide, with a schedule of minutes.
         settings: that replace those of the recipe.
         root: where to look for data files first.
         mirror: an address to download from.
         progress: told of each download.
     """
-    if name is None:
+    if base is None:
         default = Recipe()
         guide = settings.get("guide", default.guide)
         chosen = replace(recipe_of_guide(guide), dataset=default.dataset).replace(**settings)
     else:
-        chosen = RECIPES[name].replace(**settings)
+        chosen = base.replace(**settings)
     dataset = load_data(chosen, root, mirror, progress)
-    if name is None:
+    if base is None:
         chosen = short_schedule(chosen, len(dataset.train), settings.get("epochs")).replace(**settings)
     # A path is kept whole, so that the run finds its data from elsewhere.
     return replace(chosen, dataset=dataset.name), dataset

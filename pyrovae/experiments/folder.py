@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from io import BytesIO
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
-from pyrovae.experiments.building import assemble
+from pyrovae.experiments.building import assemble, load_data, resolved
 from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, shortened, tensors_in
 from pyrovae.experiments.environment import described
-from pyrovae.experiments.measuring import in_one_line
+from pyrovae.experiments.measuring import Evaluation, in_one_line
 from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 from pyrovae.experiments.sizes import refuse_giants
 
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from typing_extensions import Self
 
+    from pyrovae.data.datasets import Dataset
     from pyrovae.programs.guides import VAE
 
 RECIPE, ENVIRONMENT, WEIGHTS, HISTORY = "recipe.json", "environment.json", "weights.safetensors", "history.jsonl"
@@ -131,6 +131,73 @@ class RunFolder:
         described = {name: getattr(self, name) for name in ("shape", "num_classes", "protocol", "protocol_hash")}
         files.write_json(self.folder / RECIPE, {"format": FORMAT, "recipe": asdict(self.recipe), **described})
 
+    def dataset(
+        self,
+        other: str | None = None,
+        *,
+        root: str | None = None,
+        mirror: str | None = None,
+        progress: Callable[[str, int, int | None], None] | None = None,
+    ) -> Dataset:
+        """The run's own dataset, or another of images of the same shape, as its likelihood takes them and under its condition.
+
+        Files are looked for where they were when it was trained, too. What is found is checked.
+
+        Args:
+            other: the name or path of another dataset, or where the run's own has moved to.
+            root: where to look first.
+            mirror: an address to download from.
+            progress: told of each download.
+
+        Raises:
+            InputError: for data that are not what it was trained on, and images that it cannot take.
+        """
+        recipe = self.recipe if other is None else replace(self.recipe, dataset=other)
+        dataset = load_data(recipe, root or self.data_root, mirror, progress)
+        if other is None:
+            self.check_data(dataset)
+        # The same data under another name are the run's own.
+        if dataset.protocol.hash == self.protocol_hash:
+            return dataset
+        resolved(recipe, dataset)
+        if dataset.values == "real":
+            raise InputError(
+                f"expected bits or grey values in other data; {other!r} holds real ones, standardised by statistics of their "
+                "own: put both into one .npz file, as train and test"
+            )
+        if dataset.shape != self.shape:
+            raise InputError(
+                f"expected images of shape {self.shape}, as {self.recipe.dataset!r} has; got {dataset.shape} of {other!r}"
+            )
+        size = dataset.condition.size if dataset.condition else 0
+        if size != self.vae.model.context_size:
+            raise InputError(
+                f"expected contexts of {self.vae.model.context_size} entries under the condition {recipe.condition!r}; "
+                f"got {size} of {other!r}"
+            )
+        return dataset
+
+    def check_data(self, dataset: Dataset) -> None:
+        """Refuse other data than those that the run was trained on.
+
+        Raises:
+            InputError: where the protocol is another, in words or in the content of files.
+        """
+        if dataset.protocol.hash != self.protocol_hash:
+            raise InputError(
+                f"{self.folder}: expected the data that it was trained on, '{self.protocol}' [{self.protocol_hash}]; "
+                f"{dataset.name} is now '{dataset.protocol}' [{dataset.protocol.hash}]: bring the old data back, or train anew"
+            )
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """The last one on the run's own test set.
+
+        Raises:
+            InputError: where there is none.
+        """
+        return Evaluation.load(self.folder)
+
     @property
     def history(self) -> list[dict[str, Any]]:
         """One record per epoch."""
@@ -180,12 +247,13 @@ class RunFolder:
         """Append a record to the history."""
         files.append(self.folder / HISTORY, (json.dumps(epoch) + "\n").encode())
 
-    def save_figure(self, name: str, figure: Figure) -> Path:
+    def save_figure(self, name: str, figure: Figure, format: str = "png") -> Path:
         """Write a picture; return where it is."""
+        from pyrovae.plots.encoding import encoded
+
         files.make_folder(self.folder / FIGURES)
-        path, content = self.folder / FIGURES / f"{name}.png", BytesIO()
-        figure.savefig(content, format="png")
-        files.write_file(path, content.getvalue())
+        path = self.folder / FIGURES / f"{name}.{format}"
+        files.write_file(path, encoded(figure, format))
         return path
 
     @property

@@ -6,7 +6,7 @@ Importing this does not import torch: the command line lists recipes without wai
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pyrovae.experiments.recipe import Recipe
 
@@ -112,11 +112,14 @@ class Publication:
         paper: and its section.
         figure: what was reached there, in nats per image; ``quoted`` where it was read elsewhere than in the paper.
         says: where the paper says so, for each setting that differs from the default; or that it does not.
+        log_likelihoods: those of it that are log-likelihoods of whole test sets: by the name of the dataset, the value and the
+            number of importance samples.
     """
 
     paper: str
     figure: str
     says: Mapping[str, str]
+    log_likelihoods: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
 
 _LADDER_SAYS = {
@@ -191,11 +194,26 @@ _IWAE_SAYS = {
 _NORB_FIGURE = "NORB log p 3455 (a density of grey values)"
 _PROJECT_FIGURES = "static MNIST {}, Fashion-MNIST {}, Frey Faces {}, Caltech {}"
 
+
+def _project_likelihoods(*values: float) -> dict[str, tuple[float, int]]:
+    """On the four datasets of the project, each with 500 samples."""
+    datasets = ("static-mnist", "fashion-mnist", "freyfaces", "caltech101-silhouettes")
+    return {dataset: (value, 500) for dataset, value in zip(datasets, values, strict=True)}
+
+
 PUBLISHED: dict[str, Publication] = {
-    "ladder": Publication("Sønderby et al. 2016: LVAE+BN+WU", "MNIST L_1 -85.23, L_5000 -82.12", _LADDER_SAYS),
-    "ladder-finetuned": Publication("Sønderby et al. 2016: LVAE, fine-tuned", "MNIST L_5000 -81.74", _LADDER_SAYS),
-    "ladder-bottom-up": Publication("Sønderby et al. 2016: VAE+BN+WU", "MNIST L_5000 -82.74, at 3 layers", _LADDER_SAYS),
-    "ladder-omniglot": Publication("Sønderby et al. 2016, table 2: LVAE+BN+WU", "OMNIGLOT L_5000 -102.11", _LADDER_SAYS),
+    "ladder": Publication(
+        "Sønderby et al. 2016: LVAE+BN+WU", "MNIST L_1 -85.23, L_5000 -82.12", _LADDER_SAYS, {"mnist": (-82.12, 5000)}
+    ),
+    "ladder-finetuned": Publication(
+        "Sønderby et al. 2016: LVAE, fine-tuned", "MNIST L_5000 -81.74", _LADDER_SAYS, {"mnist": (-81.74, 5000)}
+    ),
+    "ladder-bottom-up": Publication(
+        "Sønderby et al. 2016: VAE+BN+WU", "MNIST L_5000 -82.74, at 3 layers", _LADDER_SAYS, {"mnist": (-82.74, 5000)}
+    ),
+    "ladder-omniglot": Publication(
+        "Sønderby et al. 2016, table 2: LVAE+BN+WU", "OMNIGLOT L_5000 -102.11", _LADDER_SAYS, {"omniglot": (-102.11, 5000)}
+    ),
     "ladder-norb": Publication("Sønderby et al. 2016, table 2: LVAE+BN+WU", _NORB_FIGURE, _LADDER_SAYS),
     "activity-vae": Publication("Bettencourt and Craddock: vanilla", "about 10 active units", _ACTIVITY_SAYS),
     "activity-gaussian": Publication("Bettencourt and Craddock: Gaussian decoder", "a far lower bound", _ACTIVITY_SAYS),
@@ -206,22 +224,31 @@ PUBLISHED: dict[str, Publication] = {
         "VAE with a VampPrior, project: VP",
         _PROJECT_FIGURES.format(-88.72, -231.94, -2257.76, -135.15),
         _PROJECT_SAYS,
+        _project_likelihoods(-88.72, -231.94, -2257.76, -135.15),
     ),
     "vampprior-project-data": Publication(
         "VAE with a VampPrior, project: VP data",
         _PROJECT_FIGURES.format(-90.85, -232.79, -2286.52, -142.02),
         _PROJECT_SAYS,
+        _project_likelihoods(-90.85, -232.79, -2286.52, -142.02),
     ),
     "vampprior-project-standard": Publication(
         "VAE with a VampPrior, project: SG",
         _PROJECT_FIGURES.format(-93.08, -235.32, -2281.16, -137.32),
         _PROJECT_SAYS,
+        _project_likelihoods(-93.08, -235.32, -2281.16, -137.32),
     ),
     "vampprior": Publication(
-        "Tomczak and Welling 2018, table 1: VAE", "static MNIST log p -85.57, dynamic -82.38 (quoted)", _VAMPPRIOR_SAYS
+        "Tomczak and Welling 2018, table 1: VAE",
+        "static MNIST log p -85.57, dynamic -82.38 (quoted)",
+        _VAMPPRIOR_SAYS,
+        {"static-mnist": (-85.57, 5000), "mnist": (-82.38, 5000)},
     ),
     "vampprior-hvae": Publication(
-        "Tomczak and Welling 2018, table 1: HVAE", "static MNIST log p -83.19, dynamic -81.24 (quoted)", _VAMPPRIOR_SAYS
+        "Tomczak and Welling 2018, table 1: HVAE",
+        "static MNIST log p -83.19, dynamic -81.24 (quoted)",
+        _VAMPPRIOR_SAYS,
+        {"static-mnist": (-83.19, 5000), "mnist": (-81.24, 5000)},
     ),
     "tutorial": Publication("Doersch 2016, section 4.1 and figure 7", "no number", _TUTORIAL_SAYS),
     "tutorial-cvae": Publication("Doersch 2016, section 5 and figure 8", "no number", _TUTORIAL_SAYS),
@@ -230,10 +257,12 @@ PUBLISHED: dict[str, Publication] = {
         "Burda et al. 2016, table 1: one layer",
         "MNIST L_5000 -84.78; K = 5: -85.54; VAE: -86.76 (quoted)",
         _IWAE_SAYS,
+        {"mnist": (-84.78, 5000)},
     ),
     "iwae-2": Publication(
         "Burda et al. 2016, table 1: two layers",
         "MNIST L_5000 -82.90; K = 5: -83.89; VAE: -85.33 (quoted)",
         _IWAE_SAYS,
+        {"mnist": (-82.90, 5000)},
     ),
 }

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
 from pyrovae.experiments.bounding import Bounds, bounded, refuse_what_has_no_bounds
-from pyrovae.experiments.building import build, load_data, refuse_what_cannot_be_trained, resolved
+from pyrovae.experiments.building import build, refuse_what_cannot_be_trained, resolved
 from pyrovae.experiments.folder import RunFolder, name_of, new_folder
 from pyrovae.experiments.locks import locked
 from pyrovae.experiments.measuring import Evaluation, Track, file_name, measured
 from pyrovae.experiments.memory import memory_for
-from pyrovae.experiments.pictures import histogram_of, pictures_of
 from pyrovae.experiments.recipe import Recipe
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from pyrovae.data.datasets import Dataset
 
 
@@ -55,64 +57,6 @@ class Run(RunFolder):
             _refuse_occupied(folder)
             run.save_recipe()
         return run
-
-    def dataset(
-        self,
-        other: str | None = None,
-        *,
-        root: str | None = None,
-        mirror: str | None = None,
-        progress: Callable[[str, int, int | None], None] | None = None,
-    ) -> Dataset:
-        """The run's own dataset, or another of images of the same shape, as its likelihood takes them and under its condition.
-
-        Files are looked for where they were when it was trained, too. What is found is checked.
-
-        Args:
-            other: the name or path of another dataset, or where the run's own has moved to.
-            root: where to look first.
-            mirror: an address to download from.
-            progress: told of each download.
-
-        Raises:
-            InputError: for data that are not what it was trained on, and images that it cannot take.
-        """
-        recipe = self.recipe if other is None else replace(self.recipe, dataset=other)
-        dataset = load_data(recipe, root or self.data_root, mirror, progress)
-        if other is None:
-            self.check_data(dataset)
-        # The same data under another name are the run's own.
-        if dataset.protocol.hash == self.protocol_hash:
-            return dataset
-        resolved(recipe, dataset)
-        if dataset.values == "real":
-            raise InputError(
-                f"expected bits or grey values in other data; {other!r} holds real ones, standardised by statistics of their "
-                "own: put both into one .npz file, as train and test"
-            )
-        if dataset.shape != self.shape:
-            raise InputError(
-                f"expected images of shape {self.shape}, as {self.recipe.dataset!r} has; got {dataset.shape} of {other!r}"
-            )
-        size = dataset.condition.size if dataset.condition else 0
-        if size != self.vae.model.context_size:
-            raise InputError(
-                f"expected contexts of {self.vae.model.context_size} entries under the condition {recipe.condition!r}; "
-                f"got {size} of {other!r}"
-            )
-        return dataset
-
-    def check_data(self, dataset: Dataset) -> None:
-        """Refuse other data than those that the run was trained on.
-
-        Raises:
-            InputError: where the protocol is another, in words or in the content of files.
-        """
-        if dataset.protocol.hash != self.protocol_hash:
-            raise InputError(
-                f"{self.folder}: expected the data that it was trained on, '{self.protocol}' [{self.protocol_hash}]; "
-                f"{dataset.name} is now '{dataset.protocol}' [{dataset.protocol.hash}]: bring the old data back, or train anew"
-            )
 
     def evaluate(
         self, num_samples: int = 5000, *, seed: int = 0, dataset: Dataset | None = None, track: Track = iter
@@ -210,31 +154,57 @@ class Run(RunFolder):
         results.save(self.folder)
         return results
 
-    def draw(self, dataset: Dataset | None = None) -> list[str]:
-        """Draw reconstructions, samples and the course of the training into ``figures``; return the files' names.
+    @overload
+    def draw(self, kind: str, *, dataset: Dataset | None = None) -> Figure: ...
+
+    @overload
+    def draw(self, kind: None = None, *, dataset: Dataset | None = None) -> list[str]: ...
+
+    def draw(self, kind: str | None = None, *, dataset: Dataset | None = None) -> Figure | list[str]:
+        """Draw a picture; without a kind the usual ones into ``figures``, and return the names of their files.
+
+        Args:
+            kind: one of ``KINDS``.
+            dataset: the run's own, loaded before.
 
         Raises:
-            InputError: for data that cannot be found, and for a folder that cannot be written.
+            InputError: for a kind that is unknown or makes no sense for this run, data that cannot be found, and for a folder
+                that cannot be written.
         """
-        dataset = dataset or self._own
-        self.vae.to(dataset.test.device)
-        figures = pictures_of(self.vae, self.history, self.shape, dataset)
-        names = [self.save_figure(name, figure).name for name, figure in figures.items()]
-        return names + self.draw_histogram()
+        from pyrovae.experiments.pictures.gallery import draw, drawable, views_of
 
-    def draw_histogram(self, other: str = "") -> list[str]:
-        """Draw the log-likelihoods of the last evaluation, and over them those of another dataset; return the file's name."""
-        figures = histogram_of(self.folder, self.recipe.dataset, other)
-        return [self.save_figure(name, figure).name for name, figure in figures.items()]
+        views = views_of([self], [dataset or self._own])
+        if kind is not None:
+            return draw(kind, views)
+        return [self.save_figure(name, draw(name, views)).name for name in drawable(views, usual=True)]
 
-    @property
-    def evaluation(self) -> Evaluation:
-        """The last one on the run's own test set.
+    def draw_evaluation(self, other: str | None = None) -> list[str]:
+        """Draw the log-likelihoods of the last evaluation, and over them those of another dataset; return the file's name.
+
+        Of a loss that is no density there is nothing to draw.
+        """
+        from pyrovae.plots.likelihoods import histogram
+
+        values = {}
+        for dataset in dict.fromkeys(("", other or "")):
+            # One that was never made is left out.
+            with suppress(InputError, KeyError):
+                # The folders of a path are nobody's matter.
+                name = Path(dataset or self.recipe.dataset).name
+                values[name] = Evaluation.load(self.folder, dataset).per_image["log_likelihood"]
+        name = f"log-likelihoods-{file_name(other)}" if other else "log-likelihoods"
+        return [self.save_figure(name, histogram(values)).name] if values else []
+
+    def report(self, path: str | Path | None = None, *, dataset: Dataset | None = None) -> Path:
+        """Write a page that tells the story of the run, by default into its folder; return where it is.
 
         Raises:
-            InputError: where there is none.
+            InputError: for data that cannot be found, and where it cannot be written.
         """
-        return Evaluation.load(self.folder)
+        from pyrovae.experiments.pictures.gallery import views_of
+        from pyrovae.experiments.report import write_report
+
+        return write_report(views_of([self], [dataset or self._own]), path or self.folder / "report.html")
 
     @cached_property
     def _own(self) -> Dataset:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pyrovae.errors import visible
+
 if TYPE_CHECKING:
     from pyrovae.experiments.bounding import Bounds
     from pyrovae.experiments.measuring import Evaluation
@@ -32,6 +34,20 @@ def of_course(history: Sequence[Mapping[str, Any]], environment: Mapping[str, An
     early = ", stopped early" if history[-1].get("stopped_early") else ""
     engines = "; ".join(f"engine {name}: {reason}" for name, reason in environment["engines"])
     return f"{len(history)} epochs{early} in {duration(sum(row['seconds'] for row in history))}; {engines}"
+
+
+def of_surroundings(history: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> dict[str, str]:
+    """How a training went, how long, and on what, by name; as far as a folder says so."""
+    rows = {}
+    if history:
+        rows["took"] = f"{duration(sum(row['seconds'] for row in history))} for {len(history)} epochs"
+    engines = environment.get("engines")
+    if isinstance(engines, list) and all(isinstance(each, list) and len(each) == 2 for each in engines):
+        rows["engine"] = "; ".join(f"{visible(str(name))}: {visible(str(reason))}" for name, reason in engines)
+    for name in ("device", "capability", "threads", "python", "torch", "pyro-ppl", "pyrovae", "git"):
+        if environment.get(name):
+            rows[name] = visible(str(environment[name]))[:200]
+    return rows
 
 
 def of_evaluation(results: Evaluation) -> dict[str, str]:

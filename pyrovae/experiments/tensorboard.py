@@ -69,9 +69,12 @@ class TensorBoard:
     def _draw(self, run: Run, epoch: int) -> None:
         import torch
 
-        from pyrovae.experiments.pictures import pictures_of
+        from pyrovae.experiments.pictures.gallery import draw, drawable, views_of
+        from pyrovae.experiments.pictures.kinds import KINDS
         from pyrovae.inference.state import preserved_module
 
         with preserved_module(run.vae), torch.random.fork_rng(), torch.no_grad():
-            for name, figure in pictures_of(run.vae, [], run.shape, self._dataset).items():
-                self._writer.add_figure(name, figure, epoch)
+            views = views_of([run], [self._dataset])
+            for name in drawable(views, usual=True):
+                if KINDS[name].is_grid:
+                    self._writer.add_figure(name, draw(name, views), epoch)

@@ -1,0 +1,30 @@
+"""``pyrovae report``: one page about one run or several."""
+
+from __future__ import annotations
+
+import click
+
+from . import console, options
+from .opening import opened
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
+@click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="Where the page is written.")
+@options.root
+@options.mirror
+@options.device
+@options.threads
+def report(runs: tuple[str, ...], output: str, root: str | None, mirror: str | None, device: str | None) -> None:
+    """Write one page that tells the story of run folders.
+
+    What was trained on what, the likelihood with its doubt and the published figure beside it, pictures with a word on how to
+    read them, and the commands that do it again. The page stands alone and asks for nothing from anywhere.
+    """
+    from pyrovae.experiments.pictures.gallery import views_of
+    from pyrovae.experiments.report import write_report
+
+    pairs = [opened(run, root, mirror, device, quiet=False) for run in runs]
+    views = views_of([run for run, _ in pairs], [dataset for _, dataset in pairs])
+    with console.logged(quiet=False):
+        click.echo(write_report(views, output))

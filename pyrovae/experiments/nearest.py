@@ -1,0 +1,59 @@
+"""The published figure that is nearest to a run, and what keeps the two from being figures of one thing.
+
+Importing this does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrovae.experiments.published import PUBLISHED, RECIPES
+from pyrovae.experiments.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pyrovae.experiments.measuring import Evaluation
+
+# What a run and a publication must have in common to be set side by side at all.
+SAME = ("guide", "prior", "condition", "network")
+# What changes no figure but by chance, or says in other words what the data say.
+NO_MATTER = ("seed", "split_seed", "dataset", "binarization", "likelihood")
+
+
+def nearest_publication(recipe: Recipe, evaluation: Evaluation | None) -> dict[str, str]:
+    """The published log-likelihood nearest to a run, beside the run's own, by name; or that there is none.
+
+    Args:
+        recipe: of the run.
+        evaluation: its last one.
+    """
+    found = _nearest(recipe)
+    if found is None:
+        return {"log p(x)": f"none was published of such a model on {Path(recipe.dataset).name}"}
+    name, differing = found
+    value, samples = PUBLISHED[name].log_likelihoods[recipe.dataset]
+    rows = {"paper": PUBLISHED[name].paper, "recipe": name, "log p(x), nats per image": f"{value:.2f} ({samples:,} samples)"}
+    if evaluation is not None and evaluation.log_likelihood is not None:
+        rows["this run less the paper"] = f"{evaluation.log_likelihood - value:+.2f}"
+        if evaluation.num_samples != samples:
+            differing = {"importance samples": (samples, evaluation.num_samples), **differing}
+    return rows | {"protocol": _in_words(differing)}
+
+
+def _nearest(recipe: Recipe) -> tuple[str, dict[str, tuple[Any, Any]]] | None:
+    """The recipe with a figure on the same data that differs in the fewest settings, and these."""
+    candidates = {
+        name: {key: pair for key, pair in each.differences(recipe).items() if key not in NO_MATTER}
+        for name, each in RECIPES.items()
+        if recipe.dataset in PUBLISHED[name].log_likelihoods and all(getattr(each, key) == getattr(recipe, key) for key in SAME)
+    }
+    return min(candidates.items(), key=lambda pair: len(pair[1]), default=None)
+
+
+def _in_words(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    if not differing:
+        return "the same: each setting and the number of samples are those of the paper"
+    return "another: " + "; ".join(
+        f"{name.replace('_', ' ')} {old} there, {new} here" for name, (old, new) in differing.items()
+    )

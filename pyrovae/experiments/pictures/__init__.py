@@ -1,0 +1,1 @@
+"""Pictures of runs: ``gallery.draw`` draws one of ``kinds.KINDS`` of some ``views``."""

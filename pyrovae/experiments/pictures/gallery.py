@@ -1,0 +1,88 @@
+"""Pictures of runs: which there are, which make sense for some runs, and drawing them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from pyrovae.errors import InputError, nearest
+from pyrovae.experiments import files
+from pyrovae.experiments.folder import FIGURES, RunFolder
+from pyrovae.experiments.pictures.kinds import KINDS
+from pyrovae.experiments.pictures.views import View, names_of
+from pyrovae.plots.encoding import encoded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from pyrovae.data.datasets import Dataset
+
+SEED = 0
+
+
+def views_of(runs: Sequence[RunFolder], datasets: Sequence[Dataset | None] = ()) -> list[View]:
+    """Runs as pictures see them, each with its own data where they are loaded already."""
+    known = [*datasets, *[None] * (len(runs) - len(datasets))]
+    return [View(run, name, dataset) for run, name, dataset in zip(runs, names_of(list(runs)), known, strict=True)]
+
+
+def obstacle(kind: str, views: Sequence[View]) -> str:
+    """Why a picture of runs makes no sense; empty where it does, of some of them at least."""
+    met, reasons = _sorted(kind, views)
+    if met:
+        return KINDS[kind].together(met)
+    if len(views) == 1:
+        return reasons[0]
+    return "; ".join(f"{view.name}: {reason}" for view, reason in zip(views, reasons, strict=True))
+
+
+def draw(kind: str, views: Sequence[View]) -> Figure:
+    """A picture of the runs that it makes sense for, the same each time.
+
+    Raises:
+        InputError: for an unknown kind, one that makes no sense for these runs, and data that cannot be found.
+    """
+    if kind not in KINDS:
+        raise InputError(f"expected a kind out of {', '.join(KINDS)}; got {kind!r}{nearest(kind, KINDS)}")
+    if reason := obstacle(kind, views):
+        raise InputError(f"expected runs that {kind} can be drawn of; got {', '.join(each.name for each in views)}: {reason}")
+    met, _ = _sorted(kind, views)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        return KINDS[kind].draw(met)
+
+
+def saved(kind: str, views: Sequence[View], folder: str | Path | None = None, format: str = "png") -> Path:
+    """Draw a picture into a file; return where it is.
+
+    Args:
+        kind: one of ``KINDS``.
+        views: of the runs.
+        folder: of the file; by default ``figures``, in the folder of the run where there is one run.
+        format: one of ``plots.FORMATS``.
+
+    Raises:
+        InputError: as ``draw`` does, and for a folder that cannot be written.
+    """
+    figure = draw(kind, views)
+    if folder is None and len(views) == 1:
+        return views[0].run.save_figure(kind, figure, format)
+    folder = Path(FIGURES if folder is None else folder)
+    with files.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    files.write_file(folder / f"{kind}.{format}", encoded(figure, format))
+    return folder / f"{kind}.{format}"
+
+
+def drawable(views: Sequence[View], *, usual: bool = False) -> Iterator[str]:
+    """The kinds that make sense for some runs; with ``usual`` those alone that ``fit`` leaves behind."""
+    return (kind for kind, each in KINDS.items() if (each.is_usual or not usual) and not obstacle(kind, views))
+
+
+def _sorted(kind: str, views: Sequence[View]) -> tuple[list[View], list[str]]:
+    """The runs that meet what a picture needs, and why the others do not."""
+    reasons = [next(filter(None, (need(view) for need in KINDS[kind].needs)), "") for view in views]
+    return [view for view, reason in zip(views, reasons, strict=True) if not reason], list(filter(None, reasons))

@@ -1,0 +1,129 @@
+"""What a picture needs of a run: functions from a ``View`` to the reason why it cannot be drawn, empty where it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from pyrovae.experiments.pictures.views import View
+
+Need = Callable[[View], str]
+
+
+def an_epoch(view: View) -> str:
+    """A training that has ended an epoch."""
+    return "" if view.history else "it has not ended an epoch"
+
+
+def a_bound_at_every_epoch(view: View) -> str:
+    """The bound at every epoch."""
+    train, valid, _ = view.bound
+    known = view.over_epochs(train) is not None or view.over_epochs(valid) is not None
+    return an_epoch(view) or ("" if known else "its history holds no bound at every epoch")
+
+
+def units_at_every_epoch(name: str, what: str) -> Need:
+    """A value of each unit at every epoch."""
+
+    def need(view: View) -> str:
+        missing = latents(view) or an_epoch(view)
+        return missing or ("" if view.units_over_epochs(name) else f"its history holds no {what} of units at every epoch")
+
+    return need
+
+
+def an_evaluation(view: View) -> str:
+    """An evaluation of its own test set."""
+    return "" if view.evaluation is not None else f"it was not evaluated: run 'pyrovae evaluate {view.run.folder}'"
+
+
+def values_of_each_image(name: str) -> Need:
+    """A finite value of each test image in its evaluation."""
+
+    def need(view: View) -> str:
+        if missing := an_evaluation(view):
+            return missing
+        values = view.evaluation.per_image.get(name) if view.evaluation else None
+        if values is None:
+            return f"its evaluation has no {name.replace('_', ' ')} of each image"
+        return "" if np.isfinite(values).any() else f"its evaluation has no {name.replace('_', ' ')} that is finite"
+
+    return need
+
+
+def several_samples(view: View) -> str:
+    """An evaluation by more than one sample of each image."""
+    if missing := latents(view) or an_evaluation(view):
+        return missing
+    return "" if view.evaluation and len(view.evaluation.curve) > 1 else "its evaluation has one sample of each image"
+
+
+def images(view: View) -> str:
+    """Rows that are images."""
+    return "" if view.run.shape[1] > 1 and view.run.shape[0] in (1, 3) else "its data are rows of a table and no images"
+
+
+def latents(view: View) -> str:
+    """Latent layers."""
+    return "" if view.run.recipe.latent_sizes else "it is a regressor, which has no latent"
+
+
+def several_layers(view: View) -> str:
+    """More than one latent layer."""
+    return "" if len(view.run.recipe.latent_sizes) > 1 else "it has one latent layer, and nothing above it to keep"
+
+
+def a_plane_of_latents(view: View) -> str:
+    """One latent layer of two units."""
+    sizes = view.run.recipe.latent_sizes
+    said = ", ".join(map(str, sizes)) or "none"
+    return "" if sizes == (2,) else f"it takes one latent layer of 2 units; the sizes of its layers are {said}"
+
+
+def a_standard_normal_prior(view: View) -> str:
+    """A prior whose quantiles are known."""
+    return "" if view.run.recipe.prior == "standard_normal" else f"its prior is {view.run.recipe.prior}, and no standard normal"
+
+
+def no_condition(view: View) -> str:
+    """A model of whole images."""
+    return "" if view.run.recipe.condition == "none" else "it is a conditional model: see completions"
+
+
+def a_condition_on_pixels(view: View) -> str:
+    """A conditional model that is told pixels."""
+    if view.run.recipe.condition in ("none", "label"):
+        return f"it is told no pixels (condition {view.run.recipe.condition})"
+    return ""
+
+
+def a_prior_of_pseudo_inputs(view: View) -> str:
+    """A ``VampPrior``."""
+    prior = view.run.recipe.prior
+    return "" if prior in ("vamp", "vamp_data") else f"its prior is {prior}, which has no pseudo-inputs"
+
+
+def of_one_kind(views: Sequence[View]) -> str:
+    """Runs of the same test images."""
+    return "" if len({view.run.protocol_hash for view in views}) == 1 else "they were trained on different data"
+
+
+def different_depths(views: Sequence[View]) -> str:
+    """Runs of different depths."""
+    return of_one_kind(views) or _different(views, "latent_sizes", "numbers of layers", len)
+
+
+def different_numbers_of_components(views: Sequence[View]) -> str:
+    """Runs of different numbers of components."""
+    return of_one_kind(views) or _different(views, "num_components", "numbers of pseudo-inputs", int)
+
+
+def _different(views: Sequence[View], setting: str, what: str, number: Callable[..., int]) -> str:
+    values = {number(getattr(view.run.recipe, setting)) for view in views}
+    return "" if len(values) > 1 else f"it takes runs of different {what}; these have {', '.join(map(str, sorted(values)))}"
+
+
+def anything(views: Sequence[View]) -> str:
+    """Any runs."""
+    return ""

@@ -1,0 +1,188 @@
+"""A run as pictures see it: its name among others, what its folder holds, and what its programs draw of its data.
+
+Everything drawn at random is drawn from the same numbers each time: the same run gives the same picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyro import poutine
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_mean
+
+from pyrovae.errors import InputError, visible
+from pyrovae.evaluation.latents import activity, latent_sites
+from pyrovae.evaluation.measuring import measuring
+from pyrovae.experiments.bounding import Bounds
+from pyrovae.experiments.folder import RunFolder
+from pyrovae.experiments.measuring import Evaluation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from pyrovae.data.datasets import Dataset
+
+Array = Any
+Latents = Mapping[str, "Tensor"]
+# Of the test images: shown one by one, and scattered as points.
+SHOWN, SCATTERED = 10, 2000
+MOST_OF_A_NAME = 60
+
+
+class View:
+    """A run as pictures see it.
+
+    Args:
+        run: the run.
+        name: among the others that are drawn with it.
+        dataset: its own, loaded before.
+    """
+
+    def __init__(self, run: RunFolder, name: str, dataset: Dataset | None = None) -> None:
+        self.run, self.title, self._dataset = run, name, dataset
+
+    @property
+    def name(self) -> str:
+        """The title as matplotlib takes it, for which two dollars are a formula."""
+        return self.title.replace("$", r"\$")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The run's own data, on their device, where its programs are then too.
+
+        Raises:
+            InputError: for data that cannot be found.
+        """
+        dataset = self._dataset or self.run.dataset()
+        self.run.vae.to(dataset.test.device)
+        return dataset
+
+    @property
+    def layers(self) -> list[str]:
+        """The latent layers from the top down."""
+        return [f"z{layer}" for layer in range(len(self.run.recipe.latent_sizes), 0, -1)]
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        """One record for each epoch."""
+        return self.run.history
+
+    def over_epochs(self, name: str) -> NDArray[np.floating] | None:
+        """A number at every epoch ``(T,)``; None where an epoch has none."""
+        values = [row.get(name) for row in self.history]
+        return np.array(values, float) if values and None not in values else None
+
+    def units_over_epochs(self, name: str) -> dict[str, NDArray[np.floating]]:
+        """A number of each unit at every epoch ``(T, U)``, by layer from the top down; of the layers that have it at each."""
+        rows = [row.get(name) or {} for row in self.history]
+        kept = [layer for layer in self.layers if rows and all(len(row.get(layer, ())) for row in rows)]
+        sizes = {layer: {len(row[layer]) for row in rows} for layer in kept}
+        return {layer: np.array([row[layer] for row in rows], float) for layer in kept if len(sizes[layer]) == 1}
+
+    @property
+    def bound(self) -> tuple[str, str, str]:
+        """The bound that was trained: its keys in the history for training and validation, and its name."""
+        found = [name for name in (self.history[-1] if self.history else ()) if "_iwelbo_" in name]
+        particles = found[0].rsplit("_", 2)[1] if found else ""
+        stem = f"iwelbo_{particles}_nats" if particles else "elbo_nats"
+        return f"train_{stem}", f"valid_{stem}", f"L_{particles}" if particles else "ELBO"
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """The last one of its own test set, if there is one."""
+        try:
+            return self.run.evaluation
+        except InputError:
+            return None
+
+    @cached_property
+    def bounds(self) -> Bounds | None:
+        """The last ones from both sides, if there are any."""
+        try:
+            return Bounds.load(self.run.folder)
+        except InputError:
+            return None
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor | None]:
+        """The test images that are shown, spread over the set, and their contexts."""
+        return self.chosen(SHOWN)
+
+    def chosen(self, number: int) -> tuple[Tensor, Tensor | None]:
+        """So many test images, spread over the set, and their contexts."""
+        return self.rows(self._spread(number))
+
+    def rows(self, places: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The test images of some numbers, and their contexts."""
+        contexts = self.dataset.contexts.get("test")
+        return self.dataset.test[places], None if contexts is None else contexts[places]
+
+    def classes(self, number: int) -> NDArray[np.integer] | None:
+        """The classes of the images that are ``chosen``, where they have any."""
+        labels = self.dataset.labels.get("test")
+        return None if labels is None else labels[self._spread(number)].cpu().numpy()
+
+    def _spread(self, number: int) -> Tensor:
+        import torch
+
+        size = len(self.dataset.test)
+        return torch.linspace(0, size - 1, min(number, size), device=self.dataset.test.device).long()
+
+    def posterior(self, x: Tensor, context: Tensor | None) -> dict[str, Tensor]:
+        """A draw of each layer of the guide for each image ``(B, D_l)``."""
+        rows = [x] if context is None else [x, context]
+        with measuring(self.run.vae):
+            return {name: site["value"] for name, site in latent_sites(self.run.vae.guide, rows).items()}
+
+    def decoded(self, latents: Latents, context: Tensor | None = None, *, rows: int = 1, at_means: bool = False) -> Array:
+        """The means of p(x | z) under given latents, and under draws of the others ``(B, D)``.
+
+        Args:
+            latents: by layer ``(B, D_l)``.
+            context: of each image ``(B, C)``.
+            rows: B, where there is neither of both.
+            at_means: take the means of the others in place of draws.
+        """
+        trace = self._run_model(latents, context, rows, at_means=at_means)
+        means = trace.nodes["x"]["fn"].mean
+        return self.run.vae.model.completed(means, context).clamp(0, 1).cpu().numpy()
+
+    def drawn_layer(self, layer: str, latents: Latents, context: Tensor | None, rows: int) -> Tensor:
+        """Draws of a layer from the model under given layers above it ``(B, D_l)``."""
+        return self._run_model(latents, context, rows, at_means=False).nodes[layer]["value"]
+
+    def _run_model(self, latents: Latents, context: Tensor | None, rows: int, *, at_means: bool) -> Any:
+        rows = next((len(each) for each in (*latents.values(), context) if each is not None), rows)
+        means = InitMessenger(init_to_mean) if at_means else nullcontext()
+        with measuring(self.run.vae), poutine.trace() as handler, means, poutine.condition(data=dict(latents)):
+            self.run.vae.model(None, context, batch_size=rows)
+        return handler.trace
+
+    def reconstructed(self, x: Tensor, context: Tensor | None) -> Array:
+        """The means of p(x | z) at a draw of the guide ``(B, D)``."""
+        return self.decoded(self.posterior(x, context), context, rows=len(x))
+
+    @cached_property
+    def activity(self) -> dict[str, Tensor]:
+        """How far the mean of each unit moves with the data ``(D_l,)``, by layer."""
+        return activity(self.run.vae.guide, *self.chosen(SCATTERED // 4))
+
+
+def names_of(runs: list[RunFolder]) -> list[str]:
+    """What tells runs apart: the names of their folders, longer where two have the same; and a setting, where one differs."""
+    names = [visible(run.folder.resolve().name) for run in runs]
+    if len(set(names)) < len(names):
+        names = [visible(str(run.folder)) for run in runs]
+    names = [name if len(name) <= MOST_OF_A_NAME else f"{name[:MOST_OF_A_NAME]}..." for name in names]
+    differing = dict.fromkeys(name for run in runs for name in runs[0].recipe.differences(run.recipe) if name != "seed")
+    if len(differing) != 1:
+        return names
+    (setting,) = differing
+    values = [getattr(run.recipe, setting) for run in runs]
+    said = [", ".join(map(str, each)) if isinstance(each, tuple) else f"{each}" for each in values]
+    return [f"{name} ({setting.replace('_', ' ')} {each})" for name, each in zip(names, said, strict=True)]

@@ -1,0 +1,113 @@
+"""Log-likelihoods of each image, how far their estimates are to be trusted, and bounds around them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pyrovae.plots.style import COLORS, SMALL, finish, grid_of_axes, is_many, new_figure
+
+Array = NDArray[np.floating]
+BINS = 60
+# Of images that are far from all others, so many on each side do not stretch the scale.
+SHARE_BEYOND = 0.001
+
+
+def histogram(values: Mapping[str, Array]) -> Figure:
+    """Log-likelihoods of each image ``(N,)`` in nats, by the name of their set, over each other on one scale.
+
+    A dashed line is the mean of a set. One image in a thousand on each side may lie beyond the scale.
+    """
+    figure = new_figure(6, 3.5)
+    axes = figure.add_subplot()
+    together = np.concatenate(list(values.values()))
+    low = float(np.quantile(together, SHARE_BEYOND, method="lower"))
+    high = float(np.quantile(together, 1 - SHARE_BEYOND, method="higher"))
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    for number, (name, each) in enumerate(values.items()):
+        color = COLORS[number % len(COLORS)]
+        density = np.histogram(each, edges)[0] / (len(each) * np.diff(edges))
+        axes.stairs(density, edges, fill=True, alpha=0.25, color=color)
+        axes.stairs(density, edges, linewidth=1.5, color=color, label=f"{name}, mean {each.mean():.1f}")
+        axes.axvline(float(each.mean()), color=color, linestyle="--", linewidth=1)
+    finish(axes, "log p(x) (nats per image)", "density of images")
+    axes.legend(fontsize=SMALL, frameon=False)
+    return figure
+
+
+@dataclass(frozen=True, eq=False)
+class SampledCurve:
+    """The bound by number of importance samples, and bounds that were annealed.
+
+    Args:
+        sizes: numbers of samples ``(S,)``.
+        values: the bound at each, in nats per image ``(S,)``.
+        standard_error: of the last value, over images.
+        lower: the annealed bound from below and its standard error, on fewer images; or None.
+        gap: between the annealed bounds from both sides of images that the model drew; or None.
+    """
+
+    sizes: Array
+    values: Array
+    standard_error: float = 0.0
+    lower: tuple[float, float] | None = None
+    gap: float | None = None
+
+
+def sampled_curves(runs: Mapping[str, SampledCurve]) -> Figure:
+    """The importance-sampled bound against the number of samples; around its end the annealed bounds, where there are any.
+
+    The band at the right lies between the annealed bound from below and the same plus the gap that the bounds from both sides
+    leave on simulated images: log p(x) lies within it as far as those are like the test images.
+    """
+    figure, ((*row,),) = grid_of_axes(1, len(runs), width=4.0, height=3.2)
+    for number, (axes, (name, curve)) in enumerate(zip(row, runs.items(), strict=True)):
+        color = COLORS[number % len(COLORS)]
+        axes.plot(curve.sizes, curve.values, marker="o", markersize=4, color=color)
+        axes.errorbar(curve.sizes[-1], curve.values[-1], yerr=2 * curve.standard_error, capsize=3, color=color)
+        axes.set_xscale("log")
+        if curve.lower is not None:
+            value, error = curve.lower
+            axes.axhspan(value, value + (curve.gap or 0.0), color="#000000", alpha=0.15, linewidth=0)
+            axes.axhline(value, color="#000000", linestyle="--", linewidth=1)
+            text = f"annealed, from below: {value:.2f} ± {error:.2f}"
+            text += "" if curve.gap is None else f"\ngap to above, simulated images: {curve.gap:.2f}"
+            axes.annotate(text, (0.03, 0.97), xycoords="axes fraction", fontsize=SMALL - 1, va="top")
+            axes.set_ylim(top=axes.get_ylim()[1] + 0.25 * np.ptp(axes.get_ylim()))
+        finish(axes, "importance samples K", "bound on log p(x) (nats per image)", name if len(runs) > 1 else "")
+    return figure
+
+
+def tail_shapes(runs: Mapping[str, Array], threshold: float) -> Figure:
+    """The shape of the tail of each image's weights, Pareto k ``(N,)``, in the order of its size; above the line it is heavy.
+
+    Args:
+        runs: by name.
+        threshold: above which the estimate is not to be trusted.
+    """
+    figure = new_figure(6, 3.4)
+    axes = figure.add_subplot()
+    many = is_many(sum(map(len, runs.values())))
+    for number, (name, shapes) in enumerate(runs.items()):
+        known = np.sort(shapes[np.isfinite(shapes)])
+        share = float((known > threshold).mean()) if len(known) else 0.0
+        places = (np.arange(len(known)) + 0.5) / max(len(known), 1)
+        label = f"{name}: {share:.1%} above"
+        axes.plot(
+            places,
+            known,
+            ".",
+            markersize=3,
+            color=COLORS[number % len(COLORS)],
+            label=label,
+            rasterized=many,
+        )
+    axes.axhline(threshold, color="#000000", linestyle="--", linewidth=1)
+    axes.annotate(
+        f"heavy above {threshold:.2f}", (0.01, threshold), xycoords=("axes fraction", "data"), fontsize=SMALL, va="bottom"
+    )
+    finish(axes, "share of images with a smaller one", "Pareto k of the image's weights")
+    axes.legend(fontsize=SMALL, frameon=False, markerscale=3)
+    return figure

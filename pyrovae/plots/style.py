@@ -1,0 +1,111 @@
+"""The one style of all pictures: readable in print, on a dark page, and by people who do not tell all colours apart.
+
+Lines differ by colour and by dashes and carry their names at their ends; each axis has its unit; pictures of many marks keep
+their text and axes as vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+# Okabe and Ito (2008), the darker ones first; told apart in all common kinds of colour blindness.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5C5C5C", "#8C510A", "#000000", "#B8A900")
+DASHES = ("-", "--", "-.", ":")
+SEQUENTIAL = "viridis"
+SMALL = 8
+# A vector file of more marks is slow to open: they become one image in it.
+MOST_VECTOR_MARKS = 2000
+# Heights of an axis between two names at its right edge.
+LABEL_GAP = 0.065
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def grid_of_axes(rows: int, columns: int, *, width: float, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of rows and columns of axes, each of a size in inches."""
+    figure = new_figure(width * columns + 0.4, height * rows + 0.4)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def finish(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
+    """Name the axes, with their units, and leave out the lines that frame nothing."""
+    axes.set_xlabel(x, fontsize=SMALL)
+    axes.set_ylabel(y, fontsize=SMALL)
+    axes.set_title(title, fontsize=SMALL + 1)
+    axes.tick_params(labelsize=SMALL - 1)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def whole_numbers(*axes: Axis) -> None:
+    """Put ticks at whole numbers alone."""
+    for each in axes:
+        each.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour and dashes of a line, by its number."""
+    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number // 2 % len(DASHES)]}
+
+
+def is_many(marks: int) -> bool:
+    """Whether so many marks are rasterised in a vector file."""
+    return marks > MOST_VECTOR_MARKS
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name to be written at the right end of a line.
+
+    Args:
+        y: of the line's last point.
+        text: the name.
+        color: of the line.
+    """
+
+    y: float
+    text: str
+    color: str
+
+
+def label_directly(axes: Axes, labels: Sequence[Label]) -> None:
+    """Write names beside the right ends of lines, moved apart where they would touch."""
+    bottom, top = axes.get_ylim()
+    heights = [(label.y - bottom) / (top - bottom) for label in labels]
+    for label, height in zip(labels, spread(heights, LABEL_GAP), strict=True):
+        axes.text(1.02, height, label.text, color=label.color, transform=axes.transAxes, fontsize=SMALL, va="center", ha="left")
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights in [0, 1] moved apart until any two are ``gap`` apart, in their order and as little as that takes.
+
+    >>> [round(each, 2) for each in spread([0.5, 0.5, 0.9], 0.1)]
+    [0.45, 0.55, 0.9]
+    """
+    order = np.argsort(heights, kind="stable")
+    # Minus the room that the names below need, the least change is an isotonic regression: neighbours in conflict share a mean.
+    blocks: list[list[float]] = []
+    for rank, place in enumerate(order):
+        blocks.append([min(max(heights[place], 0.0), 1.0) - rank * gap])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    moved = [float(np.mean(block)) for block in blocks for _ in block]
+    found = [0.0] * len(heights)
+    for rank, place in enumerate(order):
+        found[place] = moved[rank] + rank * gap
+    return found
+
+
+def marker_of(points: ArrayLike) -> str:
+    """Dots where a line has few points."""
+    return "." if np.size(points) < 30 else ""
