@@ -82,7 +82,7 @@ def test_every_engine_cuts_and_leaves_out_alike(optimizer):
                 torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-3, msg=f"{engine} {clipping}")
 
 
-@pytest.mark.parametrize("engine", ["eager", "graph", "compiled"])
+@pytest.mark.parametrize("engine", ["eager", "graph", pytest.param("compiled", marks=pytest.mark.slow)])
 def test_a_step_that_is_left_out_moves_nothing_and_is_counted(engine):
     vae = make_vae(hidden_layers=1)
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)

@@ -67,6 +67,7 @@ def test_steps_go_on_to_the_same_bits(name, engine):
         assert ended.svi.state_dict() == straight.svi.state_dict()
 
 
+@pytest.mark.slow
 def test_a_compiled_training_is_compiled_from_its_first_step_on():
     ended = Training("ladder", "compiled").goes_on(Training("ladder", "compiled").take(0, 3))
     ended.take(3, 4)

@@ -126,6 +126,24 @@ def test_interpolations_begin_and_end_at_reconstructions(runs):
     np.testing.assert_allclose(canvas[:, :6], x[0].reshape(6, 6))
 
 
+def test_annealed_bounds_stand_as_far_above_the_curve_as_they_are_on_their_own_images(runs):
+    (view,) = views(runs["ladder-3"])
+    (axes,) = draw("sampled-curve", [view]).axes
+    (band,) = axes.patches
+    assert view.bounds.num_samples == 10
+    assert band.get_y() == pytest.approx(view.evaluation.curve["10"] + view.bounds.test.difference)
+    assert band.get_height() == pytest.approx(view.bounds.simulated.gap)
+
+
+def test_families_are_named_by_what_they_differ_in(runs):
+    shown = views(*(runs[name] for name in ("ladder-1", "ladder-2", "vae")))
+    bound, likelihood = draw("by-depth", shown).axes
+    assert {text.get_text() for text in bound.texts} == {"ladder, batch norm", "mean_field"}
+    (line, *_), *_ = likelihood.containers
+    expected = [view.evaluation.log_likelihood for view in shown[:2]]
+    assert line.get_ydata().tolist() == pytest.approx(expected)
+
+
 def test_extremes_are_the_images_of_the_highest_and_lowest_values(runs):
     (view,) = views(runs["vae"])
     highest, lowest = draw("extremes", [view]).axes

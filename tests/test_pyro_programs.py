@@ -32,11 +32,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*(torch.jit|unconstrained|Trace
 
 
 REFUSED = [name for name, program in PROGRAMS.items() if program.refused]
+CAPTURED = [name for name in PROGRAMS if name not in REFUSED]
+COMPILED = ["tutorial", "mixture", "cholesky"]
 
 
-def marked(*chosen, others):
-    """All programs, with a mark on those that are not chosen."""
-    return [pytest.param(name, marks=[] if name in chosen else others) for name in PROGRAMS]
+def marked(*, slow, hours):
+    """All programs, with a mark on those that take long."""
+    marks = dict.fromkeys(hours, [pytest.mark.hours]) | dict.fromkeys(slow, [pytest.mark.slow])
+    return [pytest.param(name, marks=marks.get(name, [])) for name in PROGRAMS]
 
 
 def trained(name, engine, steps=4):
@@ -118,7 +121,7 @@ def test_graph_equals_stock_pyro_or_refuses_at_the_first_step(name, steps):
         trained(name, "graph", steps=1)
 
 
-@pytest.mark.parametrize("name", marked(*REFUSED, "tutorial", "cholesky", others=pytest.mark.hours))
+@pytest.mark.parametrize("name", marked(slow=CAPTURED, hours=[]))
 def test_auto_never_raises(name):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -127,7 +130,7 @@ def test_auto_never_raises(name):
     assert len(ours) == (name in REFUSED), ours
 
 
-@pytest.mark.parametrize("name", marked("tutorial", "mixture", "cholesky", others=pytest.mark.slow))
+@pytest.mark.parametrize("name", marked(slow=COMPILED, hours=set(CAPTURED) - set(COMPILED)))
 def test_compiled_agrees_with_stock_pyro_or_refuses_at_the_first_step(name):
     """It compiles from the second step on; where it cannot, it runs the graph and says so once."""
     if name in REFUSED:

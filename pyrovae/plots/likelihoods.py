@@ -45,7 +45,7 @@ class SampledCurve:
         sizes: numbers of samples ``(S,)``.
         values: the bound at each, in nats per image ``(S,)``.
         standard_error: of the last value, over images.
-        lower: the annealed bound from below and its standard error, on fewer images; or None.
+        lower: the annealed bound from below, and the standard error of what it is above the sampled one; or None.
         gap: between the annealed bounds from both sides of images that the model drew; or None.
     """
 
@@ -72,7 +72,7 @@ def sampled_curves(runs: Mapping[str, SampledCurve]) -> Figure:
             value, error = curve.lower
             axes.axhspan(value, value + (curve.gap or 0.0), color="#000000", alpha=0.15, linewidth=0)
             axes.axhline(value, color="#000000", linestyle="--", linewidth=1)
-            text = f"annealed, from below: {value:.2f} ± {error:.2f}"
+            text = f"annealed, from below: {value:.2f} ± {error:.2f} beside the curve"
             text += "" if curve.gap is None else f"\ngap to above, simulated images: {curve.gap:.2f}"
             axes.annotate(text, (0.03, 0.97), xycoords="axes fraction", fontsize=SMALL - 1, va="top")
             axes.set_ylim(top=axes.get_ylim()[1] + 0.25 * np.ptp(axes.get_ylim()))

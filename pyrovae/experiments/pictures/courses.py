@@ -90,22 +90,27 @@ def _measured_over(
     views: Sequence[View], place: Callable[[View], float], x: str, *, logarithmic: bool = False, bound: bool = True
 ) -> Figure:
     panels: dict[str, dict[str, list[curves.Measured]]] = defaultdict(lambda: defaultdict(list))
-    for view in views:
+    families = _families(views)
+    for view, family in zip(views, families, strict=True):
         found, at = view.evaluation, place(view)
         if found is None:
             continue
         if bound:
-            panels["ELBO"][_family(view)].append(curves.Measured(at, found.elbo, _standard_error(found.per_image["elbo"])))
+            panels["ELBO"][family].append(curves.Measured(at, found.elbo, _standard_error(found.per_image["elbo"])))
         if found.log_likelihood is not None:
             measured = curves.Measured(at, found.log_likelihood, found.standard_error or 0.0)
-            panels[f"log p(x), K = {found.num_samples:,}"][_family(view)].append(measured)
+            panels[f"log p(x), K = {found.num_samples:,}"][family].append(measured)
     return curves.measured_over(panels, x, logarithmic=logarithmic)
 
 
-def _family(view: View) -> str:
-    recipe = view.run.recipe
-    more = [name for name, used in (("batch norm", recipe.batch_norm), ("warm-up", recipe.warmup_epochs)) if used]
-    return ", ".join([recipe.guide, recipe.prior, *more])
+def _families(views: Sequence[View]) -> list[str]:
+    """Guide, prior and what else is added, as far as runs differ in them."""
+    parts = []
+    for recipe in (view.run.recipe for view in views):
+        more = [name for name, used in (("batch norm", recipe.batch_norm), ("warm-up", recipe.warmup_epochs)) if used]
+        parts.append([recipe.guide, recipe.prior, *more])
+    common = set.intersection(*map(set, parts))
+    return [", ".join(each for each in part if each not in common) for part in parts]
 
 
 def _standard_error(values: NDArray[np.floating]) -> float:
@@ -124,14 +129,14 @@ def sampled_curve(views: Sequence[View]) -> Figure:
         found, bounds = view.evaluation, view.bounds
         if found is None:
             continue
-        lower = None if bounds is None else (bounds.test.annealed, bounds.test.annealed_standard_error)
-        found_curves[view.name] = likelihoods.SampledCurve(
-            np.array([int(size) for size in found.curve]),
-            np.array(list(found.curve.values())),
-            found.standard_error or 0.0,
-            lower,
-            None if bounds is None else bounds.simulated.gap,
-        )
+        sizes, values = np.array([int(size) for size in found.curve]), np.array(list(found.curve.values()))
+        lower = None
+        if bounds is not None:
+            # The mean of a few images is another one: what annealing adds on these very images is added to that of all.
+            place = int(np.abs(np.log(sizes / bounds.num_samples)).argmin())
+            lower = values[place] + bounds.test.difference, bounds.test.difference_standard_error
+        gap = None if bounds is None else bounds.simulated.gap
+        found_curves[view.name] = likelihoods.SampledCurve(sizes, values, found.standard_error or 0.0, lower, gap)
     return likelihoods.sampled_curves(found_curves)
 
 

@@ -184,5 +184,5 @@ def names_of(runs: list[RunFolder]) -> list[str]:
         return names
     (setting,) = differing
     values = [getattr(run.recipe, setting) for run in runs]
-    said = [", ".join(map(str, each)) if isinstance(each, tuple) else f"{each}" for each in values]
+    said = [", ".join(map(str, each)) or "none" if isinstance(each, tuple) else f"{each}" for each in values]
     return [f"{name} ({setting.replace('_', ' ')} {each})" for name, each in zip(names, said, strict=True)]
