@@ -2,7 +2,7 @@
 
 A step is ``differentiable_loss``, ``backward``, the optimizer's step. Stock ``pyro.infer.SVI`` differs in what ``CompiledSVI``
 promises otherwise: it takes no torch optimizer, moves everything where a loss is not finite, trains no parameter of a module
-that is not in its store, and leaves gradients of zero behind, by which momentum goes on moving what was frozen meanwhile.
+that is not in its store, and goes on moving by momentum what was frozen meanwhile.
 """
 
 import warnings
@@ -63,6 +63,7 @@ class PlainSVI:
                 loss = torch.as_tensor(self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs))
                 if loss.requires_grad:
                     loss.backward()
+            self._leave_zeros(grads)
             met_by_name = [site["value"].unconstrained() for site in met.trace.nodes.values()]
             parameters = [each for each in dict.fromkeys([*met_by_name, *self._owned()]) if each.requires_grad]
             reached = [each.grad for each in dict.fromkeys([*self._reachable(), *parameters]) if each.grad is not None]
@@ -80,6 +81,12 @@ class PlainSVI:
     def _owned(self):
         programs = (self.model, self.guide)
         return [each for program in programs if isinstance(program, nn.Module) for each in program.parameters()]
+
+    def _leave_zeros(self, before):
+        """Stock SVI zeroes gradients after a step: momentum goes on where a step has none. Torch's optimizers leave nothing."""
+        for parameter, grad in before if isinstance(self.optim, PyroOptim) else ():
+            if parameter.grad is None and grad is not None and parameter.requires_grad:
+                parameter.grad = torch.zeros_like(parameter)
 
     def _reachable(self):
         """All that a backward pass may leave gradients on, held by the optimizer or not; a step goes on from none of them."""

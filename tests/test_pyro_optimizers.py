@@ -1,5 +1,7 @@
 """Every optimizer and scheduler of torch and of ``pyro.optim``: each engine takes the steps that stock Pyro takes."""
 
+import warnings
+
 import pyro
 import pyro.distributions as dist
 import pyro.optim
@@ -121,6 +123,28 @@ ENGINES = ["graph", pytest.param("compiled", marks=pytest.mark.slow)]
 @pytest.mark.parametrize("name", PYRO_OPTIMIZERS)
 def test_optimizers_of_pyro(name, engine):
     assert_alike(with_pyro, lambda: getattr(pyro.optim, name)(dict(PYRO_OPTIMIZERS[name])), engine)
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+@pytest.mark.parametrize("name", ["ClippedAdam", "Adam", "SGD"])
+def test_momentum_goes_on_where_a_step_has_no_gradient(name, engine):
+    """Stock SVI leaves zeros behind; under a mask of everything a loss has no gradient at all."""
+    ends = []
+    for each in (engine, None):
+        model, guide, weight = program()
+        optim = getattr(pyro.optim, name)(dict(PYRO_OPTIMIZERS[name]))
+        arguments = {} if each is None else {"engine": each}
+        svi = (SVI if each is None else CompiledSVI)(model, guide, optim, Trace_ELBO(), **arguments)
+        pyro.set_rng_seed(1)
+        svi.step(X)
+        before = weight.detach().clone()
+        with warnings.catch_warnings(), pyro.poutine.mask(mask=False):
+            # That the mask is not captured.
+            warnings.simplefilter("ignore")
+            svi.step(X)
+        assert not torch.equal(weight, before)
+        ends.append(weight.detach().clone())
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

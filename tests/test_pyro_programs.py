@@ -38,8 +38,8 @@ COMPILED = ["tutorial", "mixture", "cholesky"]
 
 def marked(*, slow, hours):
     """All programs, with a mark on those that take long."""
-    marks = dict.fromkeys(hours, [pytest.mark.hours]) | dict.fromkeys(slow, [pytest.mark.slow])
-    return [pytest.param(name, marks=marks.get(name, [])) for name in PROGRAMS]
+    marks = dict.fromkeys(hours, pytest.mark.hours) | dict.fromkeys(slow, pytest.mark.slow)
+    return [pytest.param(name, marks=marks.get(name, ())) for name in PROGRAMS]
 
 
 def trained(name, engine, steps=4):
