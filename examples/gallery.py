@@ -1,6 +1,6 @@
 """Every picture that pyrovae draws, of small models trained on five thousand digits within some minutes.
 
-    python examples/gallery.py [FOLDER] [--epochs 40] [--format png]
+    python examples/gallery.py [FOLDER] [--epochs 40] [--samples 500] [--format png]
 
 A second call trains nothing again: each run goes on where it is.
 """
@@ -52,18 +52,18 @@ RUNS = {
 }
 
 
-def trained(name: str, folder: Path, epochs: int) -> Run:
+def trained(name: str, folder: Path, epochs: int, samples: int) -> Run:
     """A run of the gallery, measured."""
     run = train(RECIPES[name].replace(epochs=epochs), folder / name)
-    print(run.evaluate(num_samples=500))
+    print(run.evaluate(num_samples=samples))
     return run
 
 
-def main(folder: Path, epochs: int, format: str) -> None:
+def main(folder: Path, epochs: int, samples: int, format: str) -> None:
     """Train, measure and draw."""
-    runs = {name: trained(name, folder, epochs) for name in RECIPES}
+    runs = {name: trained(name, folder, epochs, samples) for name in RECIPES}
     for name in RUNS["sampled-curve"]:
-        runs[name].bounds(20, num_temperatures=100, num_samples=500)
+        runs[name].bounds(20, num_temperatures=100, num_samples=samples)
     for kind in KINDS:
         chosen = [runs[name] for name in RUNS.get(kind, ("ladder-3",))]
         print(saved(kind, views_of(chosen), folder / "gallery", format))
@@ -73,6 +73,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/gallery"))
     parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--format", default="png")
     arguments = parser.parse_args()
-    main(arguments.folder, arguments.epochs, arguments.format)
+    main(arguments.folder, arguments.epochs, arguments.samples, arguments.format)

@@ -12,7 +12,7 @@ import torch
 HOUSE = Path(__file__).parent.parent
 EXAMPLES = {
     "contact_sheets.py": ["mnist-5k"],
-    "gallery.py": [".", "--epochs", "1"],
+    "gallery.py": [".", "--epochs", "1", "--samples", "60"],
     "complete_digits.py": ["--epochs", "1"],
     "ladder_on_digits.py": ["--epochs", "2"],
     "one_dimension.py": [],

@@ -116,7 +116,7 @@ def assert_alike(train, make, engine):
         torch.testing.assert_close(ours[1], theirs[1], **tolerances, msg=lambda m, n=number: f"step {n}: {m}")
 
 
-ENGINES = ["graph", pytest.param("compiled", marks=pytest.mark.slow)]
+ENGINES = ["graph", pytest.param("compiled", marks=pytest.mark.hours)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -110,7 +110,7 @@ def test_eager_equals_stock_pyro(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [3, pytest.param(4, marks=pytest.mark.hours)])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_graph_equals_stock_pyro_or_refuses_at_the_first_step(name, steps):
     """The fourth batch is smaller, a graph of its own."""
@@ -121,7 +121,7 @@ def test_graph_equals_stock_pyro_or_refuses_at_the_first_step(name, steps):
         trained(name, "graph", steps=1)
 
 
-@pytest.mark.parametrize("name", marked(slow=CAPTURED, hours=[]))
+@pytest.mark.parametrize("name", marked(slow=COMPILED, hours=set(CAPTURED) - set(COMPILED)))
 def test_auto_never_raises(name):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -68,7 +68,7 @@ def assert_equal_to_the_last_bit(make, loss, batches, **options):
 
 CASES = [
     # The deeper ones of all but the ladder take minutes together.
-    pytest.param(family, depth, particles, marks=[pytest.mark.slow] if depth > 1 and family != "ladder" else [])
+    pytest.param(family, depth, particles, marks=[pytest.mark.hours] if depth > 1 and family != "ladder" else [])
     for family in GUIDES
     for depth, particles in ((1, 1), (2, 3))
 ]
