@@ -41,7 +41,7 @@ def say(message: str, **style: Any) -> None:
 
 def show(rows: Mapping[str, str], title: str) -> None:
     """A table of two columns on standard output."""
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=escape(title), show_header=False, title_justify="left")
     for name, value in rows.items():
         # What stands in brackets is a hash or part of a path, and no style.
         table.add_row(name, escape(value))

@@ -86,6 +86,8 @@ def fit(
         else:
             chosen, dataset = _of_a_run(resume, recipe or config, settings, root, mirror, progress)
     dataset = dataset.to(options.torch_device(device))
+    if base is None and resume is None and not as_json:
+        console.say("the guide's published architecture with a schedule of minutes: --recipe NAME is a paper's whole training")
     how: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "on_nan": on_nan}
     watching = [TensorBoard(dataset)] if tensorboard else []
     with console.logged(quiet=as_json), console.training(*watching, quiet=as_json) as track:

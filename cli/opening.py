@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+
+from pyrovae.errors import InputError
 
 from . import console, options
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
+    from pyrovae.experiments.pictures.views import View
     from pyrovae.experiments.run import Run
 
 
@@ -28,3 +32,32 @@ def opened(
     with console.downloads(quiet=quiet) as progress:
         dataset = run.dataset(other, root=root, mirror=mirror, progress=progress)
     return run, dataset.to(options.torch_device(device))
+
+
+def views_of_runs(folders: Iterable[str], root: str | None, mirror: str | None, device: str | None) -> list[View]:
+    """Runs as pictures see them; one that cannot be opened is told of in a line, and so are data that cannot be found.
+
+    Raises:
+        InputError: where none can be opened.
+    """
+    from pyrovae.experiments.pictures.gallery import views_of
+    from pyrovae.experiments.run import Run
+
+    runs, datasets = [], []
+    for folder in folders:
+        try:
+            run = Run.load(folder)
+        except InputError as error:
+            console.say(f"warning: {error}", fg="yellow")
+            continue
+        dataset = None
+        try:
+            with console.downloads(quiet=False) as progress:
+                dataset = run.dataset(root=root, mirror=mirror, progress=progress).to(options.torch_device(device))
+        except InputError as error:
+            console.say(f"warning: {error}", fg="yellow")
+        runs.append(run)
+        datasets.append(dataset)
+    if not runs:
+        raise InputError("expected run folders; none of these can be opened")
+    return views_of(runs, datasets)

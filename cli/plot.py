@@ -10,7 +10,7 @@ from pyrovae.errors import InputError
 from pyrovae.experiments.tables import names_in
 
 from . import console, options
-from .opening import opened
+from .opening import views_of_runs
 
 if TYPE_CHECKING:
     from pyrovae.experiments.pictures.views import View
@@ -53,11 +53,10 @@ def plot(
 
     Without --kind all that make sense for these runs. One that cannot be drawn is told of in a line, and the others are drawn.
     """
-    from pyrovae.experiments.pictures.gallery import drawable, saved, views_of
+    from pyrovae.experiments.pictures.gallery import drawable, saved
     from pyrovae.experiments.pictures.kinds import KINDS
 
-    pairs = [opened(run, root, mirror, device, quiet=False) for run in runs]
-    views = views_of([run for run, _ in pairs], [dataset for _, dataset in pairs])
+    views = views_of_runs(runs, root, mirror, device)
     if listed:
         console.show({kind: _said_of(kind, views) for kind in KINDS}, title=f"pictures of {', '.join(runs)}")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from . import console, options
-from .opening import opened
+from .opening import views_of_runs
 
 
 @click.command()
@@ -21,10 +21,8 @@ def report(runs: tuple[str, ...], output: str, root: str | None, mirror: str | N
     What was trained on what, the likelihood with its doubt and the published figure beside it, pictures with a word on how to
     read them, and the commands that do it again. The page stands alone and asks for nothing from anywhere.
     """
-    from pyrovae.experiments.pictures.gallery import views_of
     from pyrovae.experiments.report import write_report
 
-    pairs = [opened(run, root, mirror, device, quiet=False) for run in runs]
-    views = views_of([run for run, _ in pairs], [dataset for _, dataset in pairs])
+    views = views_of_runs(runs, root, mirror, device)
     with console.logged(quiet=False):
         click.echo(write_report(views, output))

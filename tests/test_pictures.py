@@ -58,11 +58,13 @@ SENSELESS = {
     "encodings": (("ladder-3",), "it takes one latent layer of 2 units; the sizes of its layers are 4, 4, 4"),
     "manifold": (("vae",), "it takes one latent layer of 2 units; the sizes of its layers are 4"),
     "pseudo-inputs": (("vae",), "its prior is standard_normal, which has no pseudo-inputs"),
-    "completions": (("vae",), "it is told no pixels"),
+    "completions": (("vae",), "it is told nothing of an image"),
     "samples": (("cvae",), "it is a conditional model: see completions"),
     "layers": (("vae",), "it has one latent layer, and nothing above it to keep"),
     "kl-bars": (("regressor",), "it is a regressor, which has no latent"),
-    "reconstructions": (("cvae", "regressor"), "regressor"),
+    "reconstructions": (("regressor",), "it is a regressor, which has no latent"),
+    "interpolations": (("cvae",), "it is a conditional model"),
+    "kl-heat-map": (("vamp-20",), "its prior is vamp, under which no unit has a KL of its own"),
 }
 
 
@@ -159,6 +161,36 @@ def test_names_are_those_of_folders_and_the_one_setting_that_differs(runs):
         "vamp-100 (num components 3)",
     ]
     assert names_of([runs["vae"][0], runs["ladder-3"][0]]) == ["vae", "ladder-3"]
+    assert names_of([runs["vae"][0], runs["vae"][0]]) == ["1: vae", "2: vae"], "none vanishes behind another"
+
+
+def test_what_was_measured_before_the_training_went_on_is_no_figure_of_it(runs, tmp_path):
+    folder = tmp_path / "more"
+    shutil.copytree(runs["ladder-3"][0].folder, folder)
+    (view,) = views((Run.load(folder), dataset()))
+    assert view.evaluation is not None
+    assert view.bounds is not None
+    lines = (folder / "history.jsonl").read_text()
+    (folder / "history.jsonl").write_text(lines + lines.splitlines()[-1] + "\n")
+    (view,) = views((Run.load(folder), dataset()))
+    assert view.evaluation is None
+    assert view.bounds is None
+    assert "it was not evaluated as it is now" in obstacle("kl-bars", [view])
+
+
+def test_a_folder_that_holds_what_no_training_writes_is_one_reason(runs, tmp_path):
+    folder = tmp_path / "odd"
+    shutil.copytree(runs["vae"][0].folder, folder)
+    (folder / "history.jsonl").write_text('{"epoch": 1, "kl_weight": 1.0, "seconds": 1.0, "kl_by_unit": {"z1": 3}}\n')
+    (view,) = views((Run.load(folder), dataset()))
+    assert "its folder holds what no training writes" in obstacle("kl-heat-map", [view])
+
+
+@pytest.mark.parametrize("condition", ["label", "left-half", "mask"])
+def test_conditional_models_of_every_kind_are_drawn(condition, tmp_path):
+    (view,) = views(trained("vae", tmp_path / "r", condition=condition))
+    for kind in ("completions", "reconstructions", "traversals"):
+        assert draw(kind, [view]).axes, kind
 
 
 def test_a_name_is_text_whatever_is_in_it(runs, tmp_path):
@@ -240,5 +272,5 @@ def test_a_run_that_was_cut_short_is_drawn_as_far_as_it_goes(fitted, tmp_path):
     result = invoked("plot", cut, "--kind", "learning-curves", "--kind", "kl-bars", "--kind", "samples", "-o", tmp_path / "o")
     assert result.exit_code == 2
     assert "it has not ended an epoch" in result.stderr
-    assert "it was not evaluated: run 'pyrovae evaluate" in result.stderr
+    assert "it was not evaluated as it is now: run 'pyrovae evaluate'" in result.stderr
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["samples.png"]

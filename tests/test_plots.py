@@ -175,10 +175,37 @@ def test_a_sampled_curve_has_the_annealed_bounds_around_its_end():
     assert "gap to above, simulated images: 0.50" in axes.texts[0].get_text()
 
 
-def test_the_share_of_heavy_tails_is_counted_of_those_that_are_known():
-    (axes,) = plots.tail_shapes({"one": np.array([0.2, 0.9, np.nan, 1.1, 0.3])}, 0.7).axes
-    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.2, 0.3, 0.9, 1.1])
-    assert axes.get_legend().get_texts()[0].get_text() == "one: 50.0% above"
+def test_the_share_of_heavy_tails_is_counted_of_those_that_are_known_infinite_ones_too():
+    shapes = np.array([0.2, 0.9, np.nan, 1.1, 0.3, np.inf, -np.inf])
+    (axes,) = plots.tail_shapes({"one": shapes, "other": shapes[:2]}, {"one": 0.7, "other": 0.1}).axes
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [-1, 0.2, 0.3, 0.9, 1.1, 5])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "one: 50.0% above 0.70",
+        "other: 100.0% above 0.10",
+    ]
+
+
+def test_the_best_epoch_is_never_beyond_the_axis():
+    early = np.array([-200, -150, -95.0, *[-96.0 - number for number in range(60)]])
+    course = plots.Course(np.arange(63.0), None, early, np.ones(63))
+    bound, _ = plots.learning_curves({"one": course}).axes
+    assert bound.get_ylim()[1] > -95
+
+
+def test_epochs_that_are_not_finite_stop_no_picture():
+    values = np.array([-np.inf, np.nan, -90.0, -80.0, np.nan])
+    course = plots.Course(EPOCHS, None, values, np.ones(5))
+    assert np.isfinite(plots.learning_curves({"one": course}).axes[0].get_ylim()).all()
+    (axes,) = plots.histogram({"one": values}).axes
+    assert axes.get_legend().get_texts()[0].get_text() == "one, mean -85.0"
+
+
+def test_layers_of_runs_of_different_depth_are_in_order_and_have_names():
+    course = UnitCourse(EPOCHS, RNG.random((5, 2)) + 0.1)
+    runs = {"shallow": {"z1": course}, "deep": {"z3": course, "z2": course, "z1": course}}
+    figure = plots.unit_heat_maps(runs, "KL", least=1e-3, sorted_by=0, order="it")
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert titles == ["deep: z3", "deep: z2", "shallow: z1", "deep: z1"]
 
 
 def test_measured_figures_stand_at_their_places_with_two_standard_errors():

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -16,7 +17,7 @@ from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.report import page, write_report
 from pyrovae.experiments.run import Run
 
-HOSTILE = "<script>alert(1)</script> $x_1$ \" onload='alert(2)' &amp;"
+HOSTILE = "<script>alert(1)</script> #000000 $x_1$ \" onload='alert(2)' &amp;"
 MOST_BYTES = 2 * 10**6
 
 
@@ -119,12 +120,22 @@ def test_a_page_that_cannot_be_written_is_one_line(runs, tmp_path):
         write_report(views(runs["vae"]), tmp_path / "none" / "report.html")
 
 
-def test_the_nearest_publication_says_what_differs():
-    rows = nearest_publication(RECIPES["ladder"].replace(epochs=20), None)
-    assert rows["recipe"] == "ladder"
-    assert rows["log p(x), nats per image"] == "-82.12 (5,000 samples)"
-    assert rows["protocol"] == "another: epochs 2000 there, 20 here"
-    assert nearest_publication(RECIPES["ladder"].replace(seed=3), None)["protocol"].startswith("the same")
+def test_the_nearest_publication_says_what_differs(runs):
+    evaluation = replace(runs["vae"][0].evaluation, num_samples=5000, epochs=2000, log_likelihood=-82.0)
+    same = nearest_publication(RECIPES["ladder"].replace(seed=3), evaluation)
+    assert same["log p(x), nats per image"] == "-82.12 (5,000 samples)"
+    assert same["this run less the paper"] == "+0.12"
+    assert same["protocol"].startswith("the same")
+    resolved = RECIPES["ladder"].replace(likelihood="bernoulli", binarization="dynamic")
+    assert nearest_publication(resolved, evaluation)["protocol"].startswith("the same")
+    fewer = nearest_publication(RECIPES["ladder"].replace(epochs=20), replace(evaluation, epochs=20))
+    assert fewer["protocol"] == "another: epochs 2000 there, 20 here"
+    cut = nearest_publication(RECIPES["ladder"], replace(evaluation, epochs=20))
+    assert cut["protocol"] == "another: epochs trained 2000 there, 20 here"
+    other = nearest_publication(RECIPES["ladder"].replace(likelihood="continuous_bernoulli", binarization="none"), evaluation)
+    assert "this run less the paper" not in other
+    assert "likelihood bernoulli there, continuous_bernoulli here" in other["protocol"]
+    assert nearest_publication(RECIPES["ladder"], None)["protocol"] == "not compared: this run has no log-likelihood"
     assert "none was published of such a model on mnist-5k" in nearest_publication(Recipe(), None)["log p(x)"]
 
 

@@ -24,7 +24,9 @@ from pyrovae.errors import InputError
 from pyrovae.experiments.comparison import compare
 from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.packing import pack, unpack
+from pyrovae.experiments.pictures.gallery import draw, views_of
 from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.report import told
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
 
@@ -122,6 +124,10 @@ def damaged_run(data, whole):
         if loaded := attempted(Run.load, run):
             attempted(loaded.evaluate, 30)
             attempted(lambda: loaded.evaluate(30, dataset=grey()))
+            (view,) = views_of([loaded], [grey()])
+            for kind in ("learning-curves", "active-units", "kl-heat-map", "kl-bars", "log-likelihoods", "sampled-curve"):
+                attempted(lambda kind=kind: draw(kind, [view]))
+            attempted(told, view)
         assert state_of(outside) == before, "something outside was written"
         assert set(os.listdir(folder)) <= {*beside, "again.zip"}
 

@@ -89,6 +89,7 @@ class Bounds:
         condition: the density is under.
         protocol: of the data.
         protocol_hash: of the same.
+        epochs: that the programs were trained for.
         seconds: that it took.
     """
 
@@ -103,6 +104,7 @@ class Bounds:
     condition: str
     protocol: str
     protocol_hash: str
+    epochs: int
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -161,6 +163,7 @@ def bounded(
     recipe: Recipe,
     dataset: Dataset,
     *,
+    epochs: int,
     num_images: int,
     num_temperatures: int,
     num_chains: int,
@@ -173,6 +176,7 @@ def bounded(
         vae: the programs.
         recipe: that they were trained by.
         dataset: whose test images are taken.
+        epochs: that the programs were trained for.
         num_images: of them, and as many that the model draws.
         num_temperatures: from guide to posterior.
         num_chains: annealed chains for each image.
@@ -224,6 +228,7 @@ def bounded(
         recipe.condition,
         str(dataset.protocol),
         dataset.protocol.hash,
+        epochs,
         time.perf_counter() - start,
     )
 

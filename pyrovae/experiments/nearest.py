@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 # What a run and a publication must have in common to be set side by side at all.
 SAME = ("guide", "prior", "condition", "network")
-# What changes no figure but by chance, or says in other words what the data say.
-NO_MATTER = ("seed", "split_seed", "dataset", "binarization", "likelihood")
+# What changes no figure but by chance, or only what is not yet resolved.
+NO_MATTER = ("seed", "split_seed", "dataset")
+UNRESOLVED = {"likelihood": "bernoulli", "binarization": "dynamic"}
 
 
 def nearest_publication(recipe: Recipe, evaluation: Evaluation | None) -> dict[str, str]:
@@ -34,21 +35,33 @@ def nearest_publication(recipe: Recipe, evaluation: Evaluation | None) -> dict[s
     name, differing = found
     value, samples = PUBLISHED[name].log_likelihoods[recipe.dataset]
     rows = {"paper": PUBLISHED[name].paper, "recipe": name, "log p(x), nats per image": f"{value:.2f} ({samples:,} samples)"}
-    if evaluation is not None and evaluation.log_likelihood is not None:
+    if evaluation is None or evaluation.log_likelihood is None:
+        return rows | {"protocol": "not compared: this run has no log-likelihood"}
+    if evaluation.num_samples != samples:
+        differing = {"importance samples": (samples, evaluation.num_samples), **differing}
+    if evaluation.epochs < recipe.total_epochs:
+        differing = {"epochs trained": (RECIPES[name].total_epochs, evaluation.epochs), **differing}
+    if not {"likelihood", "binarization"} & set(differing):
         rows["this run less the paper"] = f"{evaluation.log_likelihood - value:+.2f}"
-        if evaluation.num_samples != samples:
-            differing = {"importance samples": (samples, evaluation.num_samples), **differing}
     return rows | {"protocol": _in_words(differing)}
 
 
 def _nearest(recipe: Recipe) -> tuple[str, dict[str, tuple[Any, Any]]] | None:
     """The recipe with a figure on the same data that differs in the fewest settings, and these."""
     candidates = {
-        name: {key: pair for key, pair in each.differences(recipe).items() if key not in NO_MATTER}
+        name: {key: pair for key, pair in _resolved(each).differences(_resolved(recipe)).items() if key not in NO_MATTER}
         for name, each in RECIPES.items()
         if recipe.dataset in PUBLISHED[name].log_likelihoods and all(getattr(each, key) == getattr(recipe, key) for key in SAME)
     }
     return min(candidates.items(), key=lambda pair: len(pair[1]), default=None)
+
+
+def _resolved(recipe: Recipe) -> Recipe:
+    """With what bits resolve to where a recipe leaves it to the data; other data have figures of likelihoods that they name."""
+    left = {name: value for name, value in UNRESOLVED.items() if getattr(recipe, name) == "auto"}
+    if recipe.dataset == "freyfaces":
+        left = {}
+    return recipe.replace(**left)
 
 
 def _in_words(differing: Mapping[str, tuple[Any, Any]]) -> str:

@@ -17,9 +17,12 @@ from typing import Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
+from pyrovae.experiments.checking import DAMAGE
+from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.nearest import nearest_publication
 from pyrovae.experiments.pictures.gallery import draw, drawable, obstacle
 from pyrovae.experiments.pictures.kinds import KINDS
+from pyrovae.experiments.pictures.needs import comparable
 from pyrovae.experiments.pictures.views import View
 from pyrovae.experiments.summaries import of_bounds, of_evaluation, of_surroundings
 from pyrovae.plots.encoding import encoded
@@ -73,7 +76,7 @@ def page(views: Sequence[View]) -> str:
         several=len(views) > 1,
         comparable=_comparable(views),
         summary=_summary(views),
-        runs=[_told(view) for view in views],
+        runs=[told(view) for view in views],
         pictures=pictures,
         missing=missing,
         version=version("pyrovae"),
@@ -81,10 +84,9 @@ def page(views: Sequence[View]) -> str:
 
 
 def _comparable(views: Sequence[View]) -> str:
-    protocols = {view.run.protocol_hash for view in views}
-    if len(protocols) == 1:
-        return f"All under one protocol: {views[0].run.protocol} [{views[0].run.protocol_hash}]."
-    return f"Under {len(protocols)} protocols: figures of different ones are no figures of one thing."
+    if reason := comparable(views):
+        return f"Their figures are no figures of one thing: {reason}."
+    return f"All under one protocol: {views[0].run.protocol} [{views[0].run.protocol_hash}]."
 
 
 def _summary(views: Sequence[View]) -> Table:
@@ -106,8 +108,19 @@ def _summary(views: Sequence[View]) -> Table:
     return Table(("run", "log p(x), nats", "samples", "ELBO, nats", "KL, nats", "epochs", "model"), rows)
 
 
+def told(view: View) -> dict[str, Any]:
+    """What is said of a run.
+
+    Raises:
+        InputError: for a folder that holds what no training writes.
+    """
+    try:
+        return _told(view)
+    except DAMAGE as error:
+        raise InputError(f"{view.title}: expected a run; its folder holds {in_one_line(error)}") from error
+
+
 def _told(view: View) -> dict[str, Any]:
-    """What is said of a run."""
     evaluation, bounds = view.evaluation, view.bounds
     tables: dict[str, Mapping[str, str]] = {
         "The likelihood, and how far to trust it": {} if evaluation is None else of_evaluation(evaluation),
@@ -130,7 +143,7 @@ def _warnings(view: View) -> list[str]:
     if not view.run.is_whole:
         found.append(f"The training is not whole: {len(view.history)} of {view.run.recipe.total_epochs} epochs.")
     if view.evaluation is None:
-        found.append("It was not evaluated: there is no likelihood to show.")
+        found.append("It was not evaluated as it is now: there is no likelihood to show.")
     return found
 
 
@@ -191,17 +204,22 @@ def _drawing(kind: str, views: Sequence[View]) -> Any:
         return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(KINDS[kind].shows, content)
     drawn = encoded(figure, "svg", transparent=True, dpi=RESOLUTION).decode()
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
-    drawn = drawn.replace("#000000", "currentColor").replace("#ffffff", "var(--page)")
     drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{KINDS[kind].shows}" ', 1)
     return Markup(_apart(drawn, kind))
 
 
 def _apart(drawn: str, kind: str) -> str:
-    """A drawing whose names within are no other drawing's, and whose text without a colour has that of the page."""
-    names = set(re.findall(r'id="([^"]+)"', drawn))
-    drawn = re.sub(r'id="([^"]+)"', rf'id="{kind}-\1"', drawn)
-    for start in ("url\\(#", 'href="#'):
-        drawn = re.sub(
-            rf'({start})([^")]+)', lambda found: found[1] + (f"{kind}-{found[2]}" if found[2] in names else found[2]), drawn
-        )
-    return re.sub(r"<text ((?:(?!fill)[^>])*)>", r'<text fill="currentColor" \1>', drawn)
+    """A drawing in the colours of the page, whose names within are no other drawing's. What is no tag stays as it is."""
+    names = set(re.findall(r'<[^>]* id="([^"]+)"', drawn))
+
+    def referred(found: re.Match[str]) -> str:
+        return found[1] + (f"{kind}-{found[2]}" if found[2] in names else found[2])
+
+    def changed(found: re.Match[str]) -> str:
+        tag = found[0].replace("#000000", "currentColor").replace("#ffffff", "var(--page)")
+        tag = re.sub(r' id="([^"]+)"', rf' id="{kind}-\1"', tag)
+        for start in ("url\\(#", 'href="#'):
+            tag = re.sub(rf'({start})([^")]+)', referred, tag)
+        return re.sub(r"^<text (?!.*fill)", '<text fill="currentColor" ', tag)
+
+    return re.sub(r"<[^>]*>", changed, drawn)

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.bounding import Bounds, bounded, refuse_what_has_no_bounds
 from pyrovae.experiments.building import build, refuse_what_cannot_be_trained, resolved
@@ -149,7 +149,8 @@ class Run(RunFolder):
         sizes = {"num_temperatures": num_temperatures, "num_chains": num_chains, "num_samples": num_samples}
         with torch.random.fork_rng(), memory_for("annealing", "--images", "--chains", "--samples"):
             torch.manual_seed(seed)
-            results = bounded(self.vae, self.recipe, dataset, num_images=num_images, track=track, **sizes)
+            epochs = len(self.history)
+            results = bounded(self.vae, self.recipe, dataset, epochs=epochs, num_images=num_images, track=track, **sizes)
         show(results)
         results.save(self.folder)
         return results
@@ -173,7 +174,7 @@ class Run(RunFolder):
         """
         from pyrovae.experiments.pictures.gallery import draw, drawable, views_of
 
-        views = views_of([self], [dataset or self._own])
+        views = views_of([self], [dataset])
         if kind is not None:
             return draw(kind, views)
         return [self.save_figure(name, draw(name, views)).name for name in drawable(views, usual=True)]
@@ -184,14 +185,16 @@ class Run(RunFolder):
         Of a loss that is no density there is nothing to draw.
         """
         from pyrovae.plots.likelihoods import histogram
+        from pyrovae.plots.style import as_text
 
         values = {}
         for dataset in dict.fromkeys(("", other or "")):
             # One that was never made is left out.
             with suppress(InputError, KeyError):
                 # The folders of a path are nobody's matter.
-                name = Path(dataset or self.recipe.dataset).name
-                values[name] = Evaluation.load(self.folder, dataset).per_image["log_likelihood"]
+                found = Evaluation.load(self.folder, dataset).per_image["log_likelihood"]
+                name = as_text(visible(Path(dataset or self.recipe.dataset).name))
+                values[name if name not in values else f"{name}, other"] = found
         name = f"log-likelihoods-{file_name(other)}" if other else "log-likelihoods"
         return [self.save_figure(name, histogram(values)).name] if values else []
 
@@ -204,7 +207,7 @@ class Run(RunFolder):
         from pyrovae.experiments.pictures.gallery import views_of
         from pyrovae.experiments.report import write_report
 
-        return write_report(views_of([self], [dataset or self._own]), path or self.folder / "report.html")
+        return write_report(views_of([self], [dataset]), path or self.folder / "report.html")
 
     @cached_property
     def _own(self) -> Dataset:

@@ -98,10 +98,11 @@ def train(
         raise InputError(f"expected on_nan out of {', '.join(ON_NAN)}; got {on_nan!r}")
     run, dataset = begin(folder, recipe, dataset)
     with locked(run.folder):
-        for line in announced(run, dataset) if logger.isEnabledFor(logging.INFO) else ():
-            logger.info(line)
-        if warning := busy():
-            logger.warning(warning)
+        if logger.isEnabledFor(logging.INFO):
+            for line in announced(run, dataset):
+                logger.info(line)
+            if warning := busy():
+                logger.warning(warning)
         training = _Training(run, dataset, engine, track or (lambda status: None), checkpoint_every, on_nan)
         training.train()
     run.vae.eval()

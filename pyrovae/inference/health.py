@@ -22,26 +22,24 @@ class Health:
         """The truth value on a device; no step is applied while it is false."""
         return self._on.setdefault(device, torch.ones((), dtype=torch.bool, device=device))
 
-    def of_devices(self) -> Iterable[Tensor]:
-        """Those of all devices."""
+    def values(self) -> Iterable[Tensor]:
+        """The truth values of all devices."""
         return self._on.values()
 
-    def took(self, step: PendingStep) -> None:
-        """One more step."""
+    def add(self, step: PendingStep) -> None:
+        """Remember a step until its truth value is read."""
         self._unread.append(step)
 
     def is_due(self, loss: Tensor) -> bool:
         """Whether to read now."""
         return loss.device.type == "cpu" or len(self._unread) == UNREAD_STEPS
 
-    def first_failed(
-        self, healthy: Tensor, replayed: Callable[[PendingStep, int], Exception]
-    ) -> tuple[PendingStep, int] | None:
+    def first_failed(self, healthy: Tensor, replayed: Callable[[PendingStep], Exception]) -> tuple[PendingStep, int] | None:
         """The first step that failed since the last reading and the number of those after it; begin anew.
 
         Args:
             healthy: the truth value of their device.
-            replayed: from a step and a number to what it raises when it is replayed.
+            replayed: from a step to what it raises when it is replayed.
         """
         taken, self._unread = self._unread, []
         if healthy:
@@ -50,6 +48,6 @@ class Health:
             state.fill_(True)
         first = next((number for number, each in enumerate(taken) if not each.loss.isfinite()), None)
         if first is None:
-            errors = (str(replayed(step, 0)) for step in taken)
+            errors = (str(replayed(step)) for step in taken)
             first = next((number for number, error in enumerate(errors) if "when replayed" not in error), len(taken) - 1)
         return taken[first], len(taken) - first - 1

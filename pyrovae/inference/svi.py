@@ -20,12 +20,12 @@ from pyrovae.engine.validation import without_validation
 from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
 from pyrovae.inference.health import Health
+from pyrovae.inference.optimizers import check_optimizer, held_parameters, take_step, trained_parameters
 from pyrovae.inference.plain import PlainStep, PlainSteps
 from pyrovae.inference.plans import Plan
 from pyrovae.inference.spot_checks import is_due, spot_check
 from pyrovae.inference.steps import Programs, Transform, check_sites, gradient_step, moving_buffers
 from pyrovae.inference.supports import Supports, validates
-from pyrovae.inference.trained import check_optimizer, held, take_step, trained
 
 
 class CompiledSVI:
@@ -128,7 +128,7 @@ class CompiledSVI:
         assert healthy is not None
         assert taken is not None
         self.steps_taken += 1
-        self._health.took(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
+        self._health.add(PendingStep(args, kwargs, loss, noise, plan.parameters, tuple(_PYRO_STACK)))
         if plan.update is None or self._health.is_due(loss):
             self._read(healthy)
         if self.clipping.skips:
@@ -146,7 +146,7 @@ class CompiledSVI:
             FloatingPointError: where one was not; parameters, moments and buffers are as they were before it.
             ValueError: where its data were outside the support of their site.
         """
-        for healthy in self._health.of_devices():
+        for healthy in self._health.values():
             self._read(healthy)
 
     def state_dict(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class CompiledSVI:
     def _identities(self) -> tuple[Any, ...]:
         """The programs, the objective and the parameters of a step, which a graph is captured for."""
         parts = self.model, self.guide, self.loss, self.transform, self.optim
-        return (*map(id, parts), self.precision, self.clipping, *map(id, held(self.optim)))
+        return (*map(id, parts), self.precision, self.clipping, *map(id, held_parameters(self.optim)))
 
     def _learn(self, call: Call, *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
         """Capture the situation of a call, where it is worth it."""
@@ -231,7 +231,7 @@ class CompiledSVI:
     def _prepare(self, *args: Any, **kwargs: Any) -> Any:
         """Check the programs on this batch, and return what is captured."""
         programs = self._programs()
-        parameters = trained(self.optim, check_sites(programs, args, kwargs), self.model, self.guide)
+        parameters = trained_parameters(self.optim, check_sites(programs, args, kwargs), self.model, self.guide)
         with preserved_state(self.model, self.guide), torch.no_grad():
             buffers = moving_buffers(lambda: programs.loss_value(args, kwargs), self.model, self.guide)
         device = parameters[0].device if parameters else torch.get_default_device()
@@ -258,11 +258,10 @@ class CompiledSVI:
                 step.undo()
                 raise
         self._unchecked = self._plain.unchecked(kind)
-        self.steps_taken += 1
         if not step.healthy:
-            self.steps_taken -= 1
             failed = PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK))
             raise blame(self._programs(), failed, self.steps_taken + 1, self._unchecked)
+        self.steps_taken += 1
         seconds = time.perf_counter() - start
         try:
             found = None if call is None else self._learn(call)
@@ -279,9 +278,10 @@ class CompiledSVI:
         return step.loss
 
     def _plain_run(self, args: Any, kwargs: Any, kind: Any) -> PlainStep:
+        programs = self.model, self.guide
         with poutine.trace(param_only=True) as asked:
             return self._plain.run(
-                self._programs(), args, kwargs, kind, lambda: trained(self.optim, asked.trace.nodes, self.model, self.guide)
+                self._programs(), args, kwargs, kind, lambda: trained_parameters(self.optim, asked.trace.nodes, *programs)
             )
 
     def _decide(self, found: tuple[Situation, list[Tensor]] | None, seconds: float, *, taken: bool) -> None:
@@ -315,10 +315,10 @@ class CompiledSVI:
 
     def _read(self, healthy: Tensor) -> None:
         """Raise the error of the first step since the last reading that was not applied, if there is one."""
-        found = self._health.first_failed(healthy, lambda step, number: blame(self._programs(), step, number, self._unchecked))
+        found = self._health.first_failed(healthy, lambda step: blame(self._programs(), step, 0, self._unchecked))
         if found is not None:
-            failed, applied_after = found
-            self.steps_taken -= applied_after + 1
+            failed, steps_after = found
+            self.steps_taken -= steps_after + 1
             raise blame(self._programs(), failed, self.steps_taken + 1, self._unchecked)
 
     def _spot_check(self, situation: Situation, args: Any, kwargs: Any, inputs: list[Tensor]) -> None:

@@ -49,7 +49,7 @@ def learning_curves(courses: Mapping[str, Course], label: str = "ELBO (nats per 
         if course.valid is not None and course.train is not None:
             bound.plot(course.epochs, course.train, color=color, linestyle="--", linewidth=1)
         weight.plot(course.epochs, course.kl_weight, **look(number))
-        labels.append(Label(float(first[-1]), name, color))
+        labels.append(Label(float(np.nan_to_num(first[-1])), name, color))
     _leave_out_early_epochs(bound, list(courses.values()))
     label_directly(bound, labels)
     said = "solid: validation, dashed: training" if both else ""
@@ -61,17 +61,14 @@ def learning_curves(courses: Mapping[str, Course], label: str = "ELBO (nats per 
 
 
 def _leave_out_early_epochs(axes: Axes, courses: Sequence[Course]) -> None:
-    late = [
-        values[int(SHARE_OF_EARLY_EPOCHS * len(values)) :]
-        for course in courses
-        for values in (course.train, course.valid)
-        if values is not None
-    ]
-    if not late:
-        return
-    lowest, highest = min(each.min() for each in late), max(each.max() for each in late)
-    room = 0.05 * (highest - lowest) or 1.0
-    axes.set_ylim(max(axes.get_ylim()[0], lowest - room), highest + room)
+    curves = [values for course in courses for values in (course.train, course.valid) if values is not None]
+    late = np.concatenate([each[int(SHARE_OF_EARLY_EPOCHS * len(each)) :] for each in curves] or [np.zeros(0)])
+    all_of_them = np.concatenate(curves or [np.zeros(0)])
+    late, finite = late[np.isfinite(late)], all_of_them[np.isfinite(all_of_them)]
+    if len(late):
+        lowest, highest = late.min(), finite.max()
+        room = 0.05 * (highest - lowest) or 1.0
+        axes.set_ylim(max(axes.get_ylim()[0], lowest - room), highest + room)
 
 
 def counts_over_epochs(lines: Mapping[str, tuple[Array, Mapping[str, Array]]], label: str) -> Figure:

@@ -13,15 +13,18 @@ Array = NDArray[np.floating]
 BINS = 60
 # Of images that are far from all others, so many on each side do not stretch the scale.
 SHARE_BEYOND = 0.001
+# Shapes of tails beyond these are drawn at them.
+EXTREME_SHAPES = (-1.0, 5.0)
 
 
 def histogram(values: Mapping[str, Array]) -> Figure:
     """Log-likelihoods of each image ``(N,)`` in nats, by the name of their set, over each other on one scale.
 
-    A dashed line is the mean of a set. One image in a thousand on each side may lie beyond the scale.
+    A dashed line is the mean of a set. One image in a thousand on each side may lie beyond the scale; infinite ones do.
     """
     figure = new_figure(6, 3.5)
     axes = figure.add_subplot()
+    values = {name: each[np.isfinite(each)] for name, each in values.items()}
     together = np.concatenate(list(values.values()))
     low = float(np.quantile(together, SHARE_BEYOND, method="lower"))
     high = float(np.quantile(together, 1 - SHARE_BEYOND, method="higher"))
@@ -80,34 +83,26 @@ def sampled_curves(runs: Mapping[str, SampledCurve]) -> Figure:
     return figure
 
 
-def tail_shapes(runs: Mapping[str, Array], threshold: float) -> Figure:
+def tail_shapes(runs: Mapping[str, Array], thresholds: Mapping[str, float]) -> Figure:
     """The shape of the tail of each image's weights, Pareto k ``(N,)``, in the order of its size; above the line it is heavy.
 
+    Infinite ones are counted, and drawn at the edges.
+
     Args:
-        runs: by name.
-        threshold: above which the estimate is not to be trusted.
+        runs: by name; what is not known is not a number.
+        thresholds: of each run, above which its estimates are not to be trusted.
     """
     figure = new_figure(6, 3.4)
     axes = figure.add_subplot()
     many = is_many(sum(map(len, runs.values())))
     for number, (name, shapes) in enumerate(runs.items()):
-        known = np.sort(shapes[np.isfinite(shapes)])
-        share = float((known > threshold).mean()) if len(known) else 0.0
+        known = np.sort(shapes[~np.isnan(shapes)])
+        share = float((known > thresholds[name]).mean()) if len(known) else 0.0
         places = (np.arange(len(known)) + 0.5) / max(len(known), 1)
-        label = f"{name}: {share:.1%} above"
-        axes.plot(
-            places,
-            known,
-            ".",
-            markersize=3,
-            color=COLORS[number % len(COLORS)],
-            label=label,
-            rasterized=many,
-        )
-    axes.axhline(threshold, color="#000000", linestyle="--", linewidth=1)
-    axes.annotate(
-        f"heavy above {threshold:.2f}", (0.01, threshold), xycoords=("axes fraction", "data"), fontsize=SMALL, va="bottom"
-    )
+        drawn, color = np.clip(known, *EXTREME_SHAPES), COLORS[number % len(COLORS)]
+        label = f"{name}: {share:.1%} above {thresholds[name]:.2f}"
+        axes.plot(places, drawn, ".", markersize=3, color=color, label=label, rasterized=many)
+        axes.axhline(thresholds[name], color=color, linestyle="--", linewidth=1)
     finish(axes, "share of images with a smaller one", "Pareto k of the image's weights")
     axes.legend(fontsize=SMALL, frameon=False, markerscale=3)
     return figure

@@ -31,10 +31,10 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
-def grid_of_axes(rows: int, columns: int, *, width: float, height: float, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+def grid_of_axes(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
     """A figure of rows and columns of axes, each of a size in inches."""
     figure = new_figure(width * columns + 0.4, height * rows + 0.4)
-    return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
 
 
 def finish(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
@@ -55,6 +55,16 @@ def whole_numbers(*axes: Axis) -> None:
 def look(number: int) -> dict[str, Any]:
     """Colour and dashes of a line, by its number."""
     return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number // 2 % len(DASHES)]}
+
+
+def as_text(name: str) -> str:
+    r"""A name as matplotlib takes it: two dollars are a formula to it, and what begins with ``_`` is in no legend.
+
+    >>> print(as_text("$x$"))
+    \$x\$
+    """
+    escaped = name.replace("$", r"\$")
+    return f"\u200b{escaped}" if escaped.startswith("_") else escaped
 
 
 def is_many(marks: int) -> bool:

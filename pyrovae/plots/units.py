@@ -47,7 +47,9 @@ def unit_heat_maps(
         sorted_by: the index of the epoch whose values order the units, the largest on top.
         order: the same in words.
     """
-    layers = list(dict.fromkeys(layer for each in runs.values() for layer in each))
+    # From the top down: the deepest run has them all in order.
+    layers = max((list(each) for each in runs.values()), key=len)
+    layers = [*dict.fromkeys(layer for each in runs.values() for layer in each if layer not in layers), *layers]
     figure, grid = grid_of_axes(len(layers), len(runs), width=3.2, height=1.9)
     logs = [np.log10(np.maximum(each.values, least)) for layers_of in runs.values() for each in layers_of.values()]
     low, high = min(each.min() for each in logs), max(each.max() for each in logs)
@@ -63,8 +65,8 @@ def unit_heat_maps(
             image = axes.imshow(
                 shown, aspect="auto", cmap=SEQUENTIAL, vmin=low, vmax=high, extent=edges, interpolation="nearest"
             )
-            title = name if row == 0 and len(runs) > 1 else ""
-            finish(axes, "epoch" if row == len(layers) - 1 else "", f"{layer}: unit" if column == 0 else "", title)
+            title = f"{name}: {layer}" if len(runs) > 1 else layer
+            finish(axes, "epoch" if row == len(layers) - 1 else "", "unit" if column == 0 else "", title)
             whole_numbers(axes.xaxis, axes.yaxis)
     bar = figure.colorbar(image, ax=[axes for row in grid for axes in row], label=f"log10 of {label}", shrink=0.8)
     bar.ax.tick_params(labelsize=SMALL - 1)

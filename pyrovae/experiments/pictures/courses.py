@@ -104,13 +104,13 @@ def _measured_over(
 
 
 def _families(views: Sequence[View]) -> list[str]:
-    """Guide, prior and what else is added, as far as runs differ in them."""
+    """Guide, prior, objective and what else is added, as far as runs differ in them; the guide, where they do not."""
     parts = []
     for recipe in (view.run.recipe for view in views):
         more = [name for name, used in (("batch norm", recipe.batch_norm), ("warm-up", recipe.warmup_epochs)) if used]
-        parts.append([recipe.guide, recipe.prior, *more])
+        parts.append([recipe.guide, recipe.prior, recipe.objective, *more])
     common = set.intersection(*map(set, parts))
-    return [", ".join(each for each in part if each not in common) for part in parts]
+    return [", ".join(each for each in part if each not in common) or part[0] for part in parts]
 
 
 def _standard_error(values: NDArray[np.floating]) -> float:
@@ -131,11 +131,11 @@ def sampled_curve(views: Sequence[View]) -> Figure:
             continue
         sizes, values = np.array([int(size) for size in found.curve]), np.array(list(found.curve.values()))
         lower = None
-        if bounds is not None:
-            # The mean of a few images is another one: what annealing adds on these very images is added to that of all.
-            place = int(np.abs(np.log(sizes / bounds.num_samples)).argmin())
-            lower = values[place] + bounds.test.difference, bounds.test.difference_standard_error
-        gap = None if bounds is None else bounds.simulated.gap
+        # The mean of a few images is another one: what annealing adds to as many samples of these very images is added here.
+        if bounds is not None and str(bounds.num_samples) in found.curve:
+            at = found.curve[str(bounds.num_samples)]
+            lower = at + bounds.test.difference, bounds.test.difference_standard_error
+        gap = None if bounds is None or lower is None else bounds.simulated.gap
         found_curves[view.name] = likelihoods.SampledCurve(sizes, values, found.standard_error or 0.0, lower, gap)
     return likelihoods.sampled_curves(found_curves)
 
@@ -143,8 +143,8 @@ def sampled_curve(views: Sequence[View]) -> Figure:
 def tail_shapes(views: Sequence[View]) -> Figure:
     """Pareto k of each test image."""
     evaluations = {view.name: view.evaluation for view in views if view.evaluation}
-    threshold = heavy_tail(min(each.num_samples for each in evaluations.values()))
-    return likelihoods.tail_shapes({name: each.per_image["pareto_k"] for name, each in evaluations.items()}, threshold)
+    thresholds = {name: heavy_tail(each.num_samples) for name, each in evaluations.items()}
+    return likelihoods.tail_shapes({name: each.per_image["pareto_k"] for name, each in evaluations.items()}, thresholds)
 
 
 def _units(view: View, name: str) -> dict[str, units.UnitCourse]:

@@ -49,22 +49,21 @@ def images(views: Sequence[View]) -> Figure:
 
 
 def completions(views: Sequence[View]) -> Figure:
-    """What models are told of an image, what they draw, and the image: a row for each image."""
+    """What models are told of an image, what they draw, and the image: a column for each image."""
     first = views[0]
     x, context = first.test
     condition = first.dataset.condition
     assert context is not None
     assert condition is not None
-    columns: dict[str, Any] = {"told": condition.pictured(context).cpu().numpy()}
+    rows: dict[str, Any] = {"told": condition.pictured(context).cpu().numpy()}
     for view in views:
         if view.run.recipe.latent_sizes:
             drawn = 1 if len(views) > 3 else 4
-            columns |= {f"{view.name} {number}": view.decoded({}, context) for number in range(1, drawn + 1)}
+            rows |= {f"{view.name} {number}": view.decoded({}, context) for number in range(1, drawn + 1)}
         else:
-            columns[view.name] = view.decoded({}, context)
-    columns["truth"] = x.clamp(0, 1).cpu().numpy()
-    # One image a row is read across; as a picture the columns are rows, which have names.
-    return image_rows(columns, first.run.shape, title="what is told, what is drawn (means of p(x | z, c)), and the truth")
+            rows[view.name] = view.decoded({}, context)
+    rows["truth"] = x.clamp(0, 1).cpu().numpy()
+    return image_rows(rows, first.run.shape, title="what is told, what is drawn (means of p(x | z, c)), and the truth")
 
 
 def pseudo_inputs(views: Sequence[View]) -> Figure:
@@ -181,7 +180,9 @@ def extremes(views: Sequence[View]) -> Figure:
     for view in views:
         assert view.evaluation is not None
         values = view.evaluation.per_image["log_likelihood"]
-        order = np.argsort(values)
+        # Of what is not finite no order is known.
+        order = np.argsort(values, kind="stable")
+        order = order[np.isfinite(values[order])]
         for name, places in (("highest", order[::-1][:SHOWN]), ("lowest", order[:SHOWN])):
             title = name if len(views) == 1 else f"{view.name}: {name}"
             rows[title] = view.rows(torch.tensor(places.copy(), device=view.dataset.test.device))[0].clamp(0, 1).cpu().numpy()

@@ -10,7 +10,9 @@ import torch
 
 from pyrovae.errors import InputError, nearest
 from pyrovae.experiments import files
+from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.folder import FIGURES, RunFolder
+from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.views import View, names_of
 from pyrovae.plots.encoding import encoded
@@ -36,23 +38,28 @@ def obstacle(kind: str, views: Sequence[View]) -> str:
         return KINDS[kind].together(met)
     if len(views) == 1:
         return reasons[0]
-    return "; ".join(f"{view.name}: {reason}" for view, reason in zip(views, reasons, strict=True))
+    return "; ".join(f"{view.title}: {reason}" for view, reason in zip(views, reasons, strict=True))
 
 
 def draw(kind: str, views: Sequence[View]) -> Figure:
     """A picture of the runs that it makes sense for, the same each time.
 
     Raises:
-        InputError: for an unknown kind, one that makes no sense for these runs, and data that cannot be found.
+        InputError: for an unknown kind, one that makes no sense for these runs, data that cannot be found, and for folders that
+            hold what no training writes.
     """
     if kind not in KINDS:
         raise InputError(f"expected a kind out of {', '.join(KINDS)}; got {kind!r}{nearest(kind, KINDS)}")
+    titles = ", ".join(each.title for each in views)
     if reason := obstacle(kind, views):
-        raise InputError(f"expected runs that {kind} can be drawn of; got {', '.join(each.name for each in views)}: {reason}")
+        raise InputError(f"expected runs that {kind} can be drawn of; got {titles}: {reason}")
     met, _ = _sorted(kind, views)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        return KINDS[kind].draw(met)
+        try:
+            return KINDS[kind].draw(met)
+        except DAMAGE as error:
+            raise InputError(f"expected runs that {kind} can be drawn of; got {titles}: {in_one_line(error)}") from error
 
 
 def saved(kind: str, views: Sequence[View], folder: str | Path | None = None, format: str = "png") -> Path:
@@ -84,5 +91,15 @@ def drawable(views: Sequence[View], *, usual: bool = False) -> Iterator[str]:
 
 def _sorted(kind: str, views: Sequence[View]) -> tuple[list[View], list[str]]:
     """The runs that meet what a picture needs, and why the others do not."""
-    reasons = [next(filter(None, (need(view) for need in KINDS[kind].needs)), "") for view in views]
+    reasons = [_missing(kind, view) for view in views]
     return [view for view, reason in zip(views, reasons, strict=True) if not reason], list(filter(None, reasons))
+
+
+def _missing(kind: str, view: View) -> str:
+    """The first reason why a run cannot be drawn; that its folder holds what no training writes among them."""
+    try:
+        return next(filter(None, (need(view) for need in KINDS[kind].needs)), "")
+    except InputError as error:
+        return str(error)
+    except DAMAGE as error:
+        return f"its folder holds what no training writes: {in_one_line(error)}"

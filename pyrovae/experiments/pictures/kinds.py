@@ -74,9 +74,10 @@ KINDS: dict[str, Kind] = {
     "kl-heat-map": Kind(
         courses.divergence_heat_map,
         "the KL of each latent unit at every epoch, a panel for each layer",
-        "A row is a unit. A dark unit costs nothing and says nothing: its posterior is its prior.",
+        "A row is a unit. A dark unit costs nothing and says nothing: its posterior is its prior. Under a mixture as "
+        "prior no unit of the top layer has a KL of its own.",
         f"{_LADDER}, figure 4",
-        (needs.units_at_every_epoch("kl_by_unit", "KL"),),
+        (needs.a_divergence_of_units, needs.units_at_every_epoch("kl_by_unit", "KL")),
         is_usual=True,
     ),
     "kl-bars": Kind(
@@ -97,8 +98,8 @@ KINDS: dict[str, Kind] = {
     "projections": Kind(
         drawings.projections,
         "draws of each layer's posterior along two principal components, by class",
-        "Classes that lie apart are told apart by the layer, which nobody told it of them. Each component has its share "
-        "of the variance.",
+        "Classes that lie apart are told apart by the layer, though no class took part in the training. Behind each component "
+        "is its share of the variance.",
         f"{_LADDER}, figure 6",
         (needs.latents,),
         needs.of_one_kind,
@@ -125,7 +126,7 @@ KINDS: dict[str, Kind] = {
         "test images, and what the model makes of them",
         "The means of p(x | z) at one draw of the posterior. What is lost here the latent does not hold.",
         f"{_ACTIVITY}, figure 4.1",
-        (needs.images, needs.no_condition),
+        (needs.images, needs.latents),
         needs.of_one_kind,
         is_grid=True,
         is_usual=True,
@@ -162,7 +163,7 @@ KINDS: dict[str, Kind] = {
         "Further right is better. Dashed lines are the means; the tail to the left holds the images that the model finds odd.",
         f"{_PROJECT}, figure 6",
         (needs.values_of_each_image("log_likelihood"),),
-        needs.of_one_kind,
+        needs.comparable,
         is_usual=True,
     ),
     "pseudo-inputs": Kind(
@@ -180,7 +181,7 @@ KINDS: dict[str, Kind] = {
         "what a conditional model is told of an image, what it draws, and the image",
         "A column is an image. Draws that differ show what the model does not know; a regressor blurs it.",
         "Doersch 2016, figure 8",
-        (needs.images, needs.a_condition_on_pixels),
+        (needs.images, needs.a_condition),
         needs.of_one_kind,
         is_grid=True,
         is_usual=True,
@@ -190,14 +191,15 @@ KINDS: dict[str, Kind] = {
         "from one test image to another through the latent space",
         "Each step should look like data. Ghosts of both images at once mean that the space between them is empty.",
         "ours",
-        (needs.images, needs.latents),
+        (needs.images, needs.latents, needs.no_condition),
         needs.of_one_kind,
         is_grid=True,
     ),
     "traversals": Kind(
         drawings.traversals,
-        "one latent unit moved over its range while all others stay",
-        "Numbers are standard deviations of the unit over test images. A row that does not change is a unit that does nothing.",
+        "one latent unit moved over its range",
+        "All other units of its layer and the layers above are those of an image, the layers below are at their means. Numbers "
+        "are standard deviations of the unit over test images. A row that does not change is a unit that does nothing.",
         "ours",
         (needs.images, needs.latents),
         needs.of_one_kind,
@@ -224,7 +226,7 @@ KINDS: dict[str, Kind] = {
     "tail-shapes": Kind(
         courses.tail_shapes,
         "how heavy the tails of the importance weights of each test image are",
-        "Images above the line are estimated too low, perhaps, and by nobody knows how much.",
+        "Images above the line may be estimated too low, by an amount that the samples do not show.",
         "ours",
         (needs.several_samples, needs.values_of_each_image("pareto_k")),
     ),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pyrovae.experiments.comparison import incomparable
 from pyrovae.experiments.pictures.views import View
 
 Need = Callable[[View], str]
@@ -35,7 +36,7 @@ def units_at_every_epoch(name: str, what: str) -> Need:
 
 def an_evaluation(view: View) -> str:
     """An evaluation of its own test set."""
-    return "" if view.evaluation is not None else f"it was not evaluated: run 'pyrovae evaluate {view.run.folder}'"
+    return "" if view.evaluation is not None else "it was not evaluated as it is now: run 'pyrovae evaluate'"
 
 
 def values_of_each_image(name: str) -> Need:
@@ -91,11 +92,15 @@ def no_condition(view: View) -> str:
     return "" if view.run.recipe.condition == "none" else "it is a conditional model: see completions"
 
 
-def a_condition_on_pixels(view: View) -> str:
-    """A conditional model that is told pixels."""
-    if view.run.recipe.condition in ("none", "label"):
-        return f"it is told no pixels (condition {view.run.recipe.condition})"
-    return ""
+def a_condition(view: View) -> str:
+    """A conditional model."""
+    return "" if view.run.recipe.condition != "none" else "it is told nothing of an image"
+
+
+def a_divergence_of_units(view: View) -> str:
+    """A layer whose units have a KL of their own: all but one under a mixture."""
+    alone = view.run.recipe.prior not in ("standard_normal", "conditional_gaussian") and len(view.run.recipe.latent_sizes) == 1
+    return f"its prior is {view.run.recipe.prior}, under which no unit has a KL of its own" if alone else ""
 
 
 def a_prior_of_pseudo_inputs(view: View) -> str:
@@ -109,14 +114,21 @@ def of_one_kind(views: Sequence[View]) -> str:
     return "" if len({view.run.protocol_hash for view in views}) == 1 else "they were trained on different data"
 
 
+def comparable(views: Sequence[View]) -> str:
+    """Runs whose figures are figures of one thing."""
+    found = [view.evaluation for view in views if view.evaluation is not None]
+    reasons = (incomparable(found[0], each) for each in found[1:])
+    return of_one_kind(views) or next(filter(None, reasons), "")
+
+
 def different_depths(views: Sequence[View]) -> str:
     """Runs of different depths."""
-    return of_one_kind(views) or _different(views, "latent_sizes", "numbers of layers", len)
+    return comparable(views) or _different(views, "latent_sizes", "numbers of layers", len)
 
 
 def different_numbers_of_components(views: Sequence[View]) -> str:
     """Runs of different numbers of components."""
-    return of_one_kind(views) or _different(views, "num_components", "numbers of pseudo-inputs", int)
+    return comparable(views) or _different(views, "num_components", "numbers of pseudo-inputs", int)
 
 
 def _different(views: Sequence[View], setting: str, what: str, number: Callable[..., int]) -> str:

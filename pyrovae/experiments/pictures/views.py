@@ -5,7 +5,8 @@ Everything drawn at random is drawn from the same numbers each time: the same ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from pyrovae.evaluation.measuring import measuring
 from pyrovae.experiments.bounding import Bounds
 from pyrovae.experiments.folder import RunFolder
 from pyrovae.experiments.measuring import Evaluation
+from pyrovae.plots.style import as_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,8 +50,8 @@ class View:
 
     @property
     def name(self) -> str:
-        """The title as matplotlib takes it, for which two dollars are a formula."""
-        return self.title.replace("$", r"\$")
+        """The title as matplotlib takes it."""
+        return as_text(self.title)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -86,27 +88,30 @@ class View:
 
     @property
     def bound(self) -> tuple[str, str, str]:
-        """The bound that was trained: its keys in the history for training and validation, and its name."""
+        """The bound that was trained, as far as each epoch has it: its keys in the history, and its name."""
         found = [name for name in (self.history[-1] if self.history else ()) if "_iwelbo_" in name]
-        particles = found[0].rsplit("_", 2)[1] if found else ""
-        stem = f"iwelbo_{particles}_nats" if particles else "elbo_nats"
-        return f"train_{stem}", f"valid_{stem}", f"L_{particles}" if particles else "ELBO"
+        if found and self.over_epochs(found[0]) is not None:
+            particles = found[0].rsplit("_", 2)[1]
+            return f"train_iwelbo_{particles}_nats", f"valid_iwelbo_{particles}_nats", f"L_{particles}"
+        return "train_elbo_nats", "valid_elbo_nats", "ELBO"
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """The last one of its own test set, if there is one."""
+        """The last one of its own test set, if there is one of the programs as they are."""
         try:
-            return self.run.evaluation
+            found = self.run.evaluation
         except InputError:
             return None
+        return found if found.epochs == len(self.history) else None
 
     @cached_property
     def bounds(self) -> Bounds | None:
-        """The last ones from both sides, if there are any."""
+        """The last ones from both sides, if there are any of the programs as they are."""
         try:
-            return Bounds.load(self.run.folder)
+            found = Bounds.load(self.run.folder)
         except InputError:
             return None
+        return found if found.epochs == len(self.history) else None
 
     @property
     def test(self) -> tuple[Tensor, Tensor | None]:
@@ -173,16 +178,15 @@ class View:
         return activity(self.run.vae.guide, *self.chosen(SCATTERED // 4))
 
 
-def names_of(runs: list[RunFolder]) -> list[str]:
-    """What tells runs apart: the names of their folders, longer where two have the same; and a setting, where one differs."""
+def names_of(runs: Sequence[RunFolder]) -> list[str]:
+    """What tells runs apart: the names of their folders, and a setting where one differs; numbers where that is not enough."""
     names = [visible(run.folder.resolve().name) for run in runs]
-    if len(set(names)) < len(names):
-        names = [visible(str(run.folder)) for run in runs]
-    names = [name if len(name) <= MOST_OF_A_NAME else f"{name[:MOST_OF_A_NAME]}..." for name in names]
     differing = dict.fromkeys(name for run in runs for name in runs[0].recipe.differences(run.recipe) if name != "seed")
-    if len(differing) != 1:
-        return names
-    (setting,) = differing
-    values = [getattr(run.recipe, setting) for run in runs]
-    said = [", ".join(map(str, each)) or "none" if isinstance(each, tuple) else f"{each}" for each in values]
-    return [f"{name} ({setting.replace('_', ' ')} {each})" for name, each in zip(names, said, strict=True)]
+    if len(differing) == 1:
+        (setting,) = differing
+        values = (getattr(run.recipe, setting) for run in runs)
+        said = [", ".join(map(str, each)) or "none" if isinstance(each, tuple) else f"{each}" for each in values]
+        names = [f"{name} ({setting.replace('_', ' ')} {each})" for name, each in zip(names, said, strict=True)]
+    names = [name if len(name) <= MOST_OF_A_NAME else f"{name[:MOST_OF_A_NAME]}..." for name in names]
+    counts = Counter(names)
+    return [f"{number}: {name}" if counts[name] > 1 else name for number, name in enumerate(names, start=1)]

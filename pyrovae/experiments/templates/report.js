@@ -1,5 +1,5 @@
 "use strict";
-const number = (text) => { const found = text.replace(/,/g, "").match(/^[-+]?\d+(\.\d+)?/); return found ? parseFloat(found[0]) : NaN; };
+const number = (text) => { const found = text.replace(/,/g, "").match(/^[-+]?\d+(\.\d+)?(?=$| (±|of) )/); return found ? parseFloat(found[0]) : NaN; };
 function sort(table, column, header) {
   const body = table.tBodies[0], rows = [...body.rows];
   const descending = header.getAttribute("aria-sort") === "ascending";

@@ -14,21 +14,21 @@ from pyrovae.engine.modules import Program
 Optimizer = torch.optim.Optimizer | PyroOptim
 
 
-def held(optim: Optimizer) -> list[Tensor]:
+def held_parameters(optim: Optimizer) -> list[Tensor]:
     """The parameters that a torch optimizer holds; Pyro's holds none before it meets them."""
     if isinstance(optim, PyroOptim):
         return []
     return list(chain.from_iterable([group["params"] for group in optim.param_groups]))
 
 
-def trained(optim: Optimizer, sites: Mapping[str, Any], *programs: Program) -> list[Tensor]:
+def trained_parameters(optim: Optimizer, sites: Mapping[str, Any], *programs: Program) -> list[Tensor]:
     """What a step trains: the parameters of a torch optimizer; under Pyro's those of modules and of the sites of a trace.
 
     Raises:
         ValueError: where Pyro's has nothing to train.
     """
     if not isinstance(optim, PyroOptim):
-        return [each for each in held(optim) if each.requires_grad]
+        return [each for each in held_parameters(optim) if each.requires_grad]
     stored = [site["value"].unconstrained() for site in sites.values() if site["type"] == "param"]
     owned = [parameter for module in _modules(*programs) for parameter in module.parameters(recurse=False)]
     unique = {id(parameter): parameter for parameter in (*stored, *owned) if parameter.requires_grad}
@@ -39,7 +39,7 @@ def trained(optim: Optimizer, sites: Mapping[str, Any], *programs: Program) -> l
 
 def take_step(optim: Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
     """Take the optimizer's step, with these gradients and no others."""
-    for parameter in held(optim):
+    for parameter in held_parameters(optim):
         parameter.grad = None
     for parameter, gradient in zip(parameters, gradients, strict=True):
         # Stock SVI leaves zeros behind, with which an optimizer goes on; torch's way is to leave nothing.
