@@ -227,6 +227,17 @@ def training(*others: "Callable[[Status], None]", quiet: bool) -> "Iterator[Call
         yield track
 
 
+def once(line: str) -> "Callable[[Status], None]":
+    """What says a line when it is first told of a step, after whatever is refused before."""
+    left = [line]
+
+    def track(status: "Status") -> None:
+        while left:
+            say(left.pop())
+
+    return track
+
+
 class _Lines(logging.Handler):
     """Prints what the library has to say, in yellow where it is a warning."""
 

@@ -86,10 +86,10 @@ def fit(
         else:
             chosen, dataset = _of_a_run(resume, recipe or config, settings, root, mirror, progress)
     dataset = dataset.to(options.torch_device(device))
-    if base is None and resume is None and not as_json:
-        console.say("the guide's published architecture with a schedule of minutes: --recipe NAME is a paper's whole training")
     how: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "on_nan": on_nan}
-    watching = [TensorBoard(dataset)] if tensorboard else []
+    watching: list[Any] = [TensorBoard(dataset)] if tensorboard else []
+    if base is None and resume is None and not as_json:
+        watching.append(console.once("the guide's published architecture with a schedule of minutes: --recipe for a paper's"))
     with console.logged(quiet=as_json), console.training(*watching, quiet=as_json) as track:
         run = train(chosen, resume or output, dataset=dataset, track=track, **how)
     measuring = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=as_json)

@@ -247,7 +247,7 @@ def test_a_linked_folder_is_neither_read_nor_written(name, whole, tmp_path):
             loaded.evaluate(30, dataset=grey())
     elif name == "figures":
         with pytest.raises(InputError, match="it is a link"):
-            loaded.draw(grey())
+            loaded.draw(dataset=grey())
     else:
         with pytest.raises(InputError, match="it is a link"):
             gone_on_with(run)
