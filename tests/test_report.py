@@ -146,7 +146,10 @@ def browser():
     if chromium is None:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        try:
+            started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        except sync_api.Error as error:
+            pytest.skip(f"Chromium does not start on this machine: {str(error).splitlines()[0]}")
         yield started
         started.close()
 

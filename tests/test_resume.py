@@ -12,6 +12,7 @@ from resumption import IWAE, LADDER, RECIPES, StoppedError, assert_same, grey, r
 from pyrovae.errors import InputError
 from pyrovae.experiments import checkpoints, files
 from pyrovae.experiments.interruption import Interrupted
+from pyrovae.experiments.locks import locked
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
 from pyrovae.experiments.trials import num_steps
@@ -260,3 +261,14 @@ def test_the_history_holds_both_bounds_of_both_splits_and_each_units_activity(tm
         assert [len(each) for each in row["activity_by_unit"].values()] == [3]
     # The loss of an epoch is the negative of the bound, on average over it: between those at its ends.
     assert -history[-1]["loss_nats"] == pytest.approx(history[-1]["train_iwelbo_3_nats"], abs=0.2)
+
+
+def test_a_folder_is_made_by_one_process_alone(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with locked(folder), pytest.raises(InputError, match="expected a folder that nobody writes to"):
+        Run.create(folder, IWAE, grey())
+    assert not (folder / "recipe.json").exists()
+    Run.create(folder, IWAE, grey())
+    with pytest.raises(InputError, match="expected a new or an empty folder"):
+        Run.create(folder, IWAE, grey())
