@@ -95,9 +95,10 @@ def cast_modules(world, dtype):
 
 def copy_programs(world, how, kept):
     """A copy of the programs goes on in the place of the first, with its moments or without."""
-    old, before = world.trainers[0].optim, world.parameters()
+    old, before = world.trainers[0].optim, world.parameters() or _held(world.trainers[0].optim)
     world.subject = copy.deepcopy(world.subject) if how == "deepcopy" else pickle.loads(pickle.dumps(world.subject))
-    optim = OPTIMIZERS[world.optimizer](world.parameters())
+    # Of a store that was cleared nothing is left to optimize until the next step.
+    optim = OPTIMIZERS[world.optimizer](world.parameters() or before)
     if kept and _is_pyros(old):
         optim = old
     elif kept:
@@ -114,7 +115,8 @@ def copy_programs(world, how, kept):
 
 def train_by_another(world, optimizer, together):
     """A new ``CompiledSVI`` over the same programs, beside the first or in its place."""
-    held = [] if optimizer is None else [world.trainer(OPTIMIZERS[optimizer](world.parameters()))]
+    parameters = world.parameters()
+    held = [] if optimizer is None or not parameters else [world.trainer(OPTIMIZERS[optimizer](parameters))]
     again = held or [world.trainer(world.trainers[0].optim)]
     world.trainers = [*world.trainers[:1], *again] if together else again
     world.schedulers = []
@@ -193,3 +195,7 @@ def _inner(optim):
 
 def _torch_optimizers(world):
     return [each.optim for each in world.trainers if not _is_pyros(each.optim)]
+
+
+def _held(optim):
+    return [] if _is_pyros(optim) else [each for group in optim.param_groups for each in group["params"]]
