@@ -228,7 +228,7 @@ def training(*others: "Callable[[Status], None]", quiet: bool) -> "Iterator[Call
 
 
 def once(line: str) -> "Callable[[Status], None]":
-    """What says a line when it is first told of a step, after whatever is refused before."""
+    """Return a ``track`` that says a line at the first step, after whatever is refused before."""
     left = [line]
 
     def track(status: "Status") -> None:

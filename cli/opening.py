@@ -29,9 +29,13 @@ def opened(
     if not run.is_whole:
         epochs = f"{len(run.history)} of {run.recipe.total_epochs} epochs"
         console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
+    return run, _data_of(run, other, root, mirror, device, quiet=quiet)
+
+
+def _data_of(run: Run, other: str | None, root: str | None, mirror: str | None, device: str | None, *, quiet: bool) -> Dataset:
     with console.downloads(quiet=quiet) as progress:
         dataset = run.dataset(other, root=root, mirror=mirror, progress=progress)
-    return run, dataset.to(options.torch_device(device))
+    return dataset.to(options.torch_device(device))
 
 
 def views_of_runs(folders: Iterable[str], root: str | None, mirror: str | None, device: str | None) -> list[View]:
@@ -52,8 +56,7 @@ def views_of_runs(folders: Iterable[str], root: str | None, mirror: str | None, 
             continue
         dataset = None
         try:
-            with console.downloads(quiet=False) as progress:
-                dataset = run.dataset(root=root, mirror=mirror, progress=progress).to(options.torch_device(device))
+            dataset = _data_of(run, None, root, mirror, device, quiet=False)
         except InputError as error:
             console.say(f"warning: {error}", fg="yellow")
         runs.append(run)

@@ -20,7 +20,7 @@ from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.nearest import nearest_publication
-from pyrovae.experiments.pictures.gallery import draw, drawable, obstacle
+from pyrovae.experiments.pictures.gallery import draw, obstacle
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.needs import comparable
 from pyrovae.experiments.pictures.views import View
@@ -109,7 +109,7 @@ def _summary(views: Sequence[View]) -> Table:
 
 
 def told(view: View) -> dict[str, Any]:
-    """What is said of a run.
+    """The parts of the page about one run.
 
     Raises:
         InputError: for a folder that holds what no training writes.
@@ -181,7 +181,7 @@ def _pictures(views: Sequence[View]) -> tuple[list[dict[str, Any]], dict[str, st
     """Those that make sense for the runs, and why the others do not; one that cannot be drawn is one of the others."""
     missing = {kind: obstacle(kind, views) for kind in KINDS}
     pictures = []
-    for kind in drawable(views):
+    for kind in (kind for kind, reason in list(missing.items()) if not reason):
         try:
             drawing = _drawing(kind, views)
         except InputError as error:

@@ -76,5 +76,5 @@ class TensorBoard:
         with preserved_module(run.vae), torch.random.fork_rng(), torch.no_grad():
             views = views_of([run], [self._dataset])
             for name in drawable(views, usual=True):
-                if KINDS[name].is_grid and name != "extremes":
+                if KINDS[name].is_grid:
                     self._writer.add_figure(name, draw(name, views), epoch)

@@ -8,7 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pyrovae.plots.style import COLORS, Label, finish, grid_of_axes, label_directly, look, marker_of, new_figure, whole_numbers
+from pyrovae.plots.style import (
+    Label,
+    color_of,
+    finish,
+    grid_of_axes,
+    label_directly,
+    look,
+    marker_of,
+    new_figure,
+    whole_numbers,
+)
 
 Array = NDArray[np.floating]
 # Of a training the first epochs, far below the others, are not allowed to flatten the rest of a curve.
@@ -41,7 +51,7 @@ def learning_curves(courses: Mapping[str, Course], label: str = "ELBO (nats per 
     bound, weight = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     labels, both = [], any(each.train is not None and each.valid is not None for each in courses.values())
     for number, (name, course) in enumerate(courses.items()):
-        color = COLORS[number % len(COLORS)]
+        color = color_of(number)
         first = course.valid if course.valid is not None else course.train
         if first is None:
             continue
@@ -82,14 +92,14 @@ def counts_over_epochs(lines: Mapping[str, tuple[Array, Mapping[str, Array]]], l
     axes = figure.add_subplot()
     labels = []
     for number, (name, (epochs, counts)) in enumerate(lines.items()):
-        color = COLORS[number % len(COLORS)]
+        color = color_of(number)
         for style, values in zip(("-", ":"), counts.values(), strict=False):
             axes.plot(epochs, values, style, color=color, marker=marker_of(epochs))
         labels.append(Label(float(next(iter(counts.values()))[-1]), name, color))
     axes.set_ylim(bottom=0)
     label_directly(axes, labels)
     kinds = [name for _, counts in lines.values() for name in counts]
-    finish(axes, "epoch", label, title=", dotted: ".join(f"{each}" for each in dict.fromkeys(kinds)))
+    finish(axes, "epoch", label, title=", dotted: ".join(dict.fromkeys(kinds)))
     whole_numbers(axes.xaxis, axes.yaxis)
     return figure
 
@@ -125,7 +135,7 @@ def measured_over(panels: Mapping[str, Mapping[str, Sequence[Measured]]], x: str
             xs, values = [each.x for each in ordered], [each.value for each in ordered]
             errors = [2 * each.standard_error for each in ordered]
             axes.errorbar(xs, values, yerr=errors, marker="o", markersize=4, capsize=3, **look(number))
-            labels.append(Label(values[-1], family, COLORS[number % len(COLORS)]))
+            labels.append(Label(values[-1], family, color_of(number)))
         if logarithmic:
             axes.set_xscale("log")
         axes.set_xticks(sorted({each.x for found in families.values() for each in found}))

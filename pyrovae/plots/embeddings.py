@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from pyrovae.plots.images import Shape, tiled
-from pyrovae.plots.style import COLORS, SMALL, finish, grid_of_axes, is_many, new_figure
+from pyrovae.plots.style import SMALL, color_of, finish, grid_of_axes, is_many, new_figure
 
 Array = NDArray[np.floating]
 Classes = NDArray[np.integer]
@@ -85,7 +85,7 @@ def scatter_by_class(axes: Axes, points: Array, classes: Classes | None, *, mark
     size = 10 if len(points) <= FEW_POINTS else 4
     for number, each in enumerate(np.unique(classes)):
         inside = points[classes == each]
-        color = COLORS[number % len(COLORS)]
+        color = color_of(number)
         axes.scatter(inside[:, 0], inside[:, 1], s=size, color=color, alpha=0.6, linewidths=0, rasterized=is_many(marks))
     if len(np.unique(classes)) < 2:
         return
@@ -95,7 +95,7 @@ def scatter_by_class(axes: Axes, points: Array, classes: Classes | None, *, mark
             x,
             y,
             str(each),
-            color=COLORS[number % len(COLORS)],
+            color=color_of(number),
             ha="center",
             va="center",
             fontsize=SMALL + 3,

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pyrovae.plots.style import COLORS, SMALL, finish, grid_of_axes, is_many, new_figure
+from pyrovae.plots.style import SMALL, color_of, finish, grid_of_axes, is_many, new_figure
 
 Array = NDArray[np.floating]
 BINS = 60
@@ -30,7 +30,7 @@ def histogram(values: Mapping[str, Array]) -> Figure:
     high = float(np.quantile(together, 1 - SHARE_BEYOND, method="higher"))
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     for number, (name, each) in enumerate(values.items()):
-        color = COLORS[number % len(COLORS)]
+        color = color_of(number)
         density = np.histogram(each, edges)[0] / (len(each) * np.diff(edges))
         axes.stairs(density, edges, fill=True, alpha=0.25, color=color)
         axes.stairs(density, edges, linewidth=1.5, color=color, label=f"{name}, mean {each.mean():.1f}")
@@ -67,7 +67,7 @@ def sampled_curves(runs: Mapping[str, SampledCurve]) -> Figure:
     """
     figure, ((*row,),) = grid_of_axes(1, len(runs), width=4.0, height=3.2)
     for number, (axes, (name, curve)) in enumerate(zip(row, runs.items(), strict=True)):
-        color = COLORS[number % len(COLORS)]
+        color = color_of(number)
         axes.plot(curve.sizes, curve.values, marker="o", markersize=4, color=color)
         axes.errorbar(curve.sizes[-1], curve.values[-1], yerr=2 * curve.standard_error, capsize=3, color=color)
         axes.set_xscale("log")
@@ -99,7 +99,7 @@ def tail_shapes(runs: Mapping[str, Array], thresholds: Mapping[str, float]) -> F
         known = np.sort(shapes[~np.isnan(shapes)])
         share = float((known > thresholds[name]).mean()) if len(known) else 0.0
         places = (np.arange(len(known)) + 0.5) / max(len(known), 1)
-        drawn, color = np.clip(known, *EXTREME_SHAPES), COLORS[number % len(COLORS)]
+        drawn, color = np.clip(known, *EXTREME_SHAPES), color_of(number)
         label = f"{name}: {share:.1%} above {thresholds[name]:.2f}"
         axes.plot(places, drawn, ".", markersize=3, color=color, label=label, rasterized=many)
         axes.axhline(thresholds[name], color=color, linestyle="--", linewidth=1)

@@ -52,9 +52,14 @@ def whole_numbers(*axes: Axis) -> None:
         each.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
 
 
+def color_of(number: int) -> str:
+    """The colour of a line, by its number."""
+    return COLORS[number % len(COLORS)]
+
+
 def look(number: int) -> dict[str, Any]:
     """Colour and dashes of a line, by its number."""
-    return {"color": COLORS[number % len(COLORS)], "linestyle": DASHES[number // 2 % len(DASHES)]}
+    return {"color": color_of(number), "linestyle": DASHES[number // 2 % len(DASHES)]}
 
 
 def as_text(name: str) -> str:

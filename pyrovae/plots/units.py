@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pyrovae.plots.style import COLORS, SEQUENTIAL, SMALL, finish, grid_of_axes, new_figure, whole_numbers
+from pyrovae.plots.style import SEQUENTIAL, SMALL, color_of, finish, grid_of_axes, new_figure, whole_numbers
 
 Array = NDArray[np.floating]
 
@@ -51,8 +51,8 @@ def unit_heat_maps(
     layers = max((list(each) for each in runs.values()), key=len)
     layers = [*dict.fromkeys(layer for each in runs.values() for layer in each if layer not in layers), *layers]
     figure, grid = grid_of_axes(len(layers), len(runs), width=3.2, height=1.9)
-    logs = [np.log10(np.maximum(each.values, least)) for layers_of in runs.values() for each in layers_of.values()]
-    low, high = min(each.min() for each in logs), max(each.max() for each in logs)
+    values = np.concatenate([each.values.ravel() for courses in runs.values() for each in courses.values()])
+    low, high = np.log10(np.maximum([values.min(), values.max()], least))
     for column, (name, courses) in enumerate(runs.items()):
         for row, layer in enumerate(layers):
             axes = grid[row][column]
@@ -68,7 +68,7 @@ def unit_heat_maps(
             title = f"{name}: {layer}" if len(runs) > 1 else layer
             finish(axes, "epoch" if row == len(layers) - 1 else "", "unit" if column == 0 else "", title)
             whole_numbers(axes.xaxis, axes.yaxis)
-    bar = figure.colorbar(image, ax=[axes for row in grid for axes in row], label=f"log10 of {label}", shrink=0.8)
+    bar = figure.colorbar(image, ax=[axes for row in grid for axes in row], shrink=0.8)
     bar.ax.tick_params(labelsize=SMALL - 1)
     bar.set_label(f"log10 of {label}", fontsize=SMALL)
     figure.suptitle(f"units sorted by {order}, the largest on top", fontsize=SMALL)
@@ -83,7 +83,7 @@ def divergence_bars(runs: Mapping[str, Mapping[str, float]]) -> Figure:
     width = 0.8 / len(runs)
     for number, (name, divergences) in enumerate(runs.items()):
         places = [layers.index(layer) + (number - (len(runs) - 1) / 2) * width for layer in divergences]
-        bars = axes.bar(places, list(divergences.values()), width, label=name, color=COLORS[number % len(COLORS)])
+        bars = axes.bar(places, list(divergences.values()), width, label=name, color=color_of(number))
         axes.bar_label(bars, fmt="{:.1f}", fontsize=SMALL - 1)
     axes.set_xticks(range(len(layers)), layers)
     finish(axes, "layer, z1 next to the data", "KL (nats per image)")

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from pyrovae.evaluation.likelihood import Estimates
 from pyrovae.evaluation.weighing import heavy_tail
 from pyrovae.experiments.pictures.views import View
 from pyrovae.plots import curves, likelihoods, units
@@ -37,7 +39,7 @@ def learning_curves(views: Sequence[View]) -> Figure:
 
 
 def active_units(views: Sequence[View]) -> Figure:
-    """How many units are active at every epoch: of each layer of one run, of several runs in all their layers."""
+    """The number of active units at every epoch: of each layer of one run, of several runs in all their layers."""
     lines = {}
     for view in views:
         activities = view.units_over_epochs("activity_by_unit")
@@ -96,7 +98,9 @@ def _measured_over(
         if found is None:
             continue
         if bound:
-            panels["ELBO"][family].append(curves.Measured(at, found.elbo, _standard_error(found.per_image["elbo"])))
+            panels["ELBO"][family].append(
+                curves.Measured(at, found.elbo, Estimates(torch.from_numpy(found.per_image["elbo"])).standard_error)
+            )
         if found.log_likelihood is not None:
             measured = curves.Measured(at, found.log_likelihood, found.standard_error or 0.0)
             panels[f"log p(x), K = {found.num_samples:,}"][family].append(measured)
@@ -111,10 +115,6 @@ def _families(views: Sequence[View]) -> list[str]:
         parts.append([recipe.guide, recipe.prior, recipe.objective, *more])
     common = set.intersection(*map(set, parts))
     return [", ".join(each for each in part if each not in common) or part[0] for part in parts]
-
-
-def _standard_error(values: NDArray[np.floating]) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 def log_likelihoods(views: Sequence[View]) -> Figure:

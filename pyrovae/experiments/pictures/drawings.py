@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from pyrovae.experiments.pictures.views import SCATTERED, SHOWN, View
 from pyrovae.plots import embeddings
@@ -22,13 +23,13 @@ TRAVERSED, STEPS, DEVIATIONS = 8, 9, 3.0
 def reconstructions(views: Sequence[View]) -> Figure:
     """Test images, and beneath them what each run makes of them."""
     first = views[0]
-    rows = {"test images": first.test[0].clamp(0, 1).cpu().numpy()}
+    rows = {"test images": first.test[0].cpu().numpy()}
     rows |= {view.name if len(views) > 1 else "reconstructed": view.reconstructed(*view.test) for view in views}
     return image_rows(rows, first.run.shape)
 
 
 def samples(views: Sequence[View]) -> Figure:
-    """What each run draws from its prior: the means of p(x | z)."""
+    """Images that each run draws from its prior: the means of p(x | z)."""
     panels = {view.name if len(views) > 1 else "samples": view.decoded({}, rows=SHOWN**2) for view in views}
     return image_panels({"": panels}, {"": views[0].run.shape}, columns=SHOWN)
 
@@ -41,7 +42,7 @@ def images(views: Sequence[View]) -> Figure:
         name = view.name if len(views) > 1 else ""
         shapes[name] = view.run.shape
         rows[name] = {
-            "data": x.clamp(0, 1).cpu().numpy(),
+            "data": x.cpu().numpy(),
             "reconstructions": view.reconstructed(x, context),
             "samples": view.decoded({}, rows=36),
         }
@@ -49,7 +50,7 @@ def images(views: Sequence[View]) -> Figure:
 
 
 def completions(views: Sequence[View]) -> Figure:
-    """What models are told of an image, what they draw, and the image: a column for each image."""
+    """The context of an image, draws given it, and the image: a column for each image."""
     first = views[0]
     x, context = first.test
     condition = first.dataset.condition
@@ -62,7 +63,7 @@ def completions(views: Sequence[View]) -> Figure:
             rows |= {f"{view.name} {number}": view.decoded({}, context) for number in range(1, drawn + 1)}
         else:
             rows[view.name] = view.decoded({}, context)
-    rows["truth"] = x.clamp(0, 1).cpu().numpy()
+    rows["truth"] = x.cpu().numpy()
     return image_rows(rows, first.run.shape, title="what is told, what is drawn (means of p(x | z, c)), and the truth")
 
 
@@ -74,7 +75,7 @@ def pseudo_inputs(views: Sequence[View]) -> Figure:
         prior = view.run.vae.model.prior
         assert isinstance(prior, VampPrior)
         inputs = prior.pseudo_inputs()[: SHOWN**2, :pixels]
-        panels[view.name if len(views) > 1 else "pseudo-inputs"] = inputs.detach().clamp(0, 1).cpu().numpy()
+        panels[view.name if len(views) > 1 else "pseudo-inputs"] = inputs.detach().cpu().numpy()
     return image_panels({"": panels}, {"": views[0].run.shape}, columns=SHOWN)
 
 
@@ -95,9 +96,7 @@ def _points(view: View) -> dict[str, Any]:
 
 
 def manifold(views: Sequence[View]) -> Figure:
-    """What lies at the points of a lattice over a latent of two units."""
-    import torch
-
+    """Images at the points of a lattice over a latent of two units."""
     panels = {}
     for view in views:
         points = torch.tensor(embeddings.lattice(SIDE)[0], dtype=torch.float32, device=view.dataset.test.device)
@@ -107,8 +106,6 @@ def manifold(views: Sequence[View]) -> Figure:
 
 def interpolations(views: Sequence[View]) -> Figure:
     """From one test image to another through the latents of both, in equal steps, all layers together."""
-    import torch
-
     rows = {}
     for view in views:
         x, context = view.chosen(6)
@@ -120,16 +117,14 @@ def interpolations(views: Sequence[View]) -> Figure:
             between = {name: torch.lerp(each[one], each[other], weights) for name, each in latents.items()}
             contexts = None if context is None else context[one].expand(STEPS, -1)
             drawn = view.decoded(between, contexts)
-            ends = x[[one, other]].clamp(0, 1).cpu().numpy()
+            ends = x[[one, other]].cpu().numpy()
             rows[f"{view.name}, {one + 1} to {other + 1}"] = np.concatenate([ends[:1], drawn, ends[1:]])
     above = ["image", *(f"{share:.0%}" for share in np.linspace(0, 1, STEPS)), "image"]
     return image_rows(rows, views[0].run.shape, above=above)
 
 
 def traversals(views: Sequence[View]) -> Figure:
-    """One unit of an image's latents moved over its range while all others stay, the most active units first."""
-    import torch
-
+    """One unit of an image's latents moved over its range, the layers below at their means; the most active units first."""
     rows = {}
     for view in views:
         x, context = view.chosen(SCATTERED // 4)
@@ -155,7 +150,7 @@ def _most_active(view: View, number: int) -> list[tuple[str, int]]:
 
 
 def layers(views: Sequence[View]) -> Figure:
-    """What each layer decides: the layers above are an image's own, the layer is drawn anew, those below are at their means."""
+    """Draws of one layer at a time: the layers above are an image's own, those below are at their means."""
     rows = {}
     for view in views:
         x, context = view.chosen(1)
@@ -167,15 +162,13 @@ def layers(views: Sequence[View]) -> Figure:
             images = view.decoded(kept | {layer: drawn}, contexts, at_means=True)
             own = view.decoded({**kept, layer: latents[layer].expand(STEPS, -1)}, contexts, at_means=True)[:1]
             name = f"{layer} drawn" if len(views) == 1 else f"{view.name}: {layer} drawn"
-            rows[name] = np.concatenate([x.clamp(0, 1).cpu().numpy(), own, images])
+            rows[name] = np.concatenate([x.cpu().numpy(), own, images])
     above = ["image", "its own", *([""] * STEPS)]
     return image_rows(rows, views[0].run.shape, above=above)
 
 
 def extremes(views: Sequence[View]) -> Figure:
     """The test images of the highest and of the lowest log-likelihood."""
-    import torch
-
     rows, after = {}, {}
     for view in views:
         assert view.evaluation is not None
@@ -185,6 +178,6 @@ def extremes(views: Sequence[View]) -> Figure:
         order = order[np.isfinite(values[order])]
         for name, places in (("highest", order[::-1][:SHOWN]), ("lowest", order[:SHOWN])):
             title = name if len(views) == 1 else f"{view.name}: {name}"
-            rows[title] = view.rows(torch.tensor(places.copy(), device=view.dataset.test.device))[0].clamp(0, 1).cpu().numpy()
+            rows[title] = view.rows(torch.tensor(places.copy(), device=view.dataset.test.device))[0].cpu().numpy()
             after[title] = [f"{values[place]:.0f}" for place in places]
     return image_rows(rows, views[0].run.shape, title="log p(x) of each image, in nats", after=after)

@@ -32,13 +32,8 @@ def views_of(runs: Sequence[RunFolder], datasets: Sequence[Dataset | None] = ())
 
 
 def obstacle(kind: str, views: Sequence[View]) -> str:
-    """Why a picture of runs makes no sense; empty where it does, of some of them at least."""
-    met, reasons = _sorted(kind, views)
-    if met:
-        return KINDS[kind].together(met)
-    if len(views) == 1:
-        return reasons[0]
-    return "; ".join(f"{view.title}: {reason}" for view, reason in zip(views, reasons, strict=True))
+    """The reason why a picture of runs makes no sense; empty where it does, of some of them at least."""
+    return _reason(kind, views, *_sorted(kind, views))
 
 
 def draw(kind: str, views: Sequence[View]) -> Figure:
@@ -51,9 +46,9 @@ def draw(kind: str, views: Sequence[View]) -> Figure:
     if kind not in KINDS:
         raise InputError(f"expected a kind out of {', '.join(KINDS)}; got {kind!r}{nearest(kind, KINDS)}")
     titles = ", ".join(each.title for each in views)
-    if reason := obstacle(kind, views):
+    met, reasons = _sorted(kind, views)
+    if reason := _reason(kind, views, met, reasons):
         raise InputError(f"expected runs that {kind} can be drawn of; got {titles}: {reason}")
-    met, _ = _sorted(kind, views)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         try:
@@ -87,6 +82,14 @@ def saved(kind: str, views: Sequence[View], folder: str | Path | None = None, fo
 def drawable(views: Sequence[View], *, usual: bool = False) -> Iterator[str]:
     """The kinds that make sense for some runs; with ``usual`` those alone that ``fit`` leaves behind."""
     return (kind for kind, each in KINDS.items() if (each.is_usual or not usual) and not obstacle(kind, views))
+
+
+def _reason(kind: str, views: Sequence[View], met: Sequence[View], reasons: Sequence[str]) -> str:
+    if met:
+        return KINDS[kind].together(met)
+    if len(views) == 1:
+        return reasons[0]
+    return "; ".join(f"{view.title}: {reason}" for view, reason in zip(views, reasons, strict=True))
 
 
 def _sorted(kind: str, views: Sequence[View]) -> tuple[list[View], list[str]]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from pyro import poutine
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_mean
 
@@ -133,8 +134,6 @@ class View:
         return None if labels is None else labels[self._spread(number)].cpu().numpy()
 
     def _spread(self, number: int) -> Tensor:
-        import torch
-
         size = len(self.dataset.test)
         return torch.linspace(0, size - 1, min(number, size), device=self.dataset.test.device).long()
 
@@ -155,7 +154,7 @@ class View:
         """
         trace = self._run_model(latents, context, rows, at_means=at_means)
         means = trace.nodes["x"]["fn"].mean
-        return self.run.vae.model.completed(means, context).clamp(0, 1).cpu().numpy()
+        return self.run.vae.model.completed(means, context).cpu().numpy()
 
     def drawn_layer(self, layer: str, latents: Latents, context: Tensor | None, rows: int) -> Tensor:
         """Draws of a layer from the model under given layers above it ``(B, D_l)``."""
@@ -179,7 +178,7 @@ class View:
 
 
 def names_of(runs: Sequence[RunFolder]) -> list[str]:
-    """What tells runs apart: the names of their folders, and a setting where one differs; numbers where that is not enough."""
+    """Names that tell runs apart: of their folders, with a setting where one differs, and numbers where that is not enough."""
     names = [visible(run.folder.resolve().name) for run in runs]
     differing = dict.fromkeys(name for run in runs for name in runs[0].recipe.differences(run.recipe) if name != "seed")
     if len(differing) == 1:
