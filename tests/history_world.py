@@ -11,15 +11,18 @@ from pyro.optim import PyroOptim
 
 from pyrovae.inference.svi import CompiledSVI
 
+# What Adam divides by is kept from zero: a bias before batch norm has a gradient of rounding alone, which the compiled engine
+# rounds otherwise, and a step divided by its size would be as long as any other.
+STEADY = {"lr": 0.02, "eps": 1e-3}
 OPTIMIZERS = {
-    "Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.02),
-    "fused Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.02, fused=True),
-    "AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.02),
+    "Adam": lambda parameters: torch.optim.Adam(parameters, **STEADY),
+    "fused Adam": lambda parameters: torch.optim.Adam(parameters, fused=True, **STEADY),
+    "AdamW": lambda parameters: torch.optim.AdamW(parameters, **STEADY),
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.002, momentum=0.9),
-    "Pyro's Adam": lambda _: pyro.optim.Adam({"lr": 0.02}),
-    "Pyro's ClippedAdam": lambda _: pyro.optim.ClippedAdam({"lr": 0.02, "lrd": 0.9, "clip_norm": 1.0}),
+    "Pyro's Adam": lambda _: pyro.optim.Adam(STEADY),
+    "Pyro's ClippedAdam": lambda _: pyro.optim.ClippedAdam({**STEADY, "lrd": 0.9, "clip_norm": 1.0}),
     "Pyro's ExponentialLR": lambda _: pyro.optim.ExponentialLR(
-        {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.02}, "gamma": 0.5}
+        {"optimizer": torch.optim.Adam, "optim_args": STEADY, "gamma": 0.5}
     ),
 }
 
