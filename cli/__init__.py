@@ -16,6 +16,7 @@ from .plot import plot
 from .recipes import recipes
 from .refusals import OneLineErrors
 from .report import report
+from .reproduce import reproduce
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -24,5 +25,5 @@ def main() -> None:
     """Variational autoencoders as Pyro programs: trained, measured and drawn."""
 
 
-for command in (fit, evaluate, compare, bounds, plot, report, pack, unpack, recipes, datasets):
+for command in (fit, evaluate, compare, bounds, plot, report, reproduce, pack, unpack, recipes, datasets):
     main.add_command(command)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pyrovae.experiments.building import build as build
     from pyrovae.experiments.comparison import compare as compare
     from pyrovae.experiments.measuring import Evaluation as Evaluation
+    from pyrovae.experiments.papers.reproducing import reproduce as reproduce
+    from pyrovae.experiments.papers.table import PAPERS as PAPERS
     from pyrovae.experiments.published import RECIPES as RECIPES
     from pyrovae.experiments.recipe import Recipe as Recipe
     from pyrovae.experiments.run import Run as Run
@@ -75,6 +77,8 @@ _MODULES = {
     "programs.architecture": ("Architecture",),
     "programs.guides": ("GUIDES", "VAE"),
     "programs.models": ("GenerativeModel",),
+    "experiments.papers.reproducing": ("reproduce",),
+    "experiments.papers.table": ("PAPERS",),
     "experiments.published": ("RECIPES",),
     "experiments.building": ("build",),
     "experiments.comparison": ("compare",),

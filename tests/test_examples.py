@@ -15,8 +15,6 @@ EXAMPLES = {
     "gallery.py": [".", "--epochs", "1", "--samples", "60"],
     "complete_digits.py": ["--epochs", "1"],
     "ladder_on_digits.py": ["--epochs", "2"],
-    "one_dimension.py": [],
-    "ring.py": ["--epochs", "1"],
 }
 FEWER = {
     "epochs=100": "epochs=1",
@@ -39,20 +37,6 @@ def test_example(name, tmp_path):
     assert result.returncode == 0, result.stderr
     assert {"contact_sheets.py": "mnist-5k", "gallery.py": "manifold.png"}.get(name, "log p(x") in result.stdout
     assert list(tmp_path.glob("*.png" if name != "gallery.py" else "gallery/*.png"))
-
-
-def test_the_divergence_in_one_dimension_falls_with_the_square_of_sigma(tmp_path):
-    sys.path.insert(0, str(HOUSE / "examples"))
-    try:
-        import one_dimension
-    finally:
-        sys.path.pop(0)
-    x = torch.linspace(-3, 4, 15, dtype=torch.float64)
-    (coarse, _), (fine, evidence) = (one_dimension.divergences(x, sigma) for sigma in (0.01, 0.005))
-    assert (fine > -1e-12).all()
-    assert fine.max() < 1e-3
-    torch.testing.assert_close(coarse.sum() / fine.sum(), torch.tensor(4.0).double(), rtol=0.02, atol=0)
-    torch.testing.assert_close(evidence, one_dimension.data_log_density(x), rtol=0, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -20,12 +20,17 @@ except ImportError:  # a system without it has no locks
 LOCK, HOLDER = ".lock", ".lock.json"
 
 
+class OccupiedError(InputError):
+    """Another process is in the folder."""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder. What a dead process held is free.
 
     Raises:
-        InputError: where another process is in it, or it cannot be written.
+        OccupiedError: where another process is in it.
+        InputError: where it cannot be written.
     """
     if fcntl is None:
         yield
@@ -36,7 +41,8 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise InputError(f"{folder}: expected a folder that nobody writes to; {_holder(folder)} trains in it") from None
+            holder = _holder(folder)
+            raise OccupiedError(f"{folder}: expected a folder that nobody writes to; {holder} trains in it") from None
         write_json(folder / HOLDER, {"process": os.getpid(), "host": socket.gethostname()})
         yield
 

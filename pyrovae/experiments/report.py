@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
@@ -26,6 +26,9 @@ from pyrovae.experiments.pictures.needs import comparable
 from pyrovae.experiments.pictures.views import View
 from pyrovae.experiments.summaries import of_bounds, of_evaluation, of_surroundings
 from pyrovae.plots.encoding import encoded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 RESOLUTION = 110
@@ -61,26 +64,34 @@ def write_report(views: Sequence[View], path: str | Path) -> Path:
 
 def page(views: Sequence[View]) -> str:
     """The page about runs, as HTML."""
-    from jinja2 import Environment, FileSystemLoader
-    from markupsafe import Markup
-
-    style, script = ((TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     pictures, missing = _pictures(views)
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         title=", ".join(view.title for view in views),
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=digest,
         several=len(views) > 1,
         comparable=_comparable(views),
         summary=_summary(views),
         runs=[told(view) for view in views],
         pictures=pictures,
         missing=missing,
-        version=version("pyrovae"),
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page that stands alone, as HTML.
+
+    Args:
+        template: a file of ``templates`` that extends page.html.
+        values: that it is made of.
+    """
+    from jinja2 import Environment, FileSystemLoader
+    from markupsafe import Markup
+
+    style, script = ((TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = {"style": Markup(style), "script": Markup(script), "script_hash": digest, "version": version("pyrovae")}
+    return environment.get_template(template).render(**page, **values)
 
 
 def _comparable(views: Sequence[View]) -> str:
@@ -182,30 +193,36 @@ def _pictures(views: Sequence[View]) -> tuple[list[dict[str, Any]], dict[str, st
     missing = {kind: obstacle(kind, views) for kind in KINDS}
     pictures = []
     for kind in (kind for kind, reason in list(missing.items()) if not reason):
+        each = KINDS[kind]
         try:
-            drawing = _drawing(kind, views)
+            drawing = drawing_of(draw(kind, views), kind, each.shows, is_grid=each.is_grid)
         except InputError as error:
             missing[kind] = str(error)
             continue
-        each = KINDS[kind]
         shows = each.shows[0].upper() + each.shows[1:]
         source = "" if each.source == "ours" else f"As in {each.source}."
         pictures.append({"kind": kind, "shows": shows, "reading": each.reading, "source": source, "drawing": drawing})
     return pictures, {kind: reason for kind, reason in missing.items() if reason}
 
 
-def _drawing(kind: str, views: Sequence[View]) -> Any:
-    """A picture as an element: images as one PNG, all else as SVG in the colours of the page."""
+def drawing_of(figure: Figure, name: str, shows: str, *, is_grid: bool) -> Any:
+    """A picture as an element of a page: images as one PNG, all else as SVG in the colours of the page.
+
+    Args:
+        figure: the picture.
+        name: that tells it from the others of the page, in letters, digits and dashes.
+        shows: what is seen, in a line.
+        is_grid: whether it is made of images.
+    """
     from markupsafe import Markup
 
-    figure = draw(kind, views)
-    if KINDS[kind].is_grid:
+    if is_grid:
         content = base64.b64encode(encoded(figure, "png", dpi=RESOLUTION)).decode()
-        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(KINDS[kind].shows, content)
+        return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(shows, content)
     drawn = encoded(figure, "svg", transparent=True, dpi=RESOLUTION).decode()
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
-    drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{KINDS[kind].shows}" ', 1)
-    return Markup(_apart(drawn, kind))
+    drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{shows}" ', 1)
+    return Markup(_apart(drawn, name))
 
 
 def _apart(drawn: str, kind: str) -> str:

@@ -1,0 +1,218 @@
+"""``Outcome``: what became of an experiment, as one record, written and read here alone, and as Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pyrovae.errors import InputError
+from pyrovae.experiments import files
+from pyrovae.experiments.checking import DAMAGE
+from pyrovae.experiments.measuring import in_one_line
+from pyrovae.experiments.papers.verdicts import Verdict
+
+OUTCOME = "outcome.json"
+FORMAT = 1
+# Of a count: no unit is near the threshold.
+NO_DOUBT = 1e-3
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a row.
+
+    Args:
+        value: ours.
+        standard_error: of ours.
+        published: the paper's, or None.
+    """
+
+    value: float
+    standard_error: float
+    published: float | None = None
+
+    def __str__(self) -> str:
+        error = f" ± {self.standard_error:.2g}" if self.standard_error >= NO_DOUBT else ""
+        if not error and float(self.value).is_integer():
+            return f"{self.value:g}"
+        return f"{self.value:.1e}{error}" if 0 < abs(self.value) < 0.01 else f"{self.value:.2f}{error}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training in the table.
+
+    Args:
+        name: of the training.
+        runs: names of its run folders, one for each seed.
+        epochs: trained.
+        figures: by the title of the column.
+        differs: what is not as in the paper.
+        protocol: of its data, with the hash.
+        seconds: of training and measuring, all seeds together.
+    """
+
+    name: str
+    runs: Sequence[str]
+    epochs: int
+    figures: Mapping[str, Figure]
+    differs: Sequence[str]
+    protocol: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of an experiment.
+
+    Args:
+        experiment: its name in ``PAPERS``.
+        shows: what it shows.
+        source: the paper, and the number there.
+        full: whether all trainings have the paper's epochs.
+        seeds: trainings of each recipe.
+        num_samples: importance samples for each image.
+        columns: the titles of the figures, in order.
+        rows: the trainings.
+        missing: trainings that could not be made, and why.
+        verdicts: on the paper's statements.
+        remarks: what a reader must know.
+        pictures: names of files.
+        environment: versions, device, threads.
+        seconds: of all trainings and measuring.
+        key: of what it was made of; the same key, the same outcome.
+        folder: where it is; not written.
+    """
+
+    experiment: str
+    shows: str
+    source: str
+    full: bool
+    seeds: int
+    num_samples: int
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    missing: Mapping[str, str]
+    verdicts: Sequence[Verdict]
+    remarks: Sequence[str]
+    pictures: Sequence[str]
+    environment: Mapping[str, Any]
+    seconds: float
+    key: str
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        return self.markdown()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values that are written."""
+        values = asdict(self)
+        del values["folder"]
+        return {"format": FORMAT, **values}
+
+    def save(self) -> None:
+        """Write record and tables into its folder."""
+        assert self.folder is not None
+        files.write_file(self.folder / "table.md", self.markdown().encode())
+        files.write_file(self.folder / "table.csv", self.csv().encode())
+        files.write_json(self.folder / OUTCOME, self.as_dict())
+
+    @classmethod
+    def load(cls, path: Path) -> Outcome:
+        """A record that ``save`` wrote.
+
+        Raises:
+            InputError: where there is none, or it is damaged.
+        """
+        try:
+            values = files.read_json(path)
+            if values.pop("format") != FORMAT:
+                raise ValueError("a record of another version of pyrovae")
+            rows = [
+                Row(**{**row, "figures": {title: Figure(**each) for title, each in row["figures"].items()}})
+                for row in values["rows"]
+            ]
+            verdicts = [Verdict(**{**each, "evidence": tuple(each["evidence"])}) for each in values["verdicts"]]
+            return cls(**{**values, "rows": rows, "verdicts": verdicts}, folder=path.parent)
+        except DAMAGE as error:
+            raise InputError(f"{path}: expected what 'pyrovae reproduce' leaves behind; got {in_one_line(error)}") from error
+
+    @property
+    def schedule(self) -> str:
+        """How long was trained, in words."""
+        if not self.num_samples:
+            return "computed, without trainings of the paper"
+        whole = "the paper's whole schedule" if self.full else "a shortened schedule"
+        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ", one seed"
+        return f"{whole}{seeds}, K = {self.num_samples:,}"
+
+    @property
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The header and the rows as people read them: ours, the published figure beside it, and the difference."""
+        printed = [title for title in self.columns if any(_published(row, title) is not None for row in self.rows)]
+        header = ["training", "epochs"]
+        for title in self.columns:
+            header += [title, "published", "difference"] if title in printed else [title]
+        return [*header, "protocol"], [[*self._cells(row, printed)] for row in self.rows]
+
+    def _cells(self, row: Row, printed: Sequence[str]) -> Iterator[str]:
+        yield row.name
+        yield f"{row.epochs:,}"
+        for title in self.columns:
+            figure = row.figures.get(title)
+            yield "" if figure is None else str(figure)
+            if title in printed:
+                published = _published(row, title)
+                yield "" if published is None else f"{published:.2f}"
+                yield "" if published is None or figure is None else f"{figure.value - published:+.2f}"
+        yield "; ".join(row.differs) or ("same protocol" if row.runs else row.protocol)
+
+    def markdown(self) -> str:
+        """The table, the statements and the remarks."""
+        return "\n".join([f"# {self.experiment}: {self.shows}", "", *self.body()]) + "\n"
+
+    def body(self) -> Iterator[str]:
+        """The same without its title, in lines."""
+        yield f"{self.source}. {self.schedule[0].upper()}{self.schedule[1:]}; ± is the standard error over test images."
+        if self.rows:
+            yield ""
+            yield from _markdown_table(*self.table)
+        if self.verdicts:
+            yield ""
+            yield from _markdown_table(
+                ["the paper says", "here", "because"],
+                [[each.says, each.verdict, "; ".join(filter(None, (*each.evidence, each.reason)))] for each in self.verdicts],
+            )
+        for name, reason in self.missing.items():
+            yield ""
+            yield f"Left out: {name}: {reason}"
+        for remark in self.remarks:
+            yield ""
+            yield remark
+
+    def csv(self) -> str:
+        """The table in plain numbers: a line for each training and quantity."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("training", "epochs", "quantity", "value", "standard_error", "published", "protocol", "differs"))
+        for row in self.rows:
+            for title, each in row.figures.items():
+                published = "" if each.published is None else each.published
+                doubt = (each.value, each.standard_error, published)
+                writer.writerow((row.name, row.epochs, title, *doubt, row.protocol, "; ".join(row.differs)))
+        return text.getvalue()
+
+
+def _published(row: Row, title: str) -> float | None:
+    figure = row.figures.get(title)
+    return None if figure is None or figure.published is None or math.isnan(figure.published) else figure.published
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (header, ["---"] * len(header), *rows):
+        yield f"| {' | '.join(each.replace('|', '/') for each in cells)} |"

@@ -1,0 +1,154 @@
+"""How much of each experiment is at hand, and about how long the rest takes on this machine; without reading any data."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyrovae.data.benchmarks import DATASETS
+from pyrovae.errors import InputError
+from pyrovae.experiments.comparison import recipe_in
+from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.papers.experiment import SUBSTITUTES
+from pyrovae.experiments.papers.outcome import OUTCOME
+from pyrovae.experiments.papers.reproducing import MINUTES, Plan, plan_in, plans_beside
+from pyrovae.experiments.papers.table import PAPERS
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.summaries import duration
+
+# Forward, and twice that backward; a multiplication and an addition each.
+OPERATIONS_PER_WEIGHT = 6
+TIMED_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an experiment is.
+
+    Args:
+        shows: what it shows.
+        trainings: that it needs.
+        done: of them, trained and measured.
+        is_made: whether its table is.
+        full_seconds: about what the paper's whole schedule takes here, one training after the other, measuring left out.
+    """
+
+    shows: str
+    trainings: int
+    done: int
+    is_made: bool
+    full_seconds: float
+
+    @property
+    def at_hand(self) -> str:
+        """In words, what is there."""
+        made = "made" if self.is_made else "not made"
+        return f"{made}, {self.done} of {self.trainings} trainings" if self.trainings else made
+
+    @property
+    def left(self) -> str:
+        """In words, about how long the rest of the default schedule takes."""
+        if self.is_made:
+            return "nothing"
+        share = 1 - self.done / self.trainings if self.trainings else 0.05
+        return f"about {duration(60 * math.ceil(MINUTES * share)) if share else 'a minute'}"
+
+    @property
+    def whole(self) -> str:
+        """In words, about how long the whole schedule takes."""
+        return f"about {duration(60 * math.ceil(self.full_seconds / 60))}" if self.trainings else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values."""
+        return asdict(self)
+
+
+def progress_of(name: str, folder: Path, speed: float) -> Progress:
+    """How far an experiment is in a folder.
+
+    Args:
+        name: of ``PAPERS``.
+        folder: of the experiment, with its runs beside it.
+        speed: of this machine: see ``speed_here``.
+    """
+    recipes = list(PAPERS[name].recipes.values())
+    done = 0
+    if recipes:
+        finished = _finished(folder.parent / "runs")
+        own = plan_in(folder)
+        plans = [own] if own else plans_beside(folder)
+        chosen = [Plan(each["share"], each["epochs"], each["num_samples"], each["seeds"]) for each in plans]
+        done = max((sum(_is_among(plan.of(recipe), finished) for recipe in recipes) for plan in chosen), default=0)
+    seconds = sum(operations(recipe) for recipe in recipes) / speed
+    return Progress(PAPERS[name].shows, len(recipes), done, (folder / OUTCOME).exists(), seconds)
+
+
+def _finished(runs: Path) -> list[Recipe]:
+    """The recipes of the runs that were trained and measured."""
+    found = []
+    for folder in sorted(runs.glob("*")):
+        try:
+            recipe, evaluation = recipe_in(folder), Evaluation.load(folder)
+        except InputError:
+            continue
+        if evaluation.epochs == recipe.total_epochs:
+            found.append(recipe)
+    return found
+
+
+def _is_among(recipe: Recipe, finished: list[Recipe]) -> bool:
+    """Whether a run has this recipe, but for what is left to the data, and for data that stand in for others."""
+    names = {recipe.dataset, SUBSTITUTES.get(recipe.dataset, recipe.dataset)}
+    return any(
+        each.dataset in names and not replace(each, dataset=recipe.dataset, likelihood=recipe.likelihood).differences(recipe)
+        for each in finished
+    )
+
+
+def speed_here() -> float:
+    """Operations a second of a plain training step of the size of a ladder's lowest layer, measured now."""
+    import torch
+    from torch import nn
+
+    layers = nn.Sequential(nn.Linear(784, 512), nn.LeakyReLU(0.1), nn.Linear(512, 512), nn.LeakyReLU(0.1), nn.Linear(512, 784))
+    optimizer = torch.optim.Adam(layers.parameters())
+    x = torch.rand(256, 784, generator=torch.Generator().manual_seed(0))
+    weights = sum(each.numel() for each in layers.parameters())
+    seconds = []
+    for _ in range(TIMED_STEPS):
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        nn.functional.mse_loss(layers(x), x).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - start)
+    return OPERATIONS_PER_WEIGHT * weights * len(x) / min(seconds[1:])
+
+
+def operations(recipe: Recipe) -> float:
+    """About how many operations the products of a training take."""
+    known = DATASETS[recipe.dataset]
+    pixels, images = math.prod(known.shape), known.sizes[0]
+    encoder, decoder = _weights(recipe, pixels)
+    total = 0.0
+    for stage in recipe.schedule:
+        samples = stage.num_particles * stage.num_averages
+        per_image = encoder + samples * decoder
+        if recipe.prior == "vamp":
+            per_image += encoder * recipe.num_components / stage.batch_size
+        total += OPERATIONS_PER_WEIGHT * stage.epochs * images * per_image
+    return total
+
+
+def _weights(recipe: Recipe, pixels: int) -> tuple[float, float]:
+    """The weights of the networks towards the latents, and of those towards the data."""
+    encoder = decoder = 0.0
+    below = pixels
+    for hidden, latent in zip(recipe.hidden_sizes, recipe.latent_sizes or (0,), strict=True):
+        inner = (recipe.hidden_layers - 1) * hidden**2
+        encoder += below * hidden + inner + 2 * hidden * latent
+        decoder += latent * hidden + inner + hidden * below
+        below = hidden if recipe.guide == "ladder" else latent
+    return encoder, decoder
