@@ -433,3 +433,31 @@ def test_the_command_line_lists_experiments_and_makes_one(tmp_path, monkeypatch)
     assert json.loads(again.stdout)["experiment"] == "vae-tutorial-appendix-a"
     wrong = CliRunner().invoke(main, ["reproduce", "vae-tutorial-apendix-a"])
     assert isinstance(wrong.exception, SystemExit)
+
+
+# What is kept.
+
+
+def kept_pages():
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    try:
+        import results
+    finally:
+        sys.path.pop(0)
+    return results
+
+
+def test_the_pages_are_those_of_the_records_that_are_kept():
+    differing = [path.name for path, text in kept_pages().pages().items() if path.read_text() != text]
+    assert not differing, f"{differing}: run 'python benchmarks/results.py'"
+
+
+def test_a_record_is_kept_without_what_nobody_needs(tiny, tmp_path, monkeypatch):
+    results = kept_pages()
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    reproduce("tiny-table-1", tmp_path / "one", epochs=1, load=load)
+    results.keep(tmp_path / "one")
+    again = Outcome.load(tmp_path / "tiny-table-1.json")
+    assert again.rows[0].figures["ELBO, nats"].value < 0
+    assert "command" not in again.environment
+    assert (tmp_path / "tiny-table-1.json").stat().st_size < 10_000
