@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from pyrovae.experiments.papers.outcome import OUTCOME, Outcome
+from pyrovae.experiments.papers.outcome import OUTCOME, Outcome, markdown_table
 from pyrovae.experiments.papers.table import PAPERS
 from pyrovae.experiments.papers.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTED
 from pyrovae.experiments.summaries import duration
@@ -55,11 +55,8 @@ def paper_of(name: str) -> str:
 
 def statements(outcomes: dict[str, Outcome]) -> Iterator[str]:
     """Every statement and what became of it."""
-    yield "| table or figure | the paper says | here |"
-    yield "| --- | --- | --- |"
-    for name, outcome in outcomes.items():
-        for each in outcome.verdicts:
-            yield f"| {name} | {each.says} | {each.verdict} |"
+    rows = [(name, each.says, each.verdict) for name, outcome in outcomes.items() for each in outcome.verdicts]
+    yield from markdown_table(("table or figure", "the paper says", "here"), rows)
 
 
 def counts(outcomes: dict[str, Outcome]) -> Iterator[str]:
@@ -82,7 +79,8 @@ def page(outcomes: dict[str, Outcome]) -> str:
         "`pyrovae reproduce NAME` makes each of them. `benchmarks/results.py` wrote this page from the records in",
         "`benchmarks/results/`. A statement of a paper is tested against an interval of ours: it holds, does not hold, or",
         "is not decided. Schedules are shortened where a table says so: what it shows then is how far so many epochs take",
-        "each training, not where the paper's trainings end.",
+        "each training, not where the paper's trainings end. With one seed the intervals cover test images alone, not the",
+        "spread between trainings.",
         "",
         *counts(outcomes),
     ]

@@ -21,20 +21,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of each training, in place of the paper's.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of the shortest training; the others keep their proportion.")
 @click.option("--full", is_flag=True, help="Train the paper's whole schedule.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Time for all trainings, where neither --epochs nor --full is given: the schedule is shortened to fit.",
+    help="Shorten the schedule to what is done here in this time.  [default: 10, or as planned before]",
 )
 @click.option("--seeds", type=click.IntRange(min=1), help="Trainings of each recipe.  [default: 1]")
 @click.option(
     "--samples", type=click.IntRange(min=1), help="Importance samples per test image.  [default: the paper's, or fewer]"
 )
-@click.option("--only", metavar="PART", multiple=True, help="Make only trainings with PART in their names; may be repeated.")
+@click.option("--only", metavar="PART", multiple=True, help="Train only what has PART in its name; may be repeated.")
 @click.option("-o", "--output", metavar="FOLDER", help="Folder of what is written.  [default: reproduced/NAME]")
 @options.engine
 @options.root
@@ -46,7 +44,7 @@ def reproduce(
     name: str | None,
     epochs: int | None,
     full: bool,
-    minutes: float,
+    minutes: float | None,
     seeds: int | None,
     samples: int | None,
     only: tuple[str, ...],
@@ -86,7 +84,7 @@ def reproduce(
         console.print_json(outcome.as_dict() | {"folder": str(outcome.folder)})
         return
     console.show_list(*outcome.table)
-    click.echo(f"{outcome.source}; {outcome.schedule}; nats per image")
+    click.echo(f"{outcome.source}; {outcome.schedule}; {outcome.doubt}")
     verdicts = [(each.says, each.verdict, "; ".join(filter(None, (*each.evidence, each.reason)))) for each in outcome.verdicts]
     if verdicts:
         console.show_list(("the paper says", "here", "because"), verdicts)

@@ -344,3 +344,92 @@ def test_a_table_has_no_convolutions(tmp_path):
     np.save(tmp_path / "real.npy", np.random.default_rng(0).normal(size=(40, 12)))
     with pytest.raises(InputError, match=r"expected images for the network 'residual'; .* is a table: use the network 'mlp'"):
         build(Recipe(network="residual"), load_dataset(str(tmp_path / "real.npy")))
+
+
+# Folders and archives as people have them.
+
+
+def tree(folder, *places):
+    """Images at some places of a folder, each of its own brightness."""
+    for number, place in enumerate(places):
+        path = folder / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6, 5), number, np.uint8) + np.arange(30, dtype=np.uint8).reshape(6, 5)).save(path)
+    return folder
+
+
+def many(template, *numbers_of):
+    return [template.format(number) for number in range(*numbers_of)]
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_the_parts_of_a_folder_are_a_split_and_no_classes(tmp_path, validation):
+    places = [*many("train/{:02d}.png", 30), *many(validation + "/{:02d}.png", 6), *many("test/{:02d}.png", 4)]
+    dataset = load_dataset(tree(tmp_path / "a", *places))
+    assert dataset.protocol.sizes == (30, 6, 4)
+    assert not dataset.labels
+
+
+def test_the_parts_of_a_folder_may_hold_classes(tmp_path):
+    places = [f"{part}/{kind}/{number}.png" for part in ("train", "test") for kind in ("cat", "dog") for number in range(10)]
+    dataset = load_dataset(tree(tmp_path / "a", *places), validation=True)
+    assert dataset.protocol.sizes == (18, 2, 20)
+    assert dataset.labels["test"].tolist() == [0] * 10 + [1] * 10
+    assert sorted([*dataset.labels["train"].tolist(), *dataset.labels["valid"].tolist()]) == [0] * 10 + [1] * 10
+
+
+def test_what_systems_and_editors_leave_behind_is_left_out(tmp_path):
+    folder = tree(tmp_path / "a", *many("{:02d}.png", 30))
+    for name in (
+        "._00.png",
+        ".hidden.png",
+        "Thumbs.db",
+        "notes.txt",
+        "00.png~",
+        ".ipynb_checkpoints/00.png",
+        "__MACOSX/._00.png",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    assert load_dataset(folder).protocol.sizes == (24, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (["train/{}.png", "val/{}.png"], r"expected train and test, and perhaps one of valid, val, validation; got train, val"),
+        (["train/{}.png", "test/{}.png", "val/{}.png", "valid/{}.png"], "got test, train, val, valid"),
+        (["test/{}.png"], "got test: bring the rest"),
+        (["train/{}.png", "test/{}.png", "extra/{}.png"], "expected nothing beside the parts test, train; got extra: move"),
+    ],
+    ids=["no test", "two validations", "test alone", "something beside"],
+)
+def test_half_a_split_is_refused(tmp_path, places, words):
+    with pytest.raises(InputError, match=words):
+        load_dataset(tree(tmp_path / "a", *(each.format(number) for each in places for number in range(20))))
+
+
+def test_a_file_of_several_pages_is_refused_by_its_name(tmp_path):
+    folder = tree(tmp_path / "a", *many("{:02d}.png", 30))
+    pages = [Image.fromarray(np.full((6, 5), value, np.uint8)) for value in (0, 9)]
+    pages[0].save(folder / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match=r"stack.tif: expected one image in each file; got 2 of them: save each"):
+        load_dataset(folder)
+
+
+def test_an_archive_may_call_its_validation_part_val(tmp_path):
+    x = numbers().random((50, 4))
+    np.savez(tmp_path / "a.npz", train=x[:30], val=x[30:40], test=x[40:])
+    assert load_dataset(tmp_path / "a.npz").protocol.sizes == (30, 10, 10)
+    np.savez(tmp_path / "b.npz", train=x[:30], val=x[30:])
+    with pytest.raises(InputError, match=r"expected train and test.*got train, val: bring the rest"):
+        load_dataset(tmp_path / "b.npz")
+
+
+def test_parts_of_two_scales_are_refused(tmp_path):
+    levels = numbers().integers(0, 256, (30, 4, 3), np.uint8)
+    np.savez(tmp_path / "a.npz", train=levels, test=levels[:20] / 255)
+    with pytest.raises(InputError, match=r"expected all parts on one scale; got train in 0 to 255 and test in 0 to 1: divide"):
+        load_dataset(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", train=levels, test=(levels[:20] > 0).astype(np.uint8))
+    assert load_dataset(tmp_path / "b.npz").values == "levels"

@@ -2,7 +2,8 @@
 
 import math
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,8 @@ from pyrovae.errors import InputError
 # Of what has to be read as a whole. Larger data belong into an .npy file, which is read where it lies.
 READ_BYTES = 2**32
 SPLITS = ("train", "valid", "test")
+# Under these names people keep the validation part.
+VALIDATION = ("valid", "val", "validation")
 LABELS = ("labels", "y", "target")
 
 
@@ -23,13 +26,33 @@ class Contents:
 
     Args:
         arrays: examples ``(N, ...)`` by split; all of them under ``all`` where the file splits them not.
-        labels: the classes of all ``(N,)``.
+        labels: the classes ``(N,)`` under the same keys, where there are any.
         columns: their names, of a table that names them.
     """
 
     arrays: dict[str, np.ndarray]
-    labels: np.ndarray | None = None
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+
+
+def parts_named(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """From the parts of a split to the names that they have among others; empty where none is one.
+
+    >>> parts_named(Path("faces"), ["train", "val", "test"])
+    {'train': 'train', 'valid': 'val', 'test': 'test'}
+
+    Raises:
+        InputError: for some of a split without the rest, and two validation parts.
+    """
+    found = {name: "valid" if name in VALIDATION else name for name in names if name in {*SPLITS, *VALIDATION}}
+    if not found:
+        return {}
+    if len(set(found.values())) < len(found) or not {"train", "test"} <= set(found.values()):
+        raise InputError(
+            f"{path}: expected train and test, and perhaps one of {', '.join(VALIDATION)}; got {', '.join(sorted(found))}: "
+            "bring the rest of the split, or rename what is no part of one"
+        )
+    return {part: name for name, part in found.items()}
 
 
 def limit(path: Path, num_bytes: int) -> None:
@@ -62,7 +85,7 @@ def read_npy(path: Path) -> Contents:
 
 
 def read_npz(path: Path) -> Contents:
-    """The arrays ``train``, ``test`` and perhaps ``valid`` of an ``.npz`` file; or its one array, and its classes.
+    """The arrays ``train``, ``test`` and perhaps ``valid`` or ``val`` of an ``.npz`` file; or its one array, and its classes.
 
     Classes are an array of integers named ``labels``, ``y`` or ``target`` beside it, as long as it is.
 
@@ -71,10 +94,9 @@ def read_npz(path: Path) -> Contents:
     """
     with reading(path, "a whole .npz file of numbers"), zipfile.ZipFile(path) as archive:
         members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
-        if {"train", "test"} <= set(members):
-            names = [name for name in SPLITS if name in members]
-            limit(path, sum(members[name].file_size for name in names))
-            return Contents({name: _member(path, archive, members[name]) for name in names})
+        if parts := parts_named(path, members):
+            limit(path, sum(members[name].file_size for name in parts.values()))
+            return Contents({part: _member(path, archive, members[name]) for part, name in parts.items()})
         classes = [name for name in members if name in LABELS]
         examples = [name for name in members if name not in LABELS]
         if len(examples) != 1 or len(classes) > 1:
@@ -85,7 +107,7 @@ def read_npz(path: Path) -> Contents:
         limit(path, sum(each.file_size for each in members.values()))
         array = _member(path, archive, members[examples[0]])
         labels = _member(path, archive, members[classes[0]]) if classes else None
-    return Contents({"all": array}, None if labels is None else _checked_labels(path, labels, array.shape[:1]))
+    return Contents({"all": array}, {} if labels is None else {"all": _checked_labels(path, labels, array.shape[:1])})
 
 
 def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

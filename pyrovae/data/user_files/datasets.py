@@ -19,7 +19,7 @@ from pyrovae.data.protocol import Protocol
 from pyrovae.data.rows import Rows
 from pyrovae.data.user_files.arrays import SPLITS, Contents, read_npy, read_npz
 from pyrovae.data.user_files.images import read_folder
-from pyrovae.data.user_files.ranges import REAL, Kind, Range, standardization, survey
+from pyrovae.data.user_files.ranges import LEVELS, REAL, Kind, Range, standardization, survey
 from pyrovae.data.user_files.tables import read_csv, read_parquet
 from pyrovae.errors import InputError
 
@@ -54,21 +54,20 @@ def own_dataset(name: str, options: Options) -> Dataset:
     shape = _common_shape(path, contents)
     arrays = {key: _channels_first(array, shape) for key, array in contents.arrays.items()}
     ranges = {key: survey(path, array, contents.columns) for key, array in arrays.items()}
-    found = reduce(or_, ranges.values())
+    found = _common_range(path, ranges)
     rows = _split(arrays, options, found.kind)
     log_jacobian = 0.0
     if found.kind is REAL:
         shift, scale = standardization(path, rows["train"], found, contents.columns, alike=shape[1] > 1)
         rows = {split: Rows(each.stored, each.chosen, shift, scale) for split, each in rows.items()}
         log_jacobian = -float(np.log(scale).mean()) * rows["train"].shape[1]
-    labels = contents.labels
     parts = _in_memory_or_not(rows)
     where = "" if isinstance(parts["train"], torch.Tensor) else ", read batch by batch"
     num_rows = sum(len(each) for each in rows.values())
     return Dataset(
         str(path),
         **parts,
-        labels={} if labels is None else {split: torch.from_numpy(labels[each.chosen]) for split, each in rows.items()},
+        labels=_labels(contents.labels, rows),
         shape=shape,
         protocol=_protocol(path, rows, ranges, options, found.kind),
         binarize=False,
@@ -115,6 +114,30 @@ def _common_shape(path: Path, contents: Contents) -> Shape:
     if len(each) > 1:
         raise InputError(f"{path}: expected examples of one shape in all parts; got {', '.join(map(str, each))}: reshape them")
     return _image_shape(path, each.pop())
+
+
+def _common_range(path: Path, ranges: dict[str, Range]) -> Range:
+    """The range of all parts together.
+
+    Raises:
+        InputError: for parts of two scales.
+    """
+    grey = [key for key, each in ranges.items() if each.high <= 1 and not each.stored_as_bytes]
+    levels = [key for key, each in ranges.items() if each.kind is LEVELS]
+    if grey and levels:
+        raise InputError(
+            f"{path}: expected all parts on one scale; got {', '.join(levels)} in 0 to 255 and {', '.join(grey)} in 0 to 1: "
+            "divide the former by 255"
+        )
+    return reduce(or_, ranges.values())
+
+
+def _labels(labels: dict[str, np.ndarray], rows: dict[str, Rows]) -> dict[str, torch.Tensor]:
+    """The classes of each part; of one that was drawn from another they are among that one's."""
+    if not labels:
+        return {}
+    sources = {split: next(key for key in ("all", split, "train") if key in labels) for split in rows}
+    return {split: torch.from_numpy(labels[sources[split]][each.chosen]) for split, each in rows.items()}
 
 
 def _image_shape(path: Path, example: tuple[int, ...]) -> Shape:

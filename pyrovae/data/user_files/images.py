@@ -2,14 +2,14 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pyrovae.data.reading import reading
-from pyrovae.data.user_files.arrays import SPLITS, Contents, limit
+from pyrovae.data.user_files.arrays import Contents, limit, parts_named
 from pyrovae.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -20,16 +20,24 @@ CHANNELS = {"1": 1, "L": 1, "RGB": 3, "RGBA": 4}
 def read_folder(folder: Path) -> Contents:
     """All images under a folder, ``(N, C, H, W)``, in the order of their paths; sub-folders are classes, where all lie in some.
 
-    Sub-folders ``train`` and ``test``, and perhaps ``valid``, keep that split. Links to other folders are not followed.
+    Sub-folders ``train`` and ``test``, and perhaps ``valid`` or ``val``, keep that split, and may hold classes themselves.
+    Links to other folders are not followed; what is hidden, and what systems and editors leave behind, is left out.
 
     Raises:
-        InputError: for a folder without images, for images of different sizes or modes, damaged or too large.
+        InputError: for a folder without images, some parts of a split without the rest or with others beside them, for images
+            of different sizes or modes, of several pages, damaged or too large.
     """
-    parts = {name: folder / name for name in SPLITS if (folder / name).is_dir()}
-    if {"train", "test"} <= set(parts):
-        return Contents({name: _stacked(part, sorted(_images(part))) for name, part in parts.items()})
-    paths = sorted(_images(folder))
-    return Contents({"all": _stacked(folder, paths)}, labels=_classes(folder, paths))
+    beside = sorted(each.name for each in folder.iterdir() if each.is_dir() and not _is_left_behind(each.name))
+    parts = parts_named(folder, beside)
+    if not parts:
+        paths = sorted(_images(folder))
+        return Contents({"all": _stacked(folder, paths)}, _labels({"all": (folder, paths)}))
+    if others := [name for name in beside if name not in parts.values()]:
+        raise InputError(
+            f"{folder}: expected nothing beside the parts {', '.join(parts.values())}; got {', '.join(others)}: move them away"
+        )
+    found = {part: (folder / name, sorted(_images(folder / name))) for part, name in parts.items()}
+    return Contents({part: _stacked(place, paths) for part, (place, paths) in found.items()}, _labels(found))
 
 
 def _stacked(folder: Path, paths: list[Path]) -> np.ndarray:
@@ -51,14 +59,24 @@ def _stacked(folder: Path, paths: list[Path]) -> np.ndarray:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        yield from (Path(place, name) for name in names if Path(name).suffix.lower() in SUFFIXES)
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_left_behind(name)]
+        chosen = (name for name in names if Path(name).suffix.lower() in SUFFIXES and not _is_left_behind(name))
+        yield from (Path(place, name) for name in chosen)
 
 
-def _classes(folder: Path, paths: list[Path]) -> np.ndarray | None:
-    parents = [path.parent for path in paths]
-    names, labels = np.unique([str(parent) for parent in parents], return_inverse=True)
-    return labels if len(names) > 1 and all(parent.parent == folder for parent in parents) else None
+def _is_left_behind(name: str) -> bool:
+    """Whether a system or an editor made it: hidden files, the shadows in a Mac's archive."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _labels(parts: Mapping[str, tuple[Path, list[Path]]]) -> dict[str, np.ndarray]:
+    """The classes of all parts, numbered in the order of their names; none where an image lies in no class or all in one."""
+    names = {part: [path.parent.name for path in paths] for part, (_, paths) in parts.items()}
+    known = sorted({name for each in names.values() for name in each})
+    if len(known) < 2 or any(path.parent.parent != folder for folder, paths in parts.values() for path in paths):
+        return {}
+    return {part: np.array([known.index(name) for name in each]) for part, each in names.items()}
 
 
 def _open(path: Path) -> Image.Image:
@@ -76,6 +94,8 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
             raise InputError(
                 f"{path}: expected an image of mode {', '.join(CHANNELS)}; got {mode}: convert it to 8 bits, L or RGB"
             )
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            raise InputError(f"{path}: expected one image in each file; got {pages} of them: save each as a file of its own")
         return image.size, mode
 
 

@@ -80,7 +80,31 @@ class Between:
         return (self.one,)
 
 
-Claim = More | Alike | Between
+@dataclass(frozen=True)
+class Times:
+    """The claim that one training has a multiple of a quantity of another, between two numbers.
+
+    Args:
+        quantity: one of ``QUANTITIES``.
+        one: the name of a training.
+        other: the name of the other.
+        low: the least.
+        high: the most.
+    """
+
+    quantity: str
+    one: str
+    other: str
+    low: float
+    high: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The trainings that it is about."""
+        return self.one, self.other
+
+
+Claim = More | Alike | Between | Times
 
 
 @dataclass(frozen=True)
@@ -113,7 +137,8 @@ class Experiment:
         num_samples: importance samples for each image in the paper.
         short_samples: the same in a shortened schedule.
         statements: what the paper says of it.
-        remarks: what a reader must know, where the paper left something open or did something else.
+        differs: by parts of names of trainings, what is not as in the paper, or not known to be.
+        remarks: what a reader must know.
         compute: ``module:function`` for what is computed without trainings: see ``Computed``.
     """
 
@@ -127,5 +152,11 @@ class Experiment:
     num_samples: int = 5000
     short_samples: int = 100
     statements: tuple[Statement, ...] = ()
+    differs: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     compute: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """Those of its shortest training in the paper's schedule."""
+        return min(recipe.total_epochs for recipe in self.recipes.values())

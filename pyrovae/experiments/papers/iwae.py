@@ -53,7 +53,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 ),
             ),
             Statement(
-                "and is better than a VAE whose bound is averaged over as many samples",
+                "importance weighting is better than a VAE whose bound is averaged over as many samples",
                 tuple(
                     More("log_likelihood", f"IWAE {layers}, K = {samples}", f"VAE {layers}, K = {samples}")
                     for layers in _LAYERS

@@ -74,7 +74,8 @@ class Outcome:
         experiment: its name in ``PAPERS``.
         shows: what it shows.
         source: the paper, and the number there.
-        full: whether all trainings have the paper's epochs.
+        epochs: of the shortest training.
+        full: whether all trainings are there and have the paper's epochs.
         seeds: trainings of each recipe.
         num_samples: importance samples for each image.
         columns: the titles of the figures, in order.
@@ -92,6 +93,7 @@ class Outcome:
     experiment: str
     shows: str
     source: str
+    epochs: int
     full: bool
     seeds: int
     num_samples: int
@@ -147,9 +149,25 @@ class Outcome:
         """How long was trained, in words."""
         if not self.num_samples:
             return "computed, without trainings of the paper"
-        whole = "the paper's whole schedule" if self.full else "a shortened schedule"
-        seeds = f", {self.seeds} seeds" if self.seeds > 1 else ", one seed"
-        return f"{whole}{seeds}, K = {self.num_samples:,}"
+        whole = "the paper's whole schedule" if self.full else "a shortened or partial schedule"
+        seeds = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
+        return f"{whole}, {seeds}, K = {self.num_samples:,}"
+
+    @property
+    def doubt(self) -> str:
+        """What ± and the intervals cover, in words."""
+        if not self.num_samples:
+            return "± is a standard error over test points"
+        trainings = "and over seeds" if self.seeds > 1 else "not over trainings, which other seeds would show"
+        return f"± is a standard error over test images, {trainings}; so are the intervals"
+
+    @property
+    def command(self) -> str:
+        """The command that makes it again."""
+        if not self.num_samples:
+            return f"pyrovae reproduce {self.experiment}"
+        length = "--full" if self.full else f"--epochs {self.epochs}"
+        return f"pyrovae reproduce {self.experiment} {length} --seeds {self.seeds} --samples {self.num_samples}"
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -169,7 +187,9 @@ class Outcome:
             if title in printed:
                 published = _published(row, title)
                 yield "" if published is None else f"{published:.2f}"
-                yield "" if published is None or figure is None else f"{figure.value - published:+.2f}"
+                # Of other images there is no difference to speak of.
+                elsewhere = any("other images" in each for each in row.differs)
+                yield "" if published is None or figure is None or elsewhere else f"{figure.value - published:+.2f}"
         yield "; ".join(row.differs) or ("same protocol" if row.runs else row.protocol)
 
     def markdown(self) -> str:
@@ -178,13 +198,13 @@ class Outcome:
 
     def body(self) -> Iterator[str]:
         """The same without its title, in lines."""
-        yield f"{self.source}. {self.schedule[0].upper()}{self.schedule[1:]}; ± is the standard error over test images."
+        yield f"{self.source}. {self.schedule[0].upper()}{self.schedule[1:]}; {self.doubt}. `{self.command}`"
         if self.rows:
             yield ""
-            yield from _markdown_table(*self.table)
+            yield from markdown_table(*self.table)
         if self.verdicts:
             yield ""
-            yield from _markdown_table(
+            yield from markdown_table(
                 ["the paper says", "here", "because"],
                 [[each.says, each.verdict, "; ".join(filter(None, (*each.evidence, each.reason)))] for each in self.verdicts],
             )
@@ -213,6 +233,11 @@ def _published(row: Row, title: str) -> float | None:
     return None if figure is None or figure.published is None or math.isnan(figure.published) else figure.published
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table in Markdown, in lines."""
     for cells in (header, ["---"] * len(header), *rows):
-        yield f"| {' | '.join(each.replace('|', '/') for each in cells)} |"
+        yield f"| {' | '.join(map(_escaped, cells))} |"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")

@@ -13,9 +13,11 @@ from pyrovae.errors import InputError
 from pyrovae.experiments.comparison import recipe_in
 from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.papers.experiment import SUBSTITUTES
-from pyrovae.experiments.papers.outcome import OUTCOME
-from pyrovae.experiments.papers.reproducing import MINUTES, Plan, plan_in, plans_beside
+from pyrovae.experiments.papers.members import RUNS
+from pyrovae.experiments.papers.planning import MINUTES, plan_in, plans_beside
+from pyrovae.experiments.papers.schedules import shortened
 from pyrovae.experiments.papers.table import PAPERS
+from pyrovae.experiments.papers.writing import known_outcome
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.summaries import duration
 
@@ -74,16 +76,25 @@ def progress_of(name: str, folder: Path, speed: float) -> Progress:
         folder: of the experiment, with its runs beside it.
         speed: of this machine: see ``speed_here``.
     """
-    recipes = list(PAPERS[name].recipes.values())
-    done = 0
-    if recipes:
-        finished = _finished(folder.parent / "runs")
+    experiment = PAPERS[name]
+    recipes, done = list(experiment.recipes.values()), 0
+    try:
         own = plan_in(folder)
-        plans = [own] if own else plans_beside(folder)
-        chosen = [Plan(each["share"], each["epochs"], each["num_samples"], each["seeds"]) for each in plans]
-        done = max((sum(_is_among(plan.of(recipe), finished) for recipe in recipes) for plan in chosen), default=0)
+    except InputError:
+        own = None
+    if recipes:
+        finished = _finished(folder.parent / RUNS)
+        plans = [own] if own else list(plans_beside(folder))
+        shares = {plan.epochs / PAPERS[plan.experiment].epochs for plan in plans if _has_recipes(plan.experiment)}
+        done = max((sum(_is_among(shortened(each, share), finished) for each in recipes) for share in shares), default=0)
+    known = known_outcome(folder)
+    is_made = known is not None and not known.missing and (own is None or known.epochs == own.epochs or not recipes)
     seconds = sum(operations(recipe) for recipe in recipes) / speed
-    return Progress(PAPERS[name].shows, len(recipes), done, (folder / OUTCOME).exists(), seconds)
+    return Progress(experiment.shows, len(recipes), done, is_made, seconds)
+
+
+def _has_recipes(name: str) -> bool:
+    return name in PAPERS and bool(PAPERS[name].recipes)
 
 
 def _finished(runs: Path) -> list[Recipe]:

@@ -6,15 +6,16 @@ A quantity is a function ``View -> Estimate | None``: None where the run has no 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from pyrovae.evaluation.latents import kl_by_layer
+from pyrovae.evaluation.latents import kl_divergences
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.experiments.pictures.views import SCATTERED, View
+from pyrovae.experiments.tracking import LATENT_IMAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,16 +34,21 @@ class Estimate:
         value: the figure.
         standard_error: of the value: over images, or over epochs for times.
         per_image: what it is the mean of ``(N,)``, where it is a mean over images.
+        degrees: of freedom of the standard error.
+        rise: of a bound on the log-likelihood, what the last samples added to it.
     """
 
     value: float
     standard_error: float
     per_image: NDArray[np.floating] | None = None
+    degrees: float = np.inf
+    rise: float = 0.0
 
     @classmethod
-    def over_images(cls, values: NDArray[np.floating]) -> Estimate:
+    def over_images(cls, values: NDArray[np.floating], rise: float = 0.0) -> Estimate:
         """The mean of a value of each image."""
-        return cls(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5), values)
+        error = float(values.std(ddof=1) / len(values) ** 0.5)
+        return cls(float(values.mean()), error, values, len(values) - 1, rise)
 
 
 @dataclass(frozen=True)
@@ -58,25 +64,32 @@ class Quantity:
     of: Callable[[View], Estimate | None]
 
 
+def over_images(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean over trainings of several seeds, with the error over images alone."""
+    value, rise = (float(np.mean([getattr(each, name) for each in estimates])) for name in ("value", "rise"))
+    per_image = [each.per_image for each in estimates if each.per_image is not None]
+    if len(per_image) == len(estimates) and len({len(each) for each in per_image}) == 1:
+        return Estimate.over_images(np.mean(per_image, 0), rise)
+    error = float(np.sqrt(np.sum([each.standard_error**2 for each in estimates])) / len(estimates))
+    return Estimate(value, error, degrees=min(each.degrees for each in estimates), rise=rise)
+
+
 def combined(estimates: Sequence[Estimate]) -> Estimate:
     """The mean over trainings of several seeds; its error holds the spread over images and that over seeds."""
+    whole = over_images(estimates)
     values = np.array([each.value for each in estimates])
-    per_image = [each.per_image for each in estimates if each.per_image is not None]
-    whole = len(per_image) == len(estimates) and len({len(each) for each in per_image}) == 1
-    mean = np.mean(per_image, 0) if whole else None
-    images = Estimate.over_images(mean).standard_error if mean is not None else _root_mean_square(estimates)
     seeds = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
-    return Estimate(float(values.mean()), float(np.hypot(images, seeds)), mean)
-
-
-def _root_mean_square(estimates: Sequence[Estimate]) -> float:
-    return float(np.sqrt(np.sum([each.standard_error**2 for each in estimates])) / len(estimates))
+    return replace(whole, standard_error=float(np.hypot(whole.standard_error, seeds)))
 
 
 def _of_images(name: str) -> Callable[[View], Estimate | None]:
     def of(view: View) -> Estimate | None:
         values = None if view.evaluation is None else view.evaluation.per_image.get(name)
-        return None if values is None else Estimate.over_images(values)
+        if view.evaluation is None or values is None:
+            return None
+        curve = list(view.evaluation.curve.values())
+        rise = curve[-1] - curve[-2] if name == "log_likelihood" and len(curve) > 1 else 0.0
+        return Estimate.over_images(values, rise)
 
     return of
 
@@ -109,47 +122,65 @@ def _early_active_units(view: View) -> Estimate | None:
     early = rows[max(0, round(EARLY * len(rows)) - 1)] if rows else None
     if not early:
         return None
-    return Estimate(float(sum(value > HIGH for layer in early.values() for value in layer)), 0.0)
+    return _count(np.array([value for layer in early.values() for value in layer], float), HIGH, LATENT_IMAGES)
 
 
 def _used_units(view: View) -> Estimate | None:
-    """Units that cost more than the lower threshold, in nats."""
-    if view.evaluation is None or not view.evaluation.kl_by_unit:
+    """Units that cost more than the lower threshold, in nats; units near it make the doubt."""
+    from scipy.special import ndtr
+
+    parts = _units_of_parts(view)
+    if parts is None:
         return None
-    return Estimate(float(sum(value > LOW for layer in view.evaluation.kl_by_unit.values() for value in layer)), 0.0)
+    means, errors = parts.mean(0), parts.std(0, ddof=1) / len(parts) ** 0.5
+    above = ndtr((means - LOW) / np.maximum(errors, 1e-12))
+    return Estimate(float((means > LOW).sum()), float(np.sqrt((above * (1 - above)).sum())))
 
 
 def _idle_kl(view: View) -> Estimate | None:
     """The nats of all units whose activity is not above the higher threshold."""
-    found = view.evaluation
-    if found is None or not found.kl_by_unit:
+    parts, found = _units_of_parts(view), view.evaluation
+    if parts is None or found is None:
         return None
-    pairs = ((layer, unit) for layer, each in found.kl_by_unit.items() for unit in range(len(each)))
-    idle = [found.kl_by_unit[layer][unit] for layer, unit in pairs if not found.activity_by_unit[layer][unit] > HIGH]
-    return Estimate(float(sum(idle)), 0.0)
+    activities = [each for layer in found.kl_by_unit for each in found.activity_by_unit[layer]]
+    return _over_parts(parts[:, ~(np.array(activities) > HIGH)].sum(1))
 
 
 def _kl(*layers: str) -> Callable[[View], Estimate | None]:
-    """The nats of some layers together, with an error from ten parts of the test images."""
+    """The nats of some layers together."""
 
     def of(view: View) -> Estimate | None:
         present = [layer for layer in layers if layer in view.layers]
-        if not present:
-            return None
-        found = [sum(part[layer] for layer in present) for part in _parts(view)]
-        return Estimate(float(np.mean(found)), float(np.std(found, ddof=1) / len(found) ** 0.5))
+        parts = _parts(view) if present else []
+        return _over_parts(np.array([sum(float(part[layer].sum()) for layer in present) for part in parts])) if parts else None
 
     return of
 
 
-def _parts(view: View) -> list[dict[str, float]]:
-    known: list[dict[str, float]] | None = view.__dict__.get("_kl_of_parts")
+def _over_parts(values: NDArray[np.floating]) -> Estimate:
+    """The mean of a value of each of some parts of the test images, which are about as large."""
+    return Estimate(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5), degrees=len(values) - 1)
+
+
+def _units_of_parts(view: View) -> NDArray[np.floating] | None:
+    """The nats of each unit ``(parts, U)``, in the order of the evaluation; None where units have none of their own."""
+    if view.evaluation is None or not view.evaluation.kl_by_unit:
+        return None
+    layers = list(view.evaluation.kl_by_unit)
+    return np.array([np.concatenate([part[layer].cpu().double().numpy().ravel() for layer in layers]) for part in _parts(view)])
+
+
+def _parts(view: View) -> list[dict[str, torch.Tensor]]:
+    """The divergences of ten parts of the test images, computed once."""
+    known: list[dict[str, torch.Tensor]] | None = view.__dict__.get("_divergences_of_parts")
     if known is None:
-        places = torch.arange(len(view.dataset.test)).chunk(PARTS)
+        # Test sets may be sorted.
+        order = torch.randperm(len(view.dataset.test), generator=torch.Generator().manual_seed(0)).to(view.dataset.test.device)
         with torch.random.fork_rng(), measuring(view.run.vae):
             torch.manual_seed(0)
-            known = [kl_by_layer(view.run.vae.model, view.run.vae.guide, *view.rows(each)) for each in places]
-        view.__dict__["_kl_of_parts"] = known
+            model, guide = view.run.vae.model, view.run.vae.guide
+            known = [kl_divergences(model, guide, *view.rows(each)) for each in order.chunk(PARTS)]
+        view.__dict__["_divergences_of_parts"] = known
     return known
 
 
@@ -182,7 +213,7 @@ QUANTITIES: dict[str, Quantity] = {
     "log_likelihood": Quantity("log p(x), nats", _of_images("log_likelihood")),
     "active_units": Quantity("units of activity above 0.1", _active(HIGH)),
     "active_units_0.01": Quantity("units of activity above 0.01", _active(LOW)),
-    "early_active_units": Quantity("the same after a tenth of the epochs", _early_active_units),
+    "early_active_units": Quantity("units of activity above 0.1 after a tenth of the epochs", _early_active_units),
     "used_units": Quantity("units of KL above 0.01", _used_units),
     "idle_kl": Quantity("KL of units of activity below 0.1, nats", _idle_kl),
     "kl_z1": Quantity("KL of z1, nats", _kl("z1")),
@@ -191,10 +222,10 @@ QUANTITIES: dict[str, Quantity] = {
     "kl_z4": Quantity("KL of z4, nats", _kl("z4")),
     "kl_z5": Quantity("KL of z5, nats", _kl("z5")),
     "upper_kl": Quantity("KL above z2, nats", _kl("z3", "z4", "z5")),
-    "class_purity": Quantity("neighbours of the same class in the top layer", _purity()),
-    "purity_of_1": Quantity("of digits 1", _purity(1)),
-    "purity_of_2": Quantity("of digits 2", _purity(2)),
-    "purity_of_3": Quantity("of digits 3", _purity(3)),
-    "purity_of_7": Quantity("of digits 7", _purity(7)),
+    "class_purity": Quantity("neighbours of the same class, in the top layer", _purity()),
+    "purity_of_1": Quantity("neighbours of the same class, of digits 1", _purity(1)),
+    "purity_of_2": Quantity("neighbours of the same class, of digits 2", _purity(2)),
+    "purity_of_3": Quantity("neighbours of the same class, of digits 3", _purity(3)),
+    "purity_of_7": Quantity("neighbours of the same class, of digits 7", _purity(7)),
     "seconds_per_epoch": Quantity("seconds per epoch", _seconds_per_epoch),
 }

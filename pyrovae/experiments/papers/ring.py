@@ -20,7 +20,6 @@ from pyrovae.experiments.papers.computed import Computed
 from pyrovae.experiments.papers.outcome import Figure as Value
 from pyrovae.experiments.papers.outcome import Row
 from pyrovae.experiments.papers.quantities import Estimate
-from pyrovae.experiments.papers.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
 from pyrovae.inference.objectives import ELBO, IWELBO
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import fit
@@ -31,8 +30,6 @@ from pyrovae.programs.guides import VAE, MeanField
 from pyrovae.programs.models import GenerativeModel
 
 EPOCHS, SHOWN, NUM_SAMPLES = 60, 2000, 500
-# Nats that a learned map may stay behind the density of the ring itself.
-MARGIN = 0.5
 
 
 def ring(z: Tensor) -> Tensor:
@@ -59,7 +56,7 @@ def train(objective: ELBO | IWELBO, x: Tensor, epochs: int) -> VAE:
 
 def learned_ring(epochs: int = EPOCHS) -> Computed:
     """Points of a Gaussian, of the ring, and of VAEs that learned the map by two objectives."""
-    title, rows, verdicts = "log p(x), nats", [], []
+    title, rows, behind = "log p(x), nats", [], []
     with torch.random.fork_rng():
         torch.manual_seed(0)
         z = torch.randn(20_000, 2)
@@ -79,16 +76,16 @@ def learned_ring(epochs: int = EPOCHS) -> Computed:
             figures = {title: Value(found.mean, found.standard_error)}
             seconds = time.perf_counter() - start
             rows.append(Row(f"VAE trained by {name}", (), epochs, figures, (), protocol, seconds))
-            behind = paired_difference(truth, found.per_image.double().numpy())
-            verdict = HOLDS if behind.upper < MARGIN else FAILS if behind.lower > MARGIN else UNDECIDED
-            says = f"a VAE trained by {name} learns the map from data: within {MARGIN:g} nats of the ring's own density"
-            reason = "" if verdict == HOLDS else "The map tears the disc open at the origin, which no continuous decoder can."
-            verdicts.append(Verdict(says, verdict, (f"it is {behind} nats behind",), reason))
+            behind.append(f"{paired_difference(truth, found.per_image.double().numpy())} nats by {name}")
     figure, ((*row,),) = grid_of_axes(1, len(panels), width=3.0, height=3.0)
     for axes, (name, points) in zip(row, panels.items(), strict=True):
         across, up = points.T.numpy()
         axes.scatter(across, up, s=1, linewidths=0, rasterized=True)
         axes.set_aspect("equal")
         finish(axes, title=name)
-    remark = "The figure of the paper is the first two panels; it learns nothing there."
-    return Computed((title,), rows, verdicts, {"learned-ring": figure}, (remark,))
+    remarks = (
+        "The figure of the paper is the first two panels; it learns nothing there.",
+        f"What was learned is behind the ring's own density: {', '.join(behind)}. The map tears the disc open at the origin, "
+        "which no continuous decoder can.",
+    )
+    return Computed((title,), rows, (), {"learned-ring": figure}, remarks)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
 
 from pyrovae.experiments.building import build, resolved
 from pyrovae.experiments.recipe import Recipe
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Of test images, that measuring is timed on.
 TIMED_CHUNKS = 3
+# Of a time that measuring alone would take, for training.
+LEAST_FOR_TRAINING = 0.1
 
 
 def shortened(recipe: Recipe, share: float) -> Recipe:
     """The recipe with a share of its epochs, of its warm-up and of each stage; one epoch at least.
 
-    Where that is fewer epochs than it has stages, so many of these, spread evenly, have one each.
+    The epochs up to the end of each stage are rounded; a stage that is left with none is left out.
 
     >>> short = shortened(Recipe(epochs=300, warmup_epochs=100.0), 0.05)
     >>> short.epochs, short.warmup_epochs
@@ -35,31 +37,26 @@ def shortened(recipe: Recipe, share: float) -> Recipe:
     if share >= 1:
         return recipe
     if not recipe.stages:
-        return _with_epochs(recipe, max(1, round(recipe.epochs * share)))
-    total = max(1, round(recipe.total_epochs * share))
-    places = range(len(recipe.stages))
-    if total <= len(recipe.stages):
-        places = np.unique(np.linspace(0, len(recipe.stages) - 1, total).round().astype(int)).tolist()
-    left = total
-    stages = []
-    for position, place in enumerate(places):
-        stage, whole = recipe.stages[place], recipe.schedule[place]
-        most = left - (len(places) - position - 1)
-        epochs = most if position == len(places) - 1 else min(most, max(1, round(whole.epochs * share)))
-        left -= epochs
-        stages.append({**stage, "epochs": epochs, "warmup_epochs": whole.warmup_epochs * epochs / whole.epochs})
+        epochs = max(1, round(recipe.epochs * share))
+        return replace(recipe, epochs=epochs, warmup_epochs=round(recipe.warmup_epochs * epochs / recipe.epochs, 2))
+    whole = recipe.schedule
+    ends = [round(end * share) for end in accumulate(each.epochs for each in whole)]
+    lengths = [end - begin for begin, end in pairwise([0, *ends])]
+    if not any(lengths):
+        lengths[0] = 1
+    stages = [
+        {**stage, "epochs": epochs, "warmup_epochs": round(each.warmup_epochs * epochs / each.epochs, 2)}
+        for stage, each, epochs in zip(recipe.stages, whole, lengths, strict=True)
+        if epochs
+    ]
     return replace(recipe, stages=tuple(stages))
 
 
-def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    warmup = round(recipe.warmup_epochs * epochs / recipe.epochs, 2)
-    return replace(recipe, epochs=epochs, warmup_epochs=warmup)
-
-
 def affordable_share(recipes: Iterable[tuple[Recipe, Dataset]], seconds: float, num_samples: int) -> tuple[float, float]:
-    """The share of their epochs that trainings can have within a time, and how long their measuring takes of it.
+    """The share of their epochs that trainings can have within a time, and the seconds that all of their epochs take.
 
-    A few steps of each are taken, and a few images measured, on programs that are thrown away.
+    A few steps of each are taken, and a few images measured, on programs that are thrown away. A training whose first steps
+    fail is not counted.
 
     Args:
         recipes: the trainings and their data.
@@ -69,8 +66,9 @@ def affordable_share(recipes: Iterable[tuple[Recipe, Dataset]], seconds: float, 
     training = measuring = 0.0
     for recipe, dataset in recipes:
         one, other = _timed(recipe, dataset, num_samples)
-        training, measuring = training + one, measuring + other
-    return min(1.0, max(seconds - measuring, 0.1 * seconds) / max(training, 1e-9)), measuring
+        training, measuring = training + (one if math.isfinite(one) else 0.0), measuring + other
+    left = max(seconds - measuring, LEAST_FOR_TRAINING * seconds)
+    return (min(1.0, left / training) if training else 0.0), training
 
 
 def _timed(recipe: Recipe, dataset: Dataset, num_samples: int) -> tuple[float, float]:

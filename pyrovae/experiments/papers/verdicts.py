@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyrovae.evaluation.comparison import paired_difference
-from pyrovae.experiments.papers.experiment import Between, Claim, More, Statement
-from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combined
+from pyrovae.experiments.papers.experiment import Between, Claim, More, Statement, Times
+from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combined, over_images
 
 ERROR_RATE = 0.05
 HOLDS, FAILS, UNDECIDED, UNTESTED = "holds", "does not hold", "not decided", "not tested"
@@ -33,6 +33,18 @@ class Verdict:
     verdict: str
     evidence: tuple[str, ...]
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and an interval for it."""
+
+    value: float
+    lower: float
+    upper: float
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} [{self.lower:+.2f}, {self.upper:+.2f}]"
 
 
 def verdict_on(statement: Statement, found: Found) -> Verdict:
@@ -59,58 +71,76 @@ def verdict_on(statement: Statement, found: Found) -> Verdict:
 def _tested(claim: Claim, found: Found, confidence: float) -> tuple[str, str]:
     ones = found[claim.one][claim.quantity]
     if isinstance(claim, Between):
-        estimate = combined(ones)
-        lower, upper = _interval(estimate, confidence)
-        low, high = claim.low, claim.high
-        what, value = claim.one, estimate.value
+        low, high, what = claim.low, claim.high, claim.one
+        interval = _around(combined(ones).value, half_width(ones, confidence))
+    elif isinstance(claim, Times):
+        low, high, what = claim.low, claim.high, f"{claim.one} by {claim.other}"
+        interval = ratio(ones, found[claim.other][claim.quantity], confidence)
     else:
-        value, lower, upper = difference(ones, found[claim.other][claim.quantity], confidence)
         low, high = (claim.by, np.inf) if isinstance(claim, More) else (-claim.within, claim.within)
         what = f"{claim.one} less {claim.other}"
-    title = QUANTITIES[claim.quantity].title
-    wanted = f"above {low:g}" if high == np.inf else f"{low:g} to {high:g}"
-    verdict = _verdict(lower, upper, low, high, open_below=isinstance(claim, More))
-    return verdict, f"{what}: {value:+.2f} [{lower:+.2f}, {upper:+.2f}] in {title}; {wanted} {_becomes(verdict)}"
+        interval = difference(ones, found[claim.other][claim.quantity], confidence)
+    verdict = _verdict(interval, low, high, strict=isinstance(claim, More))
+    said = {HOLDS: "as claimed", FAILS: "was claimed", UNDECIDED: "was claimed, and may be"}[verdict]
+    return verdict, f"{what}: {interval}, {QUANTITIES[claim.quantity].title}; {_range(low, high)} {said}"
 
 
-def _verdict(lower: float, upper: float, low: float, high: float, *, open_below: bool) -> str:
-    # Of counts without doubt the difference may be the margin itself: "more" is then not so.
-    if (lower > low if open_below else lower >= low) and upper <= high:
+def _range(low: float, high: float) -> str:
+    if high == np.inf:
+        return f"above {low:g}"
+    return f"below {high:g}" if low == -np.inf else f"{low:g} to {high:g}"
+
+
+def _verdict(interval: Interval, low: float, high: float, *, strict: bool) -> str:
+    """Whether an interval is within a range, outside of it, or neither; where strict, the low end is outside."""
+    if (interval.lower > low if strict else interval.lower >= low) and interval.upper <= high:
         return HOLDS
-    if (upper <= low if open_below else upper < low) or lower > high:
+    if (interval.upper <= low if strict else interval.upper < low) or interval.lower > high:
         return FAILS
     return UNDECIDED
 
 
-def _becomes(verdict: str) -> str:
-    return {HOLDS: "as claimed", FAILS: "claimed", UNDECIDED: "claimed, which it leaves open"}[verdict]
-
-
-def difference(ones: Sequence[Estimate], others: Sequence[Estimate], confidence: float) -> tuple[float, float, float]:
+def difference(ones: Sequence[Estimate], others: Sequence[Estimate], confidence: float) -> Interval:
     """The difference of two trainings, and an interval: paired by image where both are means over the same images.
 
-    The half-widths over images and over seeds add up in squares.
+    The half-widths over images and over seeds add up in squares. Where the estimates are bounds that still rise with the
+    number of samples, the interval also holds what the difference is if each rises by as much again.
 
     Args:
         ones: for each seed.
         others: for each seed.
         confidence: of the interval.
     """
-    one, other = combined(ones), combined(others)
+    one, other = over_images(ones), over_images(others)
     value = one.value - other.value
-    paired = one.per_image is not None and other.per_image is not None and one.per_image.shape == other.per_image.shape
-    if not paired:
-        return value, *_interval(Estimate(value, float(np.hypot(one.standard_error, other.standard_error))), confidence)
-    assert one.per_image is not None
-    assert other.per_image is not None
-    interval = paired_difference(one.per_image, other.per_image, confidence=confidence)
+    if one.per_image is None or other.per_image is None or one.per_image.shape != other.per_image.shape:
+        half = float(np.hypot(half_width(ones, confidence), half_width(others, confidence)))
+        return _around(value, half)
+    paired = paired_difference(one.per_image, other.per_image, confidence=confidence)
     seeds = float(np.hypot(_over_seeds(ones, confidence), _over_seeds(others, confidence)))
-    below, above = interval.mean - interval.lower, interval.upper - interval.mean
-    return value, value - float(np.hypot(below, seeds)), value + float(np.hypot(above, seeds))
+    below, above = float(np.hypot(paired.mean - paired.lower, seeds)), float(np.hypot(paired.upper - paired.mean, seeds))
+    rise = one.rise - other.rise
+    return Interval(value, value - below + min(rise, 0.0), value + above + max(rise, 0.0))
+
+
+def ratio(ones: Sequence[Estimate], others: Sequence[Estimate], confidence: float) -> Interval:
+    """One quantity by another, and an interval from their relative half-widths."""
+    one, other = combined(ones).value, combined(others).value
+    relative = np.hypot(half_width(ones, confidence) / one, half_width(others, confidence) / other)
+    return _around(one / other, float(one / other * relative))
+
+
+def half_width(estimates: Sequence[Estimate], confidence: float) -> float:
+    """Half of an interval for the mean over seeds: over images, and over seeds where there are several."""
+    from scipy.stats import t
+
+    images = over_images(estimates)
+    quantile = t.ppf((1 + confidence) / 2, images.degrees)
+    return float(np.hypot(quantile * images.standard_error, _over_seeds(estimates, confidence)))
 
 
 def _over_seeds(estimates: Sequence[Estimate], confidence: float) -> float:
-    """The half-width of an interval for the mean over seeds; none of a single one."""
+    """Half of an interval for the mean over seeds; nothing of a single one."""
     from scipy.stats import t
 
     if len(estimates) < 2:
@@ -119,8 +149,5 @@ def _over_seeds(estimates: Sequence[Estimate], confidence: float) -> float:
     return float(t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
 
 
-def _interval(estimate: Estimate, confidence: float) -> tuple[float, float]:
-    from scipy.special import ndtri
-
-    half = float(ndtri((1 + confidence) / 2)) * estimate.standard_error
-    return estimate.value - half, estimate.value + half
+def _around(value: float, half: float) -> Interval:
+    return Interval(value, value - half, value + half)
