@@ -60,11 +60,11 @@ class Name(click.Choice[str]):
 
 
 class CommaSeparated(click.ParamType):
-    """Numbers separated by commas, to a tuple; 'none' to an empty one."""
+    """Numbers or names separated by commas, to a tuple; 'none' to an empty one."""
 
-    def __init__(self, number: Callable[[str], Any]) -> None:
+    def __init__(self, number: Callable[[str], Any], name: str) -> None:
         self.number = number
-        self.name = "N,N,..."
+        self.name = name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: D102
         if value == "none":
@@ -96,7 +96,8 @@ _TYPES: dict[str, Any] = {
     "str": str,
     "int": int,
     "float": float,
-    "tuple[int, ...]": CommaSeparated(int),
+    "tuple[int, ...]": CommaSeparated(int, "N,N,..."),
+    "tuple[str, ...]": CommaSeparated(str, "NAME,NAME,..."),
     "Mapping[str, Any]": KeywordArguments(),
 }
 

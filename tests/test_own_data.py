@@ -1,12 +1,15 @@
 """Data of one's own, through the library and the command line."""
 
+import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as arrow
 import pytest
 import torch
@@ -433,3 +436,124 @@ def test_parts_of_two_scales_are_refused(tmp_path):
         load_dataset(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", train=levels, test=(levels[:20] > 0).astype(np.uint8))
     assert load_dataset(tmp_path / "b.npz").values == "levels"
+
+
+# Tables as pandas, R and spreadsheets write them.
+
+NAMED = ["a", "b", "c"]
+
+
+def frame(count=60):
+    return pd.DataFrame(table(count), columns=NAMED)
+
+
+def written(path, **options):
+    frame().to_csv(path, float_format="%.17g", **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.csv", {"index": False}),
+        ("a.csv", {}),
+        ("a.tsv", {"sep": "\t", "index": False}),
+        ("a.csv.gz", {"index": False}),
+        ("a.tsv.gz", {"sep": "\t"}),
+        ("a.csv", {"sep": ";", "decimal": ",", "index": False}),
+        ("a.csv", {"sep": ";", "index": False}),
+        ("a.csv", {"sep": "|", "index": False}),
+        ("a.csv", {"index": False, "quoting": csv.QUOTE_NONNUMERIC}),
+        ("a.csv", {"index": False, "lineterminator": "\r\n", "encoding": "utf-8-sig"}),
+        ("a.csv", {"index": False, "header": False}),
+        ("a.csv", {"index": False, "header": ["0", "1", "2"]}),
+    ],
+    ids=lambda each: str(each),
+)
+def test_a_table_is_read_however_it_was_written(tmp_path, name, options):
+    dataset = load_dataset(written(tmp_path / name, **options))
+    expected = load_dataset(saved(tmp_path / "a.npy", table(60)))
+    assert dataset.protocol.sizes == (48, 6, 6)
+    torch.testing.assert_close(dataset.train, expected.train, rtol=1e-6, atol=1e-6)
+    assert ("index" in dataset.found) == ("index" not in options)
+
+
+def test_a_table_of_r_has_names_of_rows(tmp_path):
+    """As write.table and write.csv of R leave them."""
+    rows = [" ".join(f"{value:.17g}" for value in row) for row in table(60)]
+    tabs = ["a\tb\tc", *(f"row {number}\t" + row.replace(" ", "\t") for number, row in enumerate(rows))]
+    commas = ['"","a","b","c"', *(f'"{number}",' + row.replace(" ", ",") for number, row in enumerate(rows, 1))]
+    (tmp_path / "table.tsv").write_text("\n".join(tabs) + "\n")
+    (tmp_path / "table.csv").write_text("\n".join(commas) + "\n")
+    expected = load_dataset(saved(tmp_path / "a.npy", table(60)))
+    said = {"table.tsv": "the names of the rows are left out", "table.csv": "the index 'Unnamed: 0' is left out"}
+    for name, remark in said.items():
+        dataset = load_dataset(tmp_path / name)
+        torch.testing.assert_close(dataset.train, expected.train)
+        assert remark in dataset.found
+
+
+def test_a_table_may_hold_a_label_and_columns_to_leave_out(tmp_path):
+    cities = np.array(["Rome", "Oslo", "Lima"])[np.arange(60) % 3]
+    frame().assign(city=cities, id=range(60)).to_csv(tmp_path / "a.csv", index=False)
+    dataset = load_dataset(tmp_path / "a.csv", label="city", drop=("id",))
+    assert dataset.shape == (1, 1, 3)
+    assert dataset.num_classes == 3
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0)).numpy()
+    assert dataset.labels["valid"].tolist() == [["Lima", "Oslo", "Rome"].index(each) for each in cities[order[:6]]]
+    assert "'city' is the label, of 3 classes" in dataset.found
+    parquet.write_table(arrow.Table.from_pandas(frame().assign(city=cities, id=range(60))), tmp_path / "a.parquet")
+    again = load_dataset(tmp_path / "a.parquet", label="city", drop=("id",))
+    torch.testing.assert_close(again.train, dataset.train)
+
+
+@pytest.mark.parametrize(
+    ("changed", "options", "words"),
+    [
+        (
+            {"city": "Rome"},
+            {},
+            "expected numbers; column 'city' holds 'Rome' in line 2: --drop city leaves it out",
+        ),
+        ({}, {"drop": ("d",)}, "expected a column of the table; got 'd'"),
+        ({}, {"label": "bb"}, "got 'bb'; did you mean 'b'?"),
+        (
+            {"b": np.where(np.arange(60) == 7, np.nan, 1.5)},
+            {},
+            "a number in each row; column 'b' has none in line 9: fill",
+        ),
+        ({}, {"drop": ("a", "b", "c")}, "got none beside those that are left out"),
+    ],
+    ids=["text", "no such column", "no such label", "a gap", "nothing left"],
+)
+def test_what_a_table_cannot_have_is_named_by_line_and_column(tmp_path, changed, options, words):
+    frame().assign(**changed).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(InputError, match=re.escape(words)):
+        load_dataset(tmp_path / "a.csv", **options)
+
+
+def test_columns_that_do_not_vary_are_named_and_left_out(tmp_path):
+    frame().assign(d=3.0).to_csv(tmp_path / "a.csv", index=False)
+    dataset = load_dataset(tmp_path / "a.csv")
+    assert dataset.shape == (1, 1, 3)
+    assert dataset.found.endswith("left out, since constant in the training part: 'd'")
+
+
+def test_a_column_that_looks_like_a_label_is_told_of(tmp_path):
+    frame().assign(label=np.arange(60) % 3).to_csv(tmp_path / "a.csv", index=False)
+    assert (
+        "'label' is modelled as the other columns are: --label label makes it the label"
+        in load_dataset(tmp_path / "a.csv").found
+    )
+    assert load_dataset(tmp_path / "a.csv", label="label").shape == (1, 1, 3)
+
+
+def test_label_and_drop_are_settings_of_a_recipe(tmp_path):
+    frame().assign(city=["Rome", "Oslo"] * 30, id=range(60)).to_csv(tmp_path / "a.csv", index=False)
+    result = invoked("fit", "--dataset", "a.csv", "--label", "city", "--drop", "id", *TINY, "--output", "r", cwd=tmp_path)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "r" / "recipe.json").read_text())["recipe"]["drop"] == ["id"]
+    assert invoked("evaluate", "r", "--samples", "5", cwd=tmp_path).exit_code == 0
+    np.save(tmp_path / "a.npy", table())
+    refused = invoked("fit", "--dataset", "a.npy", "--label", "city", *TINY, cwd=tmp_path)
+    assert "expected a table with named columns for label; it is none" in refused.stderr

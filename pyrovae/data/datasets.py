@@ -35,6 +35,8 @@ class Options:
         mirror: an address to download from in place of the authors'.
         validation: hold images out of training where the authors did not.
         split_seed: of the split of data that come without one.
+        label: the column of a table that holds the classes and is not modelled.
+        drop: columns of a table that are left out.
         progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
     """
 
@@ -42,6 +44,8 @@ class Options:
     mirror: str | None = None
     validation: bool = False
     split_seed: int = 0
+    label: str = ""
+    drop: tuple[str, ...] = ()
     progress: Callable[[str, int, int | None], None] | None = None
 
 

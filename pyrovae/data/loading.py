@@ -17,6 +17,8 @@ def load_dataset(
     condition: str = "none",
     validation: bool = False,
     split_seed: int = 0,
+    label: str = "",
+    drop: tuple[str, ...] = (),
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Dataset:
@@ -31,6 +33,8 @@ def load_dataset(
         condition: a key of ``CONDITIONS``: what a conditional model is told of each image.
         validation: hold validation images out of training where the authors did not.
         split_seed: of the split of data that come without one.
+        label: the column of a table that holds the classes and is not modelled.
+        drop: columns of a table that are left out.
         mirror: an address to download from in place of the authors'.
         progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
 
@@ -38,7 +42,15 @@ def load_dataset(
         InputError: for an unknown name, where files are missing or damaged, for a binarization of what is not grey, and for a
             condition that these data cannot meet.
     """
-    options = Options(root=root, mirror=mirror, validation=validation, split_seed=split_seed, progress=progress)
+    options = Options(
+        root=root,
+        mirror=mirror,
+        validation=validation,
+        split_seed=split_seed,
+        label=label,
+        drop=tuple(drop),
+        progress=progress,
+    )
     stored = _loader(str(name))(options)
     return stamped(conditioned(served(stored, binarization), stored, condition))
 

@@ -135,6 +135,8 @@ def load_data(
         condition=recipe.condition,
         validation=recipe.validation,
         split_seed=recipe.split_seed,
+        label=recipe.label,
+        drop=recipe.drop,
         mirror=mirror,
         progress=progress,
     )

@@ -46,6 +46,8 @@ class Recipe:
     validation: bool = _setting(False, "Hold images out of training for validation where the authors held out none.")
     binarization: str = _setting("auto", "How grey values become bits.", table="pyrovae.data.datasets:BINARIZATIONS")
     split_seed: int = _setting(0, "Of the split of data that come without one.", limits={"minimum": 0, "maximum": 2**63})
+    label: str = _setting("", "Column of a table that holds the classes: it is not modelled.")
+    drop: tuple[str, ...] = _setting((), "Columns of a table to leave out, separated by commas.", limits={"empty": True})
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
     prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
     likelihood: str = _setting(

@@ -28,11 +28,13 @@ class Contents:
         arrays: examples ``(N, ...)`` by split; all of them under ``all`` where the file splits them not.
         labels: the classes ``(N,)`` under the same keys, where there are any.
         columns: their names, of a table that names them.
+        remarks: what was left out, or may surprise.
     """
 
     arrays: dict[str, np.ndarray]
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def parts_named(path: Path, names: Iterable[str]) -> dict[str, str]:

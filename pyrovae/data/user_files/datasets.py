@@ -6,6 +6,7 @@ import math
 import mmap
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -19,16 +20,18 @@ from pyrovae.data.protocol import Protocol
 from pyrovae.data.rows import Rows
 from pyrovae.data.user_files.arrays import SPLITS, Contents, read_npy, read_npz
 from pyrovae.data.user_files.images import read_folder
-from pyrovae.data.user_files.ranges import LEVELS, REAL, Kind, Range, standardization, survey
+from pyrovae.data.user_files.ranges import LEVELS, REAL, Kind, Range, constant_columns, standardization, survey
 from pyrovae.data.user_files.tables import read_csv, read_parquet
 from pyrovae.errors import InputError
 
-READERS: dict[str, Callable[[Path], Contents]] = {
-    ".npy": read_npy,
-    ".npz": read_npz,
+TABLES: dict[str, Callable[[Path, Options], Contents]] = {
     ".csv": read_csv,
+    ".tsv": read_csv,
+    ".csv.gz": read_csv,
+    ".tsv.gz": read_csv,
     ".parquet": read_parquet,
 }
+ARRAYS: dict[str, Callable[[Path], Contents]] = {".npy": read_npy, ".npz": read_npz}
 CHANNELS = (1, 3, 4)
 # A tenth is two: a standard error takes as many.
 FEWEST = 20
@@ -50,12 +53,17 @@ def own_dataset(name: str, options: Options) -> Dataset:
         InputError: for a path that cannot be read, and for anything but numbers of one of these shapes.
     """
     path = Path(name).expanduser().absolute()
-    contents = _read(path)
+    contents = _read(path, options)
     shape = _common_shape(path, contents)
     arrays = {key: _channels_first(array, shape) for key, array in contents.arrays.items()}
     ranges = {key: survey(path, array, contents.columns) for key, array in arrays.items()}
     found = _common_range(path, ranges)
     rows = _split(arrays, options, found.kind)
+    in_memory = sum(each.nbytes for each in arrays.values()) <= LOADED_BYTES
+    if found.kind is REAL and shape[:2] == (1, 1) and in_memory and (constant := constant_columns(rows["train"])).any():
+        contents = _without(path, contents, constant)
+        shape = _common_shape(path, contents)
+        rows = _split(contents.arrays, options, found.kind)
     log_jacobian = 0.0
     if found.kind is REAL:
         shift, scale = standardization(path, rows["train"], found, contents.columns, alike=shape[1] > 1)
@@ -74,24 +82,28 @@ def own_dataset(name: str, options: Options) -> Dataset:
         values=found.kind.values,
         likelihood=found.kind.likelihood,
         log_jacobian=log_jacobian,
-        found=f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {found}{where}",
+        found="; ".join([f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {found}{where}", *contents.remarks]),
     )
 
 
-def _read(path: Path) -> Contents:
+def _read(path: Path, options: Options) -> Contents:
     """By the path's suffix; a folder is one of images."""
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError as error:
         raise InputError(f"{path}: expected a file or folder that can be read; got {error.strerror}: name another") from error
+    suffix = "".join(path.suffixes[-2:] if path.suffix.lower() == ".gz" else path.suffixes[-1:]).lower()
+    if not is_folder and suffix in TABLES:
+        return TABLES[suffix](path, options)
+    if options.label or options.drop:
+        what = " and ".join(filter(None, ["label" if options.label else "", "drop" if options.drop else ""]))
+        raise InputError(f"{path}: expected a table with named columns for {what}; it is none: leave the setting out")
     if is_folder:
         return read_folder(path)
-    if path.suffix.lower() not in READERS:
-        known = ", ".join(READERS)
-        raise InputError(
-            f"{path}: expected a file of {known} or a folder of images; got {path.suffix or 'no suffix'}: convert it"
-        )
-    return READERS[path.suffix.lower()](path)
+    if suffix not in ARRAYS:
+        known = ", ".join((*ARRAYS, *TABLES))
+        raise InputError(f"{path}: expected a file of {known} or a folder of images; got {suffix or 'no suffix'}: convert it")
+    return ARRAYS[suffix](path)
 
 
 def _common_shape(path: Path, contents: Contents) -> Shape:
@@ -130,6 +142,25 @@ def _common_range(path: Path, ranges: dict[str, Range]) -> Range:
             "divide the former by 255"
         )
     return reduce(or_, ranges.values())
+
+
+def _without(path: Path, contents: Contents, constant: np.ndarray) -> Contents:
+    """The columns that vary in the training part, and a remark on the others.
+
+    Raises:
+        InputError: where there are none.
+    """
+    names = contents.columns or tuple(str(number + 1) for number in range(len(constant)))
+    left_out = [repr(name) for name, each in zip(names, constant, strict=True) if each]
+    said = f"{', '.join(left_out[:10])}{', ...' if len(left_out) > 10 else ''}"
+    if constant.all():
+        raise InputError(f"{path}: expected columns that vary; these are constant in the training part: {said}: add others")
+    return replace(
+        contents,
+        arrays={key: array[:, ~constant] for key, array in contents.arrays.items()},
+        columns=tuple(name for name, each in zip(names, constant, strict=True) if not each) if contents.columns else (),
+        remarks=(*contents.remarks, f"left out, since constant in the training part: {said}"),
+    )
 
 
 def _labels(labels: dict[str, np.ndarray], rows: dict[str, Rows]) -> dict[str, torch.Tensor]:

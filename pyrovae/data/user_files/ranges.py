@@ -103,6 +103,15 @@ def _not_finite(path: Path, block: np.ndarray, start: int, columns: tuple[str, .
     )
 
 
+def constant_columns(train: Rows) -> np.ndarray:
+    """Whether each column of the training rows holds one value alone ``(D,)``."""
+    low, high = np.inf, -np.inf
+    for rows in train.blocks():
+        x = train.values(rows)
+        low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
+    return np.asarray(low == high)
+
+
 def standardization(
     path: Path, train: Rows, range_: Range, columns: tuple[str, ...], *, alike: bool
 ) -> tuple[np.ndarray, np.ndarray]:

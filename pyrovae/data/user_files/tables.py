@@ -1,62 +1,109 @@
-"""Read tables of somebody's own: numbers in columns, in CSV or parquet files."""
+"""Read tables of somebody's own: numbers in columns, in CSV or parquet files, as spreadsheets, pandas and R write them."""
+
+from __future__ import annotations
 
 import csv
+import gzip
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyrovae.data.datasets import Options
 from pyrovae.data.reading import reading
 from pyrovae.data.user_files.arrays import Contents, limit
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, nearest
 
-# Bytes in memory for each byte of text: a digit and its comma become a double.
-BYTES_OF_TEXT = 4
+if TYPE_CHECKING:
+    import pandas
+
+# Bytes in memory for each byte of text: a digit and its comma become a double. Of compressed text ten times that.
+BYTES_OF_TEXT, COMPRESSION = 4, 10
+SEPARATORS = ("\t", ";", ",", "|")
+LOOKED_AT = 20
+# Under these names pandas and R write the numbers or names of rows.
+INDICES = ("", "Unnamed: 0", "__index_level_0__")
+LIKE_LABELS = ("label", "labels", "class", "target")
 
 
-def read_csv(path: Path) -> Contents:
-    """The numbers of a file with commas, with a line of names above them or not.
+def read_csv(path: Path, options: Options) -> Contents:
+    """The numbers of a text file of columns, with a line of names above them or not.
+
+    Columns end at commas, semicolons, tabs or bars, whichever all lines have; beside another separator than a comma a comma may
+    be the decimal sign. A first line of exactly 0, 1, 2, ... is one of names. The index that pandas or R wrote is left out.
 
     Raises:
-        InputError: for text, missing values, rows of different lengths, and files above a gigabyte.
+        InputError: for text in a column that is not said to be a label or left out, missing values, rows of different lengths,
+            and files above a gigabyte.
     """
-    with reading(path, "numbers separated by commas, in rows of one length, with or without a line of names above"):
-        limit(path, BYTES_OF_TEXT * path.stat().st_size)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = next(csv.reader(file), [])
-            named = not all(_is_number(field) for field in first)
-            if not file.read(1):
-                raise InputError(f"{path}: expected rows of numbers; got no more than one line: replace it by a whole copy")
-        values = np.loadtxt(
-            path, delimiter=",", skiprows=int(named), ndmin=2, comments=None, quotechar='"', encoding="utf-8-sig"
+    import pandas
+
+    packed = path.suffix == ".gz"
+    limit(path, BYTES_OF_TEXT * path.stat().st_size * (COMPRESSION if packed else 1))
+    with reading(path, "numbers in columns, in rows of one length, with or without a line of names above"):
+        with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig", newline="") as file:
+            lines = [line.rstrip("\r\n") for _, line in zip(range(LOOKED_AT), file, strict=False)]
+        separator, decimal = _dialect(path, lines)
+        first = next(csv.reader(lines[:1], delimiter=separator), [])
+        named = _are_names(first, decimal)
+        if len(lines) < 1 + named + 1:
+            raise InputError(f"{path}: expected rows of numbers; got no more than one line: replace it by a whole copy")
+        frame = pandas.read_csv(
+            path,
+            sep=separator,
+            decimal=decimal,
+            header=0 if named else None,
+            encoding="utf-8-sig",
+            skipinitialspace=True,
+            **_exact(pandas.__version__, decimal),
+            low_memory=False,
         )
-    return Contents({"all": values}, columns=tuple(name.strip() for name in first) if named else ())
+    return _contents(path, frame, options, first_line=1 + named, named=named)
 
 
-def read_parquet(path: Path) -> Contents:
+def read_parquet(path: Path, options: Options) -> Contents:
     """The numbers of a parquet file.
 
     Raises:
         InputError: for columns of anything else, missing values, and where pyarrow is not installed.
     """
     try:
-        import pyarrow as arrow
         from pyarrow import parquet
     except ImportError as error:
         raise InputError(
             f"{path}: expected the package pyarrow to read it; it is not installed: pip install pyarrow"
         ) from error
     with reading(path, "a whole parquet file"), parquet.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        limit(path, 8 * file.metadata.num_rows * max(1, len(schema)))
-        kinds = (arrow.types.is_boolean, arrow.types.is_integer, arrow.types.is_floating)
-        if other := [f"{column.name} ({column.type})" for column in schema if not any(kind(column.type) for kind in kinds)]:
-            raise InputError(f"{path}: expected columns of numbers; got {', '.join(other)}: leave them out or encode them")
-        table = file.read()
-    if missing := [name for name, column in zip(table.column_names, table.columns, strict=True) if column.null_count]:
-        raise InputError(
-            f"{path}: expected a number in each row; {', '.join(missing)} misses some: fill them in or leave them out"
-        )
-    return Contents({"all": np.column_stack([each.to_numpy() for each in table.columns])}, columns=tuple(table.column_names))
+        limit(path, 8 * file.metadata.num_rows * max(1, len(file.schema_arrow)))
+        frame = file.read().to_pandas(ignore_metadata=True)
+    return _contents(path, frame, options, first_line=1, named=True)
+
+
+def _exact(version: str, decimal: str) -> dict[str, Any]:
+    """What makes pandas read decimal numbers to the last bit; it does of itself from 3.1 on, and never with decimal commas."""
+    major, minor = (int(each) for each in version.split(".")[:2])
+    return {} if (major, minor) >= (3, 1) or decimal == "," else {"float_precision": "round_trip"}
+
+
+def _dialect(path: Path, lines: Sequence[str]) -> tuple[str, str]:
+    """The separator that all lines have as often, the first line perhaps once less, and the decimal sign."""
+    unquoted = [re.sub(r'"[^"]*"', "", line) for line in lines if line]
+    if ".tsv" in path.suffixes:
+        separator = "\t"
+    else:
+        counts = {each: {line.count(each) for line in unquoted[1:] or unquoted} for each in SEPARATORS}
+        alike = [each for each, found in counts.items() if len(found) == 1 and max(found)]
+        separator = alike[0] if alike else ","
+    decimal = separator != "," and any(re.search(r"(^|[^\d.])-?\d+,\d+($|[^\d,])", line) for line in unquoted)
+    return separator, "," if decimal else "."
+
+
+def _are_names(fields: Sequence[str], decimal: str) -> bool:
+    """Whether a line names columns: some field is no number, or they are the numbers of the columns themselves."""
+    numbers = [field.strip().replace(decimal, ".") for field in fields]
+    return not all(map(_is_number, numbers)) or (len(fields) > 1 and numbers == [str(each) for each in range(len(fields))])
 
 
 def _is_number(field: str) -> bool:
@@ -65,3 +112,86 @@ def _is_number(field: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _contents(path: Path, frame: pandas.DataFrame, options: Options, *, first_line: int, named: bool) -> Contents:
+    """The columns that are modelled, the labels, and what was left out."""
+    import pandas
+
+    frame = frame.set_axis([str(each) if named else str(number + 1) for number, each in enumerate(frame.columns)], axis=1)
+    remarks = []
+    if not isinstance(frame.index, pandas.RangeIndex):
+        frame = frame.reset_index(drop=True)
+        remarks.append("the names of the rows are left out")
+    for name in _asked_for(path, frame, (*options.drop, *filter(None, [options.label]))):
+        remarks += [f"{name!r} is left out, as asked"] if name != options.label else []
+    index = [each for each in frame.columns[:1] if each in INDICES or each == "__index_level_0__"]
+    index += [each for each in frame.columns[1:] if each == "__index_level_0__"]
+    remarks += [f"the index {each!r} is left out" for each in index if each not in options.drop]
+    labels = {}
+    if options.label:
+        labels["all"], names = _classes(path, frame[options.label], first_line)
+        remarks.append(f"{options.label!r} is the label, of {len(names)} classes")
+    kept = frame.drop(columns=list(dict.fromkeys([*options.drop, *index, *filter(None, [options.label])])))
+    remarks += [
+        f"{name!r} is modelled as the other columns are: --label {name} makes it the label"
+        for name in kept.columns
+        if name.lower() in LIKE_LABELS
+    ]
+    values = np.column_stack([_numbers(path, kept[name], first_line) for name in kept.columns]) if len(kept.columns) else None
+    if values is None:
+        raise InputError(f"{path}: expected columns of numbers; got none beside those that are left out: leave fewer out")
+    return Contents({"all": values}, labels, columns=tuple(kept.columns) if named else (), remarks=tuple(remarks))
+
+
+def _asked_for(path: Path, frame: pandas.DataFrame, names: Iterable[str]) -> Iterable[str]:
+    """The columns of some names.
+
+    Raises:
+        InputError: for a name that no column has.
+    """
+    for name in names:
+        if name not in frame.columns:
+            near = nearest(name, frame.columns) or f", out of {', '.join(map(repr, frame.columns[:20]))}"
+            raise InputError(f"{path}: expected a column of the table; got {name!r}{near}")
+        yield name
+
+
+def _classes(path: Path, column: pandas.Series[Any], first_line: int) -> tuple[np.ndarray, list[str]]:
+    import pandas
+
+    if column.isna().any():
+        raise InputError(
+            f"{path}: expected a label in each row; column {column.name!r} has none in line "
+            f"{int(column.isna().to_numpy().argmax()) + first_line}: fill it in or leave the row out"
+        )
+    codes, names = pandas.factorize(column, sort=True)
+    return codes.astype(np.int64), [str(each) for each in names]
+
+
+def _numbers(path: Path, column: pandas.Series[Any], first_line: int) -> np.ndarray:
+    """A column as numbers.
+
+    Raises:
+        InputError: for text, and where a number is missing.
+    """
+    import pandas
+
+    if not pandas.api.types.is_numeric_dtype(column.dtype):
+        text = column.dropna().map(lambda each: not _is_number(str(each)))
+        row = int(text.index[int(text.to_numpy().argmax())]) if len(text) else 0
+        came = f"{str(column.iloc[row])[:40]!r} in line {row + first_line}"
+        raise InputError(
+            f"{path}: expected numbers; column {column.name!r} holds {came}: "
+            f"--drop {column.name} leaves it out, --label {column.name} makes it the label"
+        )
+    missing = column.isna().to_numpy()
+    if missing.any():
+        raise InputError(
+            f"{path}: expected a number in each row; column {column.name!r} has none in line "
+            f"{int(missing.argmax()) + first_line}: fill it in or leave the row out"
+        )
+    values = column.to_numpy()
+    if values.dtype.kind not in "buif":
+        raise InputError(f"{path}: expected numbers; column {column.name!r} holds {values.dtype}: convert it, or --drop it")
+    return values.astype(np.float64)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,9 @@ def members_of(name: str, experiment: Experiment, recipe: Recipe, dataset: Datas
 def _folder_of(recipe: Recipe, dataset: Dataset, runs: Path) -> Path:
     """The run folder of a recipe on some data: two that differ in anything have two."""
     recipe = replace(resolved(recipe, dataset), dataset=dataset.name)
-    values = json.dumps([asdict(recipe), dataset.protocol.hash], sort_keys=True)
+    # What has its default is left out, so that a setting that comes later changes no name.
+    settings = {name: value for name, (value, _) in recipe.differences(Recipe()).items()}
+    values = json.dumps([settings, dataset.protocol.hash], sort_keys=True)
     return runs / f"{name_of(recipe)}-{hashlib.sha256(values.encode()).hexdigest()[:8]}"
 
 
