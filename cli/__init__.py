@@ -17,6 +17,7 @@ from .recipes import recipes
 from .refusals import OneLineErrors
 from .report import report
 from .reproduce import reproduce
+from .using import encode, reconstruct, sample, score
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -25,5 +26,6 @@ def main() -> None:
     """Variational autoencoders as Pyro programs: trained, measured and drawn."""
 
 
-for command in (fit, evaluate, compare, bounds, plot, report, reproduce, pack, unpack, recipes, datasets):
+_USING = (encode, score, reconstruct, sample)
+for command in (fit, evaluate, compare, bounds, plot, report, reproduce, *_USING, pack, unpack, recipes, datasets):
     main.add_command(command)

@@ -18,6 +18,7 @@ ORDER = [
         "data.conditions",
         "data.protocol",
         "data.datasets",
+        "data.preparation",
         "data.published_files.readers",
         "data.published_files.archives",
         "data.published_files.matlab",
@@ -35,6 +36,7 @@ ORDER = [
         "data.user_files.images",
         "data.user_files.ranges",
         "data.user_files.datasets",
+        "data.user_files.streaming",
         "data.loading",
     ],
     [
@@ -108,6 +110,7 @@ ORDER = [
         "evaluation.hamiltonian",
         "evaluation.annealing",
         "evaluation.comparison",
+        "evaluation.using",
     ],
     [
         "plots.style",
@@ -145,6 +148,8 @@ ORDER = [
         "experiments.pictures.gallery",
         "experiments.nearest",
         "experiments.report",
+        "experiments.exporting",
+        "experiments.using",
         "experiments.run",
         "experiments.packing",
         "experiments.tracking",

@@ -6,7 +6,8 @@ does not import torch: the command line lists datasets without waiting for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -68,9 +69,11 @@ class Dataset:
         contexts: what it tells of each image held out ``(T, C)``, drawn once, by the split's name.
         values: what is stored: ``bits``, ``levels`` k / 255, other ``grey`` in [0, 1], or ``real``.
         likelihood: the density in ``LIKELIHOODS`` that suits it where nobody says another.
-        log_jacobian: in nats, added to a log-density of these examples to make it one of the values in the file, which were
-            standardised.
         found: in a file of somebody's own: sizes and ranges, for people.
+        stored_values: what was stored, where grey values were made bits once and for all.
+        columns: names, of a table that names them.
+        shift: subtracted from real values, one for each column or one for all.
+        scale: what the difference was divided by.
     """
 
     name: str
@@ -85,8 +88,11 @@ class Dataset:
     contexts: dict[str, Tensor] = field(default_factory=dict)
     values: str = "levels"
     likelihood: str = "bernoulli"
-    log_jacobian: float = 0.0
     found: str = ""
+    stored_values: str = ""
+    columns: tuple[str, ...] = ()
+    shift: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
 
     def __repr__(self) -> str:
         sizes = (0 if each is None else len(each) for each in (self.train, self.valid, self.test))
@@ -95,6 +101,11 @@ class Dataset:
             f"{self.shape},\n  served as {self.served_values}{f', given {self.condition}' if self.condition else ''};\n"
             f"  {self.protocol} [{self.protocol.hash}])"
         )
+
+    @property
+    def log_jacobian(self) -> float:
+        """What is added to a log-density of these examples to make it one of the values in the file, in nats."""
+        return log_jacobian(self.shape, self.scale)
 
     @property
     def num_classes(self) -> int:
@@ -140,6 +151,11 @@ class Dataset:
             labels={split: labels.to(device) for split, labels in self.labels.items()},
             contexts={split: context.to(device) for split, context in self.contexts.items()},
         )
+
+
+def log_jacobian(shape: tuple[int, int, int], scale: Sequence[float]) -> float:
+    """What is added to a log-density of examples that were divided by scales to make it one of the values before, in nats."""
+    return -math.prod(shape) / len(scale) * math.fsum(map(math.log, scale))
 
 
 def served(stored: Dataset, binarization: str) -> Dataset:
@@ -221,6 +237,7 @@ def _rounded(stored: Dataset) -> Dataset:
         test=_above_half(test),
         binarize=False,
         values="bits",
+        stored_values=stored.values,
         likelihood="bernoulli",
         protocol=replace(stored.protocol, values="binarized above one half"),
     )

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.building import assemble, load_data, resolved
@@ -55,6 +56,7 @@ class RunFolder:
         protocol: of the data that it was trained on.
         protocol_hash: of the same.
         vae: the programs; ``load`` gives those that were saved.
+        preparation: what the data went through; None of a run of version 0.1.0.
     """
 
     folder: Path
@@ -64,6 +66,7 @@ class RunFolder:
     protocol: str
     protocol_hash: str
     vae: VAE
+    preparation: Preparation | None = None
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -114,7 +117,12 @@ class RunFolder:
         refuse_giants(recipe, shape, num_classes)
         vae = assemble(recipe, shape, num_classes)
         protocol, protocol_hash = visible(settings["protocol"]), visible(settings["protocol_hash"])
-        return cls(folder, recipe, shape, num_classes, protocol, protocol_hash, vae)
+        preparation = None
+        if settings.get("preparation") is not None:
+            preparation = Preparation.from_dict(settings["preparation"])
+            if preparation.shape != shape:
+                raise ValueError("a preparation of examples of another shape")
+        return cls(folder, recipe, shape, num_classes, protocol, protocol_hash, vae, preparation)
 
     @property
     def num_bytes(self) -> int:
@@ -129,7 +137,8 @@ class RunFolder:
     def save_recipe(self) -> None:
         """Write the recipe, and what the programs were built for."""
         described = {name: getattr(self, name) for name in ("shape", "num_classes", "protocol", "protocol_hash")}
-        files.write_json(self.folder / RECIPE, {"format": FORMAT, "recipe": asdict(self.recipe), **described})
+        preparation = {} if self.preparation is None else {"preparation": self.preparation.as_dict()}
+        files.write_json(self.folder / RECIPE, {"format": FORMAT, "recipe": asdict(self.recipe), **described, **preparation})
 
     def dataset(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.bounding import Bounds, bounded, refuse_what_has_no_bounds
@@ -20,7 +22,10 @@ from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.recipe import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from pyrovae.data.datasets import Dataset
 
@@ -48,7 +53,8 @@ class Run(RunFolder):
         vae = build(recipe, dataset)
         refuse_what_cannot_be_trained(recipe, dataset, vae)
         folder = new_folder("runs", name_of(recipe)) if folder is None else Path(folder)
-        run = cls(folder, recipe, dataset.shape, dataset.num_classes, str(dataset.protocol), dataset.protocol.hash, vae)
+        protocol, preparation = dataset.protocol, Preparation.of(dataset)
+        run = cls(folder, recipe, dataset.shape, dataset.num_classes, str(protocol), protocol.hash, vae, preparation)
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         _refuse_occupied(folder)
@@ -209,9 +215,83 @@ class Run(RunFolder):
 
         return write_report(views_of([self], [dataset]), path or self.folder / "report.html")
 
+    def encode(self, data: Any, *, layer: str = "", draws: int = 0, seed: int = 0) -> pandas.DataFrame:
+        """Mean and standard deviation of each latent of new examples, or draws of it: a row for each, in order.
+
+        Args:
+            data: a path, a DataFrame or an array of examples as they were before the training.
+            layer: one layer alone.
+            draws: of the latents, in place of their moments.
+            seed: of all that is drawn.
+
+        Raises:
+            InputError: for examples that it cannot take.
+        """
+        from pyrovae.experiments.using import encoded
+
+        return _joined(encoded(self, data, layer=layer, draws=draws, seed=seed, note=_warn))
+
+    def score(self, data: Any, *, num_samples: int = 100, seed: int = 0, reference: Dataset | None = None) -> pandas.DataFrame:
+        """What the model says of each new example, in nats of the original values: see ``using.scored``.
+
+        Args:
+            data: a path, a DataFrame or an array of examples as they were before the training.
+            num_samples: importance samples for each.
+            seed: of these.
+            reference: the run's own data, for percentiles.
+
+        Raises:
+            InputError: for examples that it cannot take.
+        """
+        from pyrovae.experiments.using import scored
+
+        return _joined(scored(self, data, reference, num_samples=num_samples, seed=seed, note=_warn))
+
+    def reconstruct(self, data: Any, *, seed: int = 0) -> NDArray[np.floating]:
+        """What the model makes of new examples: means of p(x | z), in original units.
+
+        Args:
+            data: a path, a DataFrame or an array of examples as they were before the training.
+            seed: of the draw of the latents.
+
+        Raises:
+            InputError: for examples that it cannot take.
+        """
+        import numpy as np
+
+        from pyrovae.experiments.using import reconstructed
+
+        return np.concatenate([each for _, each in reconstructed(self, data, seed=seed, note=_warn)])
+
+    def sample(self, number: int, *, means: bool = False, temperature: float = 1.0, seed: int = 0) -> NDArray[np.floating]:
+        """Examples that the model draws, in original units: a table ``(N, D)``, images ``(N, C, H, W)``.
+
+        Args:
+            number: N.
+            means: of p(x | z) in place of draws of x.
+            temperature: of the latents: their standard deviations are multiplied by it.
+            seed: of all that is drawn.
+
+        Raises:
+            InputError: for a conditional model, and a temperature of latents that are no Gaussians.
+        """
+        from pyrovae.experiments.using import drawn
+
+        return drawn(self, number, means=means, temperature=temperature, seed=seed)
+
     @cached_property
     def _own(self) -> Dataset:
         return self.dataset()
+
+
+def _joined(blocks: Iterator[pandas.DataFrame]) -> pandas.DataFrame:
+    import pandas
+
+    return pandas.concat(list(blocks))
+
+
+def _warn(remark: str) -> None:
+    warnings.warn(remark, stacklevel=4)
 
 
 def _refuse_occupied(folder: Path) -> None:

@@ -64,11 +64,10 @@ def own_dataset(name: str, options: Options) -> Dataset:
         contents = _without(path, contents, constant)
         shape = _common_shape(path, contents)
         rows = _split(contents.arrays, options, found.kind)
-    log_jacobian = 0.0
+    shift, scale = np.zeros(1), np.ones(1)
     if found.kind is REAL:
         shift, scale = standardization(path, rows["train"], found, contents.columns, alike=shape[1] > 1)
         rows = {split: Rows(each.stored, each.chosen, shift, scale) for split, each in rows.items()}
-        log_jacobian = -float(np.log(scale).mean()) * rows["train"].shape[1]
     parts = _in_memory_or_not(rows)
     where = "" if isinstance(parts["train"], torch.Tensor) else ", read batch by batch"
     num_rows = sum(len(each) for each in rows.values())
@@ -81,7 +80,9 @@ def own_dataset(name: str, options: Options) -> Dataset:
         binarize=False,
         values=found.kind.values,
         likelihood=found.kind.likelihood,
-        log_jacobian=log_jacobian,
+        columns=contents.columns,
+        shift=tuple(shift.tolist()),
+        scale=tuple(scale.tolist()),
         found="; ".join([f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {found}{where}", *contents.remarks]),
     )
 

@@ -30,17 +30,22 @@ def read_folder(folder: Path) -> Contents:
     beside = sorted(each.name for each in folder.iterdir() if each.is_dir() and not _is_left_behind(each.name))
     parts = parts_named(folder, beside)
     if not parts:
-        paths = sorted(_images(folder))
-        return Contents({"all": _stacked(folder, paths)}, _labels({"all": (folder, paths)}))
+        paths = sorted(image_paths(folder))
+        return Contents({"all": stacked(folder, paths)}, _labels({"all": (folder, paths)}))
     if others := [name for name in beside if name not in parts.values()]:
         raise InputError(
             f"{folder}: expected nothing beside the parts {', '.join(parts.values())}; got {', '.join(others)}: move them away"
         )
-    found = {part: (folder / name, sorted(_images(folder / name))) for part, name in parts.items()}
-    return Contents({part: _stacked(place, paths) for part, (place, paths) in found.items()}, _labels(found))
+    found = {part: (folder / name, sorted(image_paths(folder / name))) for part, name in parts.items()}
+    return Contents({part: stacked(place, paths) for part, (place, paths) in found.items()}, _labels(found))
 
 
-def _stacked(folder: Path, paths: list[Path]) -> np.ndarray:
+def stacked(folder: Path, paths: list[Path]) -> np.ndarray:
+    """The pixels of images of one size and mode ``(N, C, H, W)``.
+
+    Raises:
+        InputError: for none, images of different sizes or modes, of several pages, damaged or too large.
+    """
     if not paths:
         raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}); got none: name the folder that holds them")
     first = _header(paths[0])
@@ -58,7 +63,8 @@ def _stacked(folder: Path, paths: list[Path]) -> np.ndarray:
     return pixels
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def image_paths(folder: Path) -> Iterator[Path]:
+    """The images under a folder; not what is hidden or was left behind."""
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not _is_left_behind(name)]
         chosen = (name for name in names if Path(name).suffix.lower() in SUFFIXES and not _is_left_behind(name))

@@ -5,19 +5,17 @@ from __future__ import annotations
 import csv
 import gzip
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 
 from pyrovae.data.datasets import Options
 from pyrovae.data.reading import reading
 from pyrovae.data.user_files.arrays import Contents, limit
 from pyrovae.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    import pandas
 
 # Bytes in memory for each byte of text: a digit and its comma become a double. Of compressed text ten times that.
 BYTES_OF_TEXT, COMPRESSION = 4, 10
@@ -38,29 +36,39 @@ def read_csv(path: Path, options: Options) -> Contents:
         InputError: for text in a column that is not said to be a label or left out, missing values, rows of different lengths,
             and files above a gigabyte.
     """
-    import pandas
+    limit(path, BYTES_OF_TEXT * path.stat().st_size * (COMPRESSION if path.suffix == ".gz" else 1))
+    (frame,) = csv_frames(path)
+    named = not isinstance(frame.columns, pandas.RangeIndex)
+    return _contents(path, frame, options, first_line=1 + named, named=named)
 
-    packed = path.suffix == ".gz"
-    limit(path, BYTES_OF_TEXT * path.stat().st_size * (COMPRESSION if packed else 1))
+
+def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.DataFrame]:
+    """A text file of columns as DataFrames of some rows each, or as one; without names its columns are numbered.
+
+    Raises:
+        InputError: for rows of different lengths, and files without rows.
+    """
     with reading(path, "numbers in columns, in rows of one length, with or without a line of names above"):
+        packed = path.suffix == ".gz"
         with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig", newline="") as file:
             lines = [line.rstrip("\r\n") for _, line in zip(range(LOOKED_AT), file, strict=False)]
         separator, decimal = _dialect(path, lines)
         first = next(csv.reader(lines[:1], delimiter=separator), [])
         named = _are_names(first, decimal)
-        if len(lines) < 1 + named + 1:
+        if len(lines) < 1 + named:
             raise InputError(f"{path}: expected rows of numbers; got no more than one line: replace it by a whole copy")
-        frame = pandas.read_csv(
+        found = pandas.read_csv(
             path,
             sep=separator,
             decimal=decimal,
             header=0 if named else None,
             encoding="utf-8-sig",
             skipinitialspace=True,
-            **_exact(pandas.__version__, decimal),
             low_memory=False,
+            chunksize=rows_at_once,
+            **_exact(pandas.__version__, decimal),
         )
-    return _contents(path, frame, options, first_line=1 + named, named=named)
+        yield from [found] if isinstance(found, pandas.DataFrame) else found
 
 
 def read_parquet(path: Path, options: Options) -> Contents:
@@ -116,8 +124,6 @@ def _is_number(field: str) -> bool:
 
 def _contents(path: Path, frame: pandas.DataFrame, options: Options, *, first_line: int, named: bool) -> Contents:
     """The columns that are modelled, the labels, and what was left out."""
-    import pandas
-
     frame = frame.set_axis([str(each) if named else str(number + 1) for number, each in enumerate(frame.columns)], axis=1)
     remarks = []
     if not isinstance(frame.index, pandas.RangeIndex):
@@ -138,10 +144,12 @@ def _contents(path: Path, frame: pandas.DataFrame, options: Options, *, first_li
         for name in kept.columns
         if name.lower() in LIKE_LABELS
     ]
-    values = np.column_stack([_numbers(path, kept[name], first_line) for name in kept.columns]) if len(kept.columns) else None
-    if values is None:
+    columns = [frame_numbers(str(path), kept[name], first_line) for name in kept.columns]
+    if not columns:
         raise InputError(f"{path}: expected columns of numbers; got none beside those that are left out: leave fewer out")
-    return Contents({"all": values}, labels, columns=tuple(kept.columns) if named else (), remarks=tuple(remarks))
+    return Contents(
+        {"all": np.column_stack(columns)}, labels, columns=tuple(kept.columns) if named else (), remarks=tuple(remarks)
+    )
 
 
 def _asked_for(path: Path, frame: pandas.DataFrame, names: Iterable[str]) -> Iterable[str]:
@@ -158,8 +166,6 @@ def _asked_for(path: Path, frame: pandas.DataFrame, names: Iterable[str]) -> Ite
 
 
 def _classes(path: Path, column: pandas.Series[Any], first_line: int) -> tuple[np.ndarray, list[str]]:
-    import pandas
-
     if column.isna().any():
         raise InputError(
             f"{path}: expected a label in each row; column {column.name!r} has none in line "
@@ -169,14 +175,17 @@ def _classes(path: Path, column: pandas.Series[Any], first_line: int) -> tuple[n
     return codes.astype(np.int64), [str(each) for each in names]
 
 
-def _numbers(path: Path, column: pandas.Series[Any], first_line: int) -> np.ndarray:
+def frame_numbers(path: str, column: pandas.Series[Any], first_line: int) -> np.ndarray:
     """A column as numbers.
+
+    Args:
+        path: where it is from, for people.
+        column: with numbers, or with text.
+        first_line: the number of its first row, for people.
 
     Raises:
         InputError: for text, and where a number is missing.
     """
-    import pandas
-
     if not pandas.api.types.is_numeric_dtype(column.dtype):
         text = column.dropna().map(lambda each: not _is_number(str(each)))
         row = int(text.index[int(text.to_numpy().argmax())]) if len(text) else 0

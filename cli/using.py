@@ -1,0 +1,219 @@
+"""``pyrovae encode``, ``score``, ``reconstruct`` and ``sample``: a trained model at work on people's own data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import console, options
+
+if TYPE_CHECKING:
+    import pandas
+
+    from pyrovae.experiments.run import Run
+
+_run = click.argument("run", metavar="RUN", type=click.Path())
+_data = click.argument("data", metavar="DATA", type=click.Path())
+_seed = click.option(
+    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of all that is drawn."
+)
+
+
+def _output(metavar: str, help: str) -> Callable[..., Any]:
+    return click.option("-o", "--output", metavar=metavar, required=True, type=click.Path(path_type=Path), help=help)
+
+
+@click.command()
+@_run
+@_data
+@_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
+@click.option("--layer", metavar="NAME", default="", help="One latent layer alone, z1 next to the data.  [default: all]")
+@click.option("--samples", "draws", type=click.IntRange(min=1), help="Draws of each latent in place of mean and deviation.")
+@_seed
+@options.device
+@options.threads
+@options.as_json
+def encode(
+    run: str, data: str, output: Path, layer: str, draws: int | None, seed: int, device: str | None, as_json: bool
+) -> None:
+    """Encode each example of DATA: mean and standard deviation of each latent, a row for each.
+
+    DATA is a file or a folder as for 'fit --dataset'. It goes through what the data of the training went through, by the
+    statistics of the training.
+    """
+    from pyrovae.experiments.using import encoded
+
+    opened = _opened(run, device)
+    _written(output, as_json, lambda note: encoded(opened, data, layer=layer, draws=draws or 0, seed=seed, note=note))
+
+
+@click.command()
+@_run
+@_data
+@_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Importance samples per example.")
+@_seed
+@options.root
+@options.mirror
+@options.device
+@options.threads
+@options.as_json
+def score(
+    run: str,
+    data: str,
+    output: Path,
+    samples: int,
+    seed: int,
+    root: str | None,
+    mirror: str | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Score each example of DATA: log p(x) with its error, ELBO, rate, distortion, and its percentile among validation data.
+
+    In nats of the values in the file. Of a table also the column that is oddest given the rest.
+    """
+    from pyrovae.errors import InputError
+    from pyrovae.experiments.using import scored
+
+    opened, reference = _opened(run, device), None
+    try:
+        reference = opened.dataset(root=root, mirror=mirror).to(options.torch_device(device))
+    except InputError as error:
+        console.say(f"warning: no percentiles: {error}", fg="yellow")
+    _written(output, as_json, lambda note: scored(opened, data, reference, num_samples=samples, seed=seed, note=note))
+
+
+@click.command()
+@_run
+@_data
+@_output("FILE", "Array to write, .npz or .npy; of a table with named columns also .csv or .parquet.")
+@_seed
+@options.device
+@options.threads
+@options.as_json
+def reconstruct(run: str, data: str, output: Path, seed: int, device: str | None, as_json: bool) -> None:
+    """Reconstruct each example of DATA: what the model makes of it, in the units of the file."""
+    import numpy as np
+
+    from pyrovae.experiments.exporting import ARRAYS, TABLES, check_ending, write_images
+    from pyrovae.experiments.using import reconstructed
+
+    opened = _opened(run, device)
+    names = opened.preparation.columns if opened.preparation else ()
+    check_ending(output, TABLES if names else ARRAYS)
+    if output.suffix.lower() in (".csv", ".parquet"):
+        _written(
+            output,
+            as_json,
+            lambda note: (_frame(x, names, rows) for rows, x in reconstructed(opened, data, seed=seed, note=note)),
+        )
+        return
+    rows, blocks = [], []
+    for some, x in reconstructed(opened, data, seed=seed, note=_note):
+        rows += list(some)
+        blocks.append(x)
+    write_images(output, rows, np.concatenate(blocks))
+    _say(output, len(rows), as_json)
+
+
+@click.command()
+@_run
+@click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="Examples to draw.")
+@_output("PATH", "File to write: .npz, .npy, a grid as .png, of a table .csv or .parquet; or a new folder of PNG files.")
+@click.option("--means", is_flag=True, help="Write the means of p(x given z) in place of draws of x.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Factor of the deviations of the latents: below one, samples are more typical and less varied.",
+)
+@_seed
+@options.device
+@options.threads
+@options.as_json
+def sample(
+    run: str, number: int, output: Path, means: bool, temperature: float, seed: int, device: str | None, as_json: bool
+) -> None:
+    """Draw examples from a trained model, in the units and with the columns of its data."""
+    from pyrovae.errors import InputError
+    from pyrovae.experiments.exporting import check_ending, write_images, write_pictures
+    from pyrovae.experiments.using import drawn
+
+    opened = _opened(run, device)
+    preparation = opened.preparation
+    is_table = preparation is not None and preparation.is_table
+    suffix = output.suffix.lower()
+    if suffix or is_table:
+        check_ending(output, (".npz", ".npy", ".csv", ".parquet") if is_table else (".npz", ".npy", ".png"))
+    elif output.exists() and any(output.iterdir()):
+        raise InputError(f"{output}: expected a new or an empty folder; it holds files: name another")
+    x = drawn(opened, number, means=means, temperature=temperature, seed=seed)
+    if suffix in (".csv", ".parquet") and preparation is not None:
+        names = preparation.columns or tuple(str(each + 1) for each in range(preparation.size))
+        _written(output, as_json, lambda note: iter([_frame(x, names, range(len(x)))]))
+        return
+    white = 255.0 if preparation and preparation.values == "levels" and preparation.binarize == "no" else 1.0
+    if suffix == ".png":
+        _write_grid(output, x, opened.shape, white)
+    elif suffix:
+        write_images(output, range(len(x)), x)
+    else:
+        write_pictures(output, x, white)
+    _say(output, number, as_json)
+
+
+def _opened(folder: str, device: str | None) -> Run:
+    from pyrovae.experiments.run import Run
+
+    run = Run.load(folder)
+    run.vae.to(options.torch_device(device))
+    return run
+
+
+def _note(remark: str) -> None:
+    console.say(f"warning: {remark}", fg="yellow")
+
+
+def _written(output: Path, as_json: bool, blocks: Callable[[Callable[[str], None]], Iterator[pandas.DataFrame]]) -> None:
+    """Write a table as it comes, with a line for each block of it."""
+    from pyrovae.experiments.exporting import TABLES, check_ending, write_table
+
+    check_ending(output, TABLES)
+
+    def counted() -> Iterator[pandas.DataFrame]:
+        done = 0
+        for block in blocks(_note):
+            done += len(block)
+            if not as_json:
+                console.say(f"{done:,} rows")
+            yield block
+
+    _say(output, write_table(output, counted()), as_json)
+
+
+def _say(output: Path, rows: int, as_json: bool) -> None:
+    if as_json:
+        console.print_json({"output": str(output), "rows": rows})
+    else:
+        click.echo(output)
+
+
+def _frame(x: Any, names: tuple[str, ...], rows: Any) -> pandas.DataFrame:
+    import pandas
+
+    return pandas.DataFrame(x, columns=list(names), index=pandas.Index(list(rows), name="row"))
+
+
+def _write_grid(path: Path, x: Any, shape: tuple[int, int, int], white: float) -> None:
+    from pyrovae.experiments import files
+    from pyrovae.plots.encoding import encoded
+    from pyrovae.plots.images import image_panels
+
+    flat = x.reshape(len(x), -1) / white
+    figure = image_panels({"": {"": flat}}, {"": shape}, columns=max(1, round(len(x) ** 0.5)))
+    files.write_file(path, encoded(figure, "png"))

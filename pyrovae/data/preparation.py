@@ -1,0 +1,146 @@
+"""``Preparation``: what examples went through before programs saw them, so that new ones go through the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyrovae.data.datasets import Dataset, log_jacobian
+from pyrovae.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What new values must be, by what the stored ones of the training were.
+RANGES = {"bits": (0.0, 1.0), "levels": (0.0, 255.0), "grey": (0.0, 1.0), "real": (-np.inf, np.inf)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What examples go through on their way to programs: checks, units, and bits where these are drawn.
+
+    Args:
+        shape: channels, height and width; a table has one channel and one row.
+        values: what is stored: ``bits``, ``levels``, ``grey`` or ``real``.
+        binarize: ``no``; or bits are ``drawn`` of grey values, or 1 ``above`` one half.
+        columns: names, of a table that names them.
+        shift: subtracted from real values, one for each column or one for all.
+        scale: what the difference is divided by.
+    """
+
+    shape: tuple[int, int, int]
+    values: str
+    binarize: str = "no"
+    columns: tuple[str, ...] = ()
+    shift: tuple[float, ...] = (0.0,)
+    scale: tuple[float, ...] = (1.0,)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Preparation:
+        """That of a dataset."""
+        return cls(
+            shape=dataset.shape,
+            values=dataset.stored_values or dataset.values,
+            binarize="drawn" if dataset.binarize else "above" if dataset.stored_values else "no",
+            columns=dataset.columns,
+            shift=dataset.shift,
+            scale=dataset.scale,
+        )
+
+    @property
+    def size(self) -> int:
+        """Numbers of an example."""
+        return int(np.prod(self.shape))
+
+    @property
+    def is_table(self) -> bool:
+        """Whether examples are rows of a table."""
+        return self.shape[:2] == (1, 1)
+
+    @property
+    def log_jacobian(self) -> float:
+        """What is added to a log-density of prepared examples to make it one of the original values, in nats."""
+        return log_jacobian(self.shape, self.scale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values that are written."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
+        """Those that ``as_dict`` gave, as JSON gives them back.
+
+        Raises:
+            ValueError: for values that do not fit together.
+        """
+        plain: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
+        made = cls(**plain)
+        sizes = {len(made.shift), len(made.scale)}
+        numbers = [*made.shift, *made.scale]
+        if made.values not in RANGES or len(sizes) > 1 or not sizes <= {1, made.size} or not np.isfinite(numbers).all():
+            raise ValueError("a preparation whose parts do not fit together")
+        if not all(each > 0 for each in made.scale) or len(made.columns) not in (0, made.size):
+            raise ValueError("a preparation whose parts do not fit together")
+        return made
+
+    def matched(self, columns: Sequence[str]) -> tuple[list[int], list[str]]:
+        """The places of the columns of the training among others, by name, and the names that are none of them.
+
+        Raises:
+            InputError: for a column that is not there.
+        """
+        for name in self.columns:
+            if name not in columns:
+                near = nearest(name, columns) or f", among {', '.join(map(repr, columns[:20]))}"
+                raise InputError(f"expected the columns that it was trained on; {name!r} is missing{near}")
+        return [list(columns).index(name) for name in self.columns], [each for each in columns if each not in self.columns]
+
+    def applied(self, values: np.ndarray, *, seed: int = 0) -> Tensor:
+        """Original values ``(N, ...)`` as programs take them ``(N, D)``.
+
+        Args:
+            values: as they are in files; images with channels first or without any.
+            seed: of the bits that are drawn.
+
+        Raises:
+            InputError: for examples of another size, and for values of another kind or scale.
+        """
+        import torch
+
+        flat = np.asarray(values, np.float64).reshape(len(values), -1)
+        if flat.shape[1] != self.size:
+            what = f"{self.size} columns" if self.is_table else f"images of {' x '.join(map(str, self.shape))}"
+            raise InputError(f"expected {what}, as it was trained on; got {flat.shape[1]} numbers in each example")
+        self._check(flat)
+        if self.values == "real":
+            flat = (flat - np.array(self.shift)) / np.array(self.scale)
+        x = torch.from_numpy((flat / 255 if self.values == "levels" else flat).astype(np.float32))
+        if self.binarize == "drawn":
+            return torch.bernoulli(x, generator=torch.Generator().manual_seed(seed))
+        return (x > 0.5).float() if self.binarize == "above" else x
+
+    def _check(self, flat: np.ndarray) -> None:
+        if not np.isfinite(flat).all():
+            row, column = np.argwhere(~np.isfinite(flat))[0]
+            name = repr(self.columns[column]) if self.columns else str(column + 1)
+            raise InputError(f"expected numbers that are finite; got {flat[row, column]} in row {row + 1}, column {name}")
+        low, high = RANGES[self.values]
+        whole = self.values in ("bits", "levels")
+        if len(flat) and (flat.min() < low or flat.max() > high or (whole and (flat != np.rint(flat)).any())):
+            kind = "whole numbers" if whole else "numbers"
+            raise InputError(
+                f"expected {kind} from {low:g} to {high:g}, as it was trained on; got {flat.min():g} to {flat.max():g}: "
+                "bring them to that scale"
+            )
+
+    def restored(self, x: Tensor) -> np.ndarray:
+        """Prepared examples ``(N, D)`` in their original units: a table ``(N, D)``, images ``(N, C, H, W)``."""
+        values = x.detach().cpu().double().numpy()
+        if self.values == "real":
+            values = values * np.array(self.scale) + np.array(self.shift)
+        elif self.values == "levels" and self.binarize == "no":
+            values = values * 255
+        return values if self.is_table else values.reshape(len(values), *self.shape)

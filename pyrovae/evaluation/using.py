@@ -1,0 +1,191 @@
+"""What a trained model says of examples one by one, and what it draws: for any model and guide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions import Independent
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import nn
+
+from pyrovae.evaluation.chunks import rows_of
+from pyrovae.evaluation.latents import latent_sites
+from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
+from pyrovae.evaluation.measuring import measuring
+from pyrovae.programs.distributions import gaussian_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pyrovae.engine.modules import Program
+
+Moments = dict[str, "tuple[Tensor, Tensor]"]
+
+
+def encode(guide: Program, x: Tensor, *, num_samples: int = 10) -> Moments:
+    r"""Mean and standard deviation of each latent given each example ``(N, D_l)``, by layer.
+
+    .. math:: \sigma^2 = E[\operatorname{Var}(z | x, z_{\text{others}})] + \operatorname{Var}(E[z | x, z_{\text{others}}])
+
+    A layer that depends on others is averaged over samples of them, drawn in the guide's order; of one that does not the
+    moments are exact.
+
+    Args:
+        guide: the variational program.
+        x: examples ``(N, D)``.
+        num_samples: of the layers that others depend on.
+    """
+    chunks: list[Moments] = []
+    with measuring(guide):
+        for rows in rows_of(x, None, IMAGES_AT_ONCE):
+            drawn = [latent_sites(guide, rows) for _ in range(num_samples)]
+            found = {}
+            for name in drawn[0]:
+                means = torch.stack([sites[name]["fn"].mean for sites in drawn])
+                variances = torch.stack([sites[name]["fn"].variance for sites in drawn])
+                found[name] = means.mean(0), (variances.mean(0) + means.var(0, correction=0)).sqrt()
+            chunks.append(found)
+    whole = {name: list(zip(*(chunk[name] for chunk in chunks), strict=True)) for name in chunks[0]}
+    return {name: (torch.cat(means), torch.cat(deviations)) for name, (means, deviations) in whole.items()}
+
+
+def draw_latents(guide: Program, x: Tensor, num_samples: int) -> dict[str, Tensor]:
+    """Draws of each latent given each example ``(S, N, D_l)``, by layer, the layers of a draw together."""
+    chunks = []
+    with measuring(guide):
+        for rows in rows_of(x, None, IMAGES_AT_ONCE):
+            drawn = [latent_sites(guide, rows) for _ in range(num_samples)]
+            chunks.append({name: torch.stack([sites[name]["value"] for sites in drawn]) for name in drawn[0]})
+    return {name: torch.cat([chunk[name] for chunk in chunks], 1) for name in chunks[0]}
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a model says of each example, in nats, each ``(N,)``.
+
+    Args:
+        log_likelihood: by importance sampling.
+        standard_error: of the same, by the spread of the weights.
+        elbo: the bound with one sample.
+        distortion: -E log p(x | z) under the guide.
+        rate: -elbo - distortion: what naming the latents costs.
+        pareto_k: of the weights' tail; above 0.7 the estimate may be too low.
+        by_entry: E log p(x_d | z) of each entry ``(N, D)``, where p(x | z) is a product over them.
+    """
+
+    log_likelihood: Tensor
+    standard_error: Tensor
+    elbo: Tensor
+    distortion: Tensor
+    rate: Tensor
+    pareto_k: Tensor
+    by_entry: Tensor | None
+
+
+def score(model: nn.Module, guide: Program, x: Tensor, *, num_samples: int = 100, num_draws: int = 10) -> Scores:
+    """Score each example ``(N, D)``.
+
+    Args:
+        model: the generative program.
+        guide: the variational one.
+        x: examples.
+        num_samples: importance samples for each.
+        num_draws: of the guide, that distortion and the terms of entries are averaged over.
+
+    Raises:
+        ValueError: for a model that observes more than one site.
+    """
+    found = log_likelihood(model, guide, x, num_samples)
+    with measuring(model, guide):
+        by_entry = torch.cat(
+            [_expected_terms(model, guide, rows, num_draws) for rows in rows_of(x, None, IMAGES_AT_ONCE)]
+        ).cpu()
+    distortion = -(by_entry if by_entry.dim() == 1 else by_entry.sum(1)).to(found.elbo_per_image)
+    return Scores(
+        log_likelihood=found.per_image,
+        standard_error=found.standard_error_per_image,
+        elbo=found.elbo_per_image,
+        distortion=distortion,
+        rate=-found.elbo_per_image - distortion,
+        pareto_k=found.pareto_k,
+        by_entry=None if by_entry.dim() == 1 else by_entry,
+    )
+
+
+def _expected_terms(model: Program, guide: Program, rows: tuple[Tensor, ...], num_draws: int) -> Tensor:
+    """E log p(x_d | z) of each entry ``(B, D)`` where the density is a product over them, else E log p(x | z) ``(B,)``."""
+    total = torch.zeros(())
+    for _ in range(num_draws):
+        latents = {name: site["value"] for name, site in latent_sites(guide, rows).items()}
+        trace = poutine.trace(poutine.condition(model, latents)).get_trace(*rows)
+        site: Any
+        (site,) = [each for name, each in trace.nodes.items() if each["type"] == "sample" and _is_data(each, latents, name)]
+        density = site["fn"]
+        while isinstance(density, Independent):
+            density = density.base_dist
+        product = not density.event_shape and site["value"].dim() > 1
+        total = total + (density if product else site["fn"]).log_prob(site["value"])
+    return total / num_draws
+
+
+def _is_data(site: Any, latents: Mapping[str, Tensor], name: str) -> bool:
+    return site["is_observed"] and name not in latents and not site_is_subsample(site)
+
+
+class at_temperature(Messenger):  # noqa: N801 - used as a context, like a poutine
+    """Within, Gaussian latents are drawn with their standard deviations times a temperature.
+
+    Args:
+        temperature: above zero; one changes nothing.
+
+    Raises:
+        ValueError: for a latent that is no Gaussian.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["is_observed"] or self.temperature == 1 or not msg["name"].startswith("z"):
+            return
+        gaussian = gaussian_of(msg["fn"])
+        if gaussian is None:
+            raise ValueError(f"expected Gaussian latents for a temperature; {msg['name']} is a {type(msg['fn']).__name__}")
+        wide = dist.Normal(gaussian.mean, self.temperature * gaussian.variance.sqrt())
+        msg["fn"] = wide.to_event(len(msg["fn"].event_shape))
+
+
+def sample(model: nn.Module, number: int, *, means: bool = False, temperature: float = 1.0) -> Tensor:
+    """Draw examples from a model ``(N, D)``.
+
+    Args:
+        model: the generative program.
+        number: N.
+        means: of p(x | z) in place of draws of x.
+        temperature: of the latents.
+    """
+    chunks = []
+    with measuring(model), at_temperature(temperature):
+        for start in range(0, number, IMAGES_AT_ONCE):
+            trace = poutine.trace(model).get_trace(batch_size=min(IMAGES_AT_ONCE, number - start))
+            site: Any = trace.nodes["x"]
+            chunks.append(site["fn"].mean if means else site["value"])
+    return torch.cat(chunks)
+
+
+def reconstruct(model: nn.Module, guide: Program, x: Tensor) -> Tensor:
+    """The means of p(x | z) at one draw of the guide for each example ``(N, D)``."""
+    chunks = []
+    with measuring(model, guide):
+        for rows in rows_of(x, None, IMAGES_AT_ONCE):
+            latents = {name: site["value"] for name, site in latent_sites(guide, rows).items()}
+            site: Any = poutine.trace(poutine.condition(model, latents)).get_trace(batch_size=len(rows[0])).nodes["x"]
+            chunks.append(site["fn"].mean)
+    return torch.cat(chunks)

@@ -1,0 +1,128 @@
+"""Write what comes out of a model block by block: tables and images, in the format that the ending of the file says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+
+from pyrovae.errors import InputError
+from pyrovae.experiments import files
+
+TABLES = (".csv", ".parquet", ".npz", ".npy")
+ARRAYS = (".npz", ".npy")
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> None:
+    """Refuse a file of another ending, and one in a folder that is not there, before hours of work are lost to it.
+
+    Raises:
+        InputError: for it.
+    """
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{path}: expected a file of {', '.join(endings)}; got {path.suffix or 'no ending'}: name another")
+    if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise InputError(f"{path}: expected a folder that can be written to; {path.absolute().parent} is none")
+
+
+def write_table(path: Path, blocks: Iterable[pandas.DataFrame]) -> int:
+    """Write a table as its blocks come; return how many rows it has. Until it is whole it has a temporary name.
+
+    ``.csv`` and ``.parquet`` hold the names of the rows in the column ``row``; ``.npz`` holds an array for each column and
+    ``row``; ``.npy`` numbers alone.
+
+    Args:
+        path: of the file.
+        blocks: with the same columns.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    with files.writing(path.parent):
+        count = {".csv": _csv, ".parquet": _parquet}.get(path.suffix.lower(), _arrays)(temporary, path.suffix.lower(), blocks)
+        files.calls.replace(temporary, path)
+    return count
+
+
+def _csv(temporary: Path, _: str, blocks: Iterable[pandas.DataFrame]) -> int:
+    count = 0
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        for block in blocks:
+            block.to_csv(file, header=not count)
+            count += len(block)
+    return count
+
+
+def _parquet(temporary: Path, _: str, blocks: Iterable[pandas.DataFrame]) -> int:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError("expected the package pyarrow for .parquet; it is not installed: pip install pyarrow") from error
+    count, writer = 0, None
+    for block in blocks:
+        table = arrow.Table.from_pandas(block.reset_index(), preserve_index=False)
+        writer = writer or parquet.ParquetWriter(temporary, table.schema)
+        writer.write_table(table)
+        count += len(block)
+    if writer is not None:
+        writer.close()
+    return count
+
+
+def _arrays(temporary: Path, suffix: str, blocks: Iterable[pandas.DataFrame]) -> int:
+    whole = pandas.concat(list(blocks))
+    with temporary.open("wb") as file:
+        if suffix == ".npy":
+            np.save(file, whole.select_dtypes("number").to_numpy())
+        else:
+            columns = whole.reset_index()
+            arrays: dict[str, Any] = {str(name): _plain(columns[name]) for name in columns}
+            np.savez_compressed(file, **arrays)
+    return len(whole)
+
+
+def _plain(column: pandas.Series[Any]) -> np.ndarray:
+    return column.to_numpy() if pandas.api.types.is_numeric_dtype(column.dtype) else column.astype(str).to_numpy(dtype=str)
+
+
+def write_images(path: Path, names: Sequence[Any], images: np.ndarray) -> None:
+    """Write images ``(N, C, H, W)`` or rows ``(N, D)`` as an array, ``.npz`` with the names of the examples.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    with files.writing(path.parent):
+        with temporary.open("wb") as file:
+            if path.suffix.lower() == ".npy":
+                np.save(file, images)
+            else:
+                np.savez_compressed(file, x=images, row=np.array([str(each) for each in names]))
+        files.calls.replace(temporary, path)
+
+
+def write_pictures(folder: Path, images: np.ndarray, levels: float) -> None:
+    """Write each image ``(N, C, H, W)`` as a PNG of its own, numbered.
+
+    Args:
+        folder: of the files; made where it is not there.
+        images: in original units.
+        levels: the value of white.
+
+    Raises:
+        InputError: where it cannot be written.
+    """
+    from PIL import Image
+
+    with files.writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.clip(np.rint(images / levels * 255), 0, 255).astype(np.uint8)
+        for number, each in enumerate(pixels):
+            picture = each[0] if len(each) == 1 else each.transpose(1, 2, 0)
+            Image.fromarray(picture).save(folder / f"{number:06d}.png")

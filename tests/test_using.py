@@ -1,0 +1,296 @@
+"""A trained model on new examples: the truth of a linear-Gaussian model, in original units, however they come."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from linear_gaussian import Chain
+from PIL import Image
+from pyrovae.cli import main
+from resumption import SMALL
+
+from pyrovae.data.loading import load_dataset
+from pyrovae.data.preparation import Preparation
+from pyrovae.errors import InputError
+from pyrovae.evaluation import using
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.run import Run
+from pyrovae.experiments.training import train
+
+NAMES = ["height", "weight", "age"]
+
+
+# For any model and guide: a linear-Gaussian chain, whose posterior and evidence are known.
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_encoding_gives_the_moments_of_the_posterior(depth):
+    """4,000 samples: a mean of them is off by more than five errors of 0.016 once in a million."""
+    chain = Chain(depth)
+    torch.manual_seed(0)
+    x = chain.model(batch_size=6).detach()
+    found = using.encode(chain.exact_guides()["top_down"], x, num_samples=4000)
+    for layer in range(1, depth + 1):
+        mean, variance = moments(chain, layer, x)
+        torch.testing.assert_close(found[f"z{layer}"][0][:, 0], mean, rtol=0, atol=0.08)
+        torch.testing.assert_close(found[f"z{layer}"][1][:, 0], variance.sqrt().expand(6), rtol=0, atol=0.08)
+
+
+def moments(chain, layer, x):
+    """The posterior of a layer, by conditioning the joint Gaussian of it and x."""
+    slope, shift, covariance = chain.data_given(layer)
+    mean, variance = chain.marginals()[layer - 1]
+    cross = variance * slope
+    precision = torch.linalg.inv(variance * torch.outer(slope, slope) + covariance)
+    return mean + (x - slope * mean - shift) @ precision @ cross, variance - cross @ precision @ cross
+
+
+def test_scores_are_the_evidence_and_its_parts():
+    chain = Chain(2)
+    torch.manual_seed(0)
+    x = chain.model(batch_size=50).detach()
+    found = using.score(chain.model, chain.exact_guides()["top_down"], x, num_samples=20)
+    torch.testing.assert_close(found.log_likelihood.float(), chain.evidence(x), rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.rate + found.distortion, -found.elbo)
+    torch.testing.assert_close(found.by_entry.sum(1).double(), -found.distortion.double(), rtol=1e-5, atol=1e-5)
+    assert found.by_entry.shape == x.shape
+
+
+def test_a_temperature_scales_the_latents_alone():
+    """20,000 draws: a standard deviation of them is off by more than five errors, 2.5 %, once in a million."""
+    chain = Chain(1)
+    torch.manual_seed(0)
+    x = using.sample(chain.model, 20_000, temperature=0.5)
+    expected = (0.25 * chain.weight**2 + 0.7**2).sqrt()
+    torch.testing.assert_close(x.std(0), expected, rtol=0.025, atol=0)
+    assert using.sample(chain.model, 5, means=True).shape == (5, 3)
+
+
+# Runs of people's tables.
+
+
+def people(count, seed=0):
+    generator = np.random.default_rng(seed)
+    height = generator.normal(170, 10, count)
+    weight = 0.9 * height - 80 + generator.normal(0, 6, count)
+    return pd.DataFrame({"height": height, "weight": weight, "age": generator.gamma(4, 10, count)})
+
+
+@pytest.fixture(scope="module")
+def tabled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    people(400).to_csv(folder / "people.csv", index=False)
+    people_csv = str(folder / "people.csv")
+    recipe = Recipe(dataset=people_csv, latent_sizes=(2,), hidden_sizes=(8,), epochs=40, batch_size=40, learning_rate=5e-3)
+    return train(recipe, folder / "run", engine="eager")
+
+
+def test_new_rows_go_through_what_the_training_did(tabled):
+    new = people(7, seed=5)
+    dataset = tabled.dataset()
+    x = torch.from_numpy(((new.to_numpy() - dataset.shift) / dataset.scale).astype(np.float32))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        right = using.score(tabled.vae.model, tabled.vae.guide, x, num_samples=50)
+    found = tabled.score(new, num_samples=50)
+    np.testing.assert_allclose(found["log_likelihood"], right.log_likelihood + dataset.log_jacobian, rtol=1e-12)
+    np.testing.assert_allclose(found["rate"] + found["distortion"], -found["elbo"], rtol=1e-6)
+    assert list(found.index) == list(range(7))
+
+
+def test_rows_far_from_the_training_score_far_below(tabled):
+    new = people(5, seed=5)
+    near, far = (tabled.score(each, num_samples=50)["log_likelihood"] for each in (new, new + 5 * people(400).std()))
+    assert (far < near - 15).all()
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_columns_are_matched_by_their_names(tabled, number):
+    new = people(number, seed=3)
+    right = tabled.encode(new)
+    shuffled = new[["age", "height", "weight"]]
+    pd.testing.assert_frame_equal(tabled.encode(shuffled), right)
+    with pytest.warns(UserWarning, match="columns that the model does not know are left out: 'city'"):
+        pd.testing.assert_frame_equal(tabled.encode(new.assign(city="Rome")), right)
+    with pytest.raises(InputError, match="expected the columns that it was trained on; 'weight' is missing"):
+        tabled.encode(new.drop(columns="weight"))
+
+
+def test_however_rows_come_they_are_the_same_rows(tabled, tmp_path):
+    new = people(30, seed=2)
+    right = tabled.score(new, num_samples=10)
+    new.to_csv(tmp_path / "a.csv", index=False)
+    new.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    new.to_parquet(tmp_path / "a.parquet")
+    np.save(tmp_path / "a.npy", new.to_numpy())
+    for name in ("a.csv", "a.tsv", "a.parquet", "a.npy"):
+        np.testing.assert_allclose(tabled.score(tmp_path / name, num_samples=10), right, rtol=1e-6)
+    np.testing.assert_allclose(tabled.score(new.to_numpy(), num_samples=10), right)
+    named = new.set_axis([f"person {number}" for number in range(30)])
+    assert list(tabled.score(named, num_samples=10).index) == list(named.index)
+
+
+def test_a_score_knows_its_place_among_the_data_and_the_oddest_column(tabled):
+    new = people(20, seed=4)
+    new.loc[0, "age"] = 150.0
+    found = tabled.score(new, num_samples=20, reference=tabled.dataset())
+    assert found["percentile"].between(0, 100).all()
+    assert found.loc[0, "percentile"] < 10
+    assert found.loc[0, "oddest"] == "age"
+    assert found.loc[0, "oddest_by"] > found["oddest_by"].iloc[1:].max()
+
+
+def test_samples_and_reconstructions_are_in_the_units_of_the_data(tabled):
+    drawn = tabled.sample(2000)
+    assert drawn.shape == (2000, 3)
+    np.testing.assert_allclose(drawn.mean(0), people(400).mean(), rtol=0.15)
+    made = tabled.reconstruct(people(9))
+    assert made.shape == (9, 3)
+    assert abs(made[:, 0].mean() - 170) < 20
+    assert np.array_equal(tabled.sample(5, seed=3), tabled.sample(5, seed=3))
+    assert not np.array_equal(tabled.sample(5, seed=3), tabled.sample(5, seed=4))
+
+
+def test_another_process_scores_to_the_last_bit(tabled, tmp_path):
+    people(12, seed=6).to_csv(tmp_path / "new.csv", index=False)
+    scored = "Run.load(sys.argv[1]).score(sys.argv[2], num_samples=7).to_json(double_precision=15)"
+    code = f"import sys; from pyrovae import Run; print({scored})"
+    command = [sys.executable, "-c", code, str(tabled.folder), str(tmp_path / "new.csv")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout
+    here = Run.load(tabled.folder).score(tmp_path / "new.csv", num_samples=7)
+    assert json.loads(found) == json.loads(here.to_json(double_precision=15))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (np.zeros((3, 2)), "expected 3 columns, as it was trained on; got 2 numbers in each example"),
+        (np.array([["a", "b", "c"]]), "expected examples (N, ...) as numbers"),
+        (pd.DataFrame({"height": ["tall"], "weight": [1.0], "age": [1.0]}), "expected numbers; column 'height' holds 'tall'"),
+        (pd.DataFrame({"height": [np.nan], "weight": [1.0], "age": [1.0]}), "column 'height' has none"),
+        ("nowhere.csv", "nowhere.csv"),
+    ],
+    ids=["too few", "text array", "text", "a gap", "no file"],
+)
+def test_what_a_model_cannot_take_is_said_in_a_line(tabled, data, words):
+    with pytest.raises(InputError) as caught:
+        tabled.score(data)
+    assert words in str(caught.value)
+
+
+# Runs of images.
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for number in range(40):
+        (folder / "scans").mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (6, 5), np.uint8)).save(folder / "scans" / f"{number:02d}.png")
+    recipe = SMALL.replace(dataset=str(folder / "scans"), likelihood="auto", epochs=1, batch_size=10)
+    return train(recipe, folder / "run", engine="eager"), folder / "scans"
+
+
+def test_images_keep_the_names_of_their_files(pictured):
+    run, folder = pictured
+    found = run.encode(folder)
+    assert list(found.index[:3]) == ["00.png", "01.png", "02.png"]
+    assert len(found) == 40
+    assert list(found.columns[:2]) == ["z1_1_mean", "z1_1_std"]
+    assert run.sample(4).shape == (4, 1, 6, 5)
+    assert 0 <= run.sample(4).min() <= run.sample(4).max() <= 255
+
+
+def test_another_scale_is_refused(pictured):
+    run, _ = pictured
+    with pytest.raises(InputError, match=r"expected whole numbers from 0 to 255, as it was trained on; got 0.5 to 0.5: bring"):
+        run.score(np.full((2, 6, 5), 0.5))
+
+
+def test_a_preparation_survives_its_file():
+    made = Preparation(shape=(1, 1, 2), values="real", columns=("a", "b"), shift=(1.0, 2.0), scale=(3.0, 4.0))
+    assert Preparation.from_dict(json.loads(json.dumps(made.as_dict()))) == made
+    x = np.array([[1.0, 5.0], [-2.0, 0.5]])
+    np.testing.assert_allclose(made.restored(made.applied(x)), x, rtol=1e-6)
+    damages = ({"scale": [0.0, 1.0]}, {"shift": [1.0]}, {"values": "odd"}, {"columns": ["a"]}, {"scale": [np.nan, 1.0]})
+    for damage in damages:
+        with pytest.raises(ValueError, match="do not fit"):
+            Preparation.from_dict(made.as_dict() | damage)
+
+
+def test_bits_are_drawn_of_new_grey_images_where_those_of_the_training_were():
+    digits = Preparation.of(load_dataset("mnist-5k"))
+    assert digits.binarize == "drawn"
+    grey = np.full((1, 784), 127.0)
+    once, again = digits.applied(grey, seed=1), digits.applied(grey, seed=1)
+    assert torch.equal(once, again)
+    assert set(once.unique().tolist()) == {0.0, 1.0}
+
+
+# The command line.
+
+
+def invoked(*arguments):
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def test_commands_write_tables_by_their_endings(tabled, tmp_path):
+    people(25, seed=1).to_csv(tmp_path / "new.csv", index=False)
+    for ending in ("csv", "parquet", "npz", "npy"):
+        result = invoked("encode", tabled.folder, tmp_path / "new.csv", "-o", tmp_path / f"z.{ending}")
+        assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "z.csv", index_col="row")
+    np.testing.assert_allclose(table, tabled.encode(tmp_path / "new.csv"), rtol=1e-6)
+    np.testing.assert_allclose(pd.read_parquet(tmp_path / "z.parquet").set_index("row"), table, rtol=1e-6)
+    with np.load(tmp_path / "z.npz") as arrays:
+        np.testing.assert_allclose(arrays["z1_1_mean"], table["z1_1_mean"], rtol=1e-6)
+    scored = invoked("score", tabled.folder, tmp_path / "new.csv", "-o", tmp_path / "s.csv", "--samples", 10, "--json")
+    assert json.loads(scored.stdout) == {"output": str(tmp_path / "s.csv"), "rows": 25}
+    assert {"log_likelihood", "pareto_k", "percentile", "oddest"} <= set(pd.read_csv(tmp_path / "s.csv").columns)
+    sampled = invoked("sample", tabled.folder, "-n", 12, "-o", tmp_path / "new-people.csv")
+    assert sampled.exit_code == 0, sampled.output
+    assert list(pd.read_csv(tmp_path / "new-people.csv", index_col="row").columns) == NAMES
+    made = invoked("reconstruct", tabled.folder, tmp_path / "new.csv", "-o", tmp_path / "r.csv")
+    assert made.exit_code == 0, made.output
+    assert list(pd.read_csv(tmp_path / "r.csv", index_col="row").columns) == NAMES
+
+
+def test_commands_write_images(pictured, tmp_path):
+    run, folder = pictured
+    assert invoked("sample", run.folder, "-n", 9, "-o", tmp_path / "grid.png").exit_code == 0
+    assert invoked("sample", run.folder, "-n", 9, "-o", tmp_path / "new", "--means").exit_code == 0
+    assert len(list((tmp_path / "new").glob("*.png"))) == 9
+    with Image.open(tmp_path / "new" / "000000.png") as image:
+        assert image.size == (5, 6)
+    assert invoked("reconstruct", run.folder, folder, "-o", tmp_path / "r.npz").exit_code == 0
+    with np.load(tmp_path / "r.npz") as found:
+        assert found["x"].shape == (40, 1, 6, 5)
+        assert found["row"][0] == "00.png"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("encode", "RUN", "DATA", "-o", "z.txt"), "expected a file of .csv, .parquet, .npz, .npy; got .txt: name another"),
+        (("encode", "RUN", "DATA", "-o", "z.csv", "--layer", "z7"), "expected a layer out of z1; got 'z7'"),
+        (("encode", "RUN", "nowhere.csv", "-o", "z.csv"), "nowhere.csv"),
+        (("encode", "RUN", "DATA", "-o", "no/such/z.csv"), "expected a folder that can be written to"),
+        (("sample", "RUN", "-o", "new.png"), "expected a file of .npz, .npy, .csv, .parquet; got .png"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else None,
+)
+def test_bad_input_is_refused_in_a_line(arguments, words, tabled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    people(5).to_csv("new.csv", index=False)
+    places = {"RUN": str(tabled.folder), "DATA": "new.csv"}
+    result = invoked(*(places.get(each, each) for each in arguments))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("z.*"))
