@@ -17,7 +17,7 @@ from .recipes import recipes
 from .refusals import OneLineErrors
 from .report import report
 from .reproduce import reproduce
-from .using import encode, reconstruct, sample, score
+from .using import encode, impute, reconstruct, sample, score
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -26,6 +26,6 @@ def main() -> None:
     """Variational autoencoders as Pyro programs: trained, measured and drawn."""
 
 
-_USING = (encode, score, reconstruct, sample)
+_USING = (encode, score, reconstruct, sample, impute)
 for command in (fit, evaluate, compare, bounds, plot, report, reproduce, *_USING, pack, unpack, recipes, datasets):
     main.add_command(command)

@@ -111,6 +111,7 @@ ORDER = [
         "evaluation.annealing",
         "evaluation.comparison",
         "evaluation.using",
+        "evaluation.imputation",
     ],
     [
         "plots.style",

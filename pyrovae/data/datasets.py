@@ -38,6 +38,7 @@ class Options:
         split_seed: of the split of data that come without one.
         label: the column of a table that holds the classes and is not modelled.
         drop: columns of a table that are left out.
+        missing: take gaps for missing entries.
         progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
     """
 
@@ -47,6 +48,7 @@ class Options:
     split_seed: int = 0
     label: str = ""
     drop: tuple[str, ...] = ()
+    missing: bool = False
     progress: Callable[[str, int, int | None], None] | None = None
 
 
@@ -74,6 +76,7 @@ class Dataset:
         columns: names, of a table that names them.
         shift: subtracted from real values, one for each column or one for all.
         scale: what the difference was divided by.
+        missing: whether entries that are not a number are gaps.
     """
 
     name: str
@@ -93,6 +96,7 @@ class Dataset:
     columns: tuple[str, ...] = ()
     shift: tuple[float, ...] = (0.0,)
     scale: tuple[float, ...] = (1.0,)
+    missing: bool = False
 
     def __repr__(self) -> str:
         sizes = (0 if each is None else len(each) for each in (self.train, self.valid, self.test))
@@ -166,6 +170,8 @@ def served(stored: Dataset, binarization: str) -> Dataset:
     """
     if binarization not in BINARIZATIONS:
         raise InputError(f"expected a binarization out of {', '.join(BINARIZATIONS)}; got {binarization!r}")
+    if stored.missing and binarization in ("dynamic", "threshold"):
+        raise InputError(f"{stored.name}: expected grey values without gaps for bits: leave --missing or the binarization out")
     if stored.values not in ("grey", "levels"):
         if binarization in ("auto", "none" if stored.values == "real" else "dynamic"):
             return replace(stored, binarize=False)

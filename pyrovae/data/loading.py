@@ -19,6 +19,7 @@ def load_dataset(
     split_seed: int = 0,
     label: str = "",
     drop: tuple[str, ...] = (),
+    missing: bool = False,
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Dataset:
@@ -35,6 +36,7 @@ def load_dataset(
         split_seed: of the split of data that come without one.
         label: the column of a table that holds the classes and is not modelled.
         drop: columns of a table that are left out.
+        missing: take gaps for missing entries, which are not a number in the tensors.
         mirror: an address to download from in place of the authors'.
         progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
 
@@ -49,6 +51,7 @@ def load_dataset(
         split_seed=split_seed,
         label=label,
         drop=tuple(drop),
+        missing=missing,
         progress=progress,
     )
     stored = _loader(str(name))(options)

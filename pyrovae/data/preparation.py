@@ -29,6 +29,7 @@ class Preparation:
         columns: names, of a table that names them.
         shift: subtracted from real values, one for each column or one for all.
         scale: what the difference is divided by.
+        missing: whether entries that are not a number are gaps.
     """
 
     shape: tuple[int, int, int]
@@ -37,6 +38,7 @@ class Preparation:
     columns: tuple[str, ...] = ()
     shift: tuple[float, ...] = (0.0,)
     scale: tuple[float, ...] = (1.0,)
+    missing: bool = False
 
     @classmethod
     def of(cls, dataset: Dataset) -> Preparation:
@@ -48,6 +50,7 @@ class Preparation:
             columns=dataset.columns,
             shift=dataset.shift,
             scale=dataset.scale,
+            missing=dataset.missing,
         )
 
     @property
@@ -123,16 +126,18 @@ class Preparation:
         return (x > 0.5).float() if self.binarize == "above" else x
 
     def _check(self, flat: np.ndarray) -> None:
-        if not np.isfinite(flat).all():
-            row, column = np.argwhere(~np.isfinite(flat))[0]
+        wrong = np.isinf(flat) if self.missing else ~np.isfinite(flat)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
             name = repr(self.columns[column]) if self.columns else str(column + 1)
             raise InputError(f"expected numbers that are finite; got {flat[row, column]} in row {row + 1}, column {name}")
         low, high = RANGES[self.values]
         whole = self.values in ("bits", "levels")
-        if len(flat) and (flat.min() < low or flat.max() > high or (whole and (flat != np.rint(flat)).any())):
+        known = flat[~np.isnan(flat)]
+        if len(known) and (known.min() < low or known.max() > high or (whole and (known != np.rint(known)).any())):
             kind = "whole numbers" if whole else "numbers"
             raise InputError(
-                f"expected {kind} from {low:g} to {high:g}, as it was trained on; got {flat.min():g} to {flat.max():g}: "
+                f"expected {kind} from {low:g} to {high:g}, as it was trained on; got {known.min():g} to {known.max():g}: "
                 "bring them to that scale"
             )
 

@@ -81,6 +81,9 @@ def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, 
         settings = PriorSettings(num_components=recipe.num_components, posterior=guide.top_posterior, examples=examples)
         model.prior = prior.of(architecture, settings)
     vae = VAE(model, guide)
+    for module in vae.modules():
+        if hasattr(module, "incomplete"):
+            setattr(module, "incomplete", recipe.missing)  # noqa: B010 - of whichever module has gaps to fill
     initialize = _look_up(INITIALIZATIONS, "initialization", recipe.initialization)
     for layer in vae.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -137,6 +140,7 @@ def load_data(
         split_seed=recipe.split_seed,
         label=recipe.label,
         drop=recipe.drop,
+        missing=recipe.missing,
         mirror=mirror,
         progress=progress,
     )
@@ -194,7 +198,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
         vae = assemble(recipe, dataset.shape, dataset.num_classes, examples).to(dataset.train.device)
     if recipe.output_bias:
         *_, likelihood = vae.model.likelihood.children()
-        start_at_means(likelihood, dataset.train.mean(0))
+        start_at_means(likelihood, dataset.train[:].nanmean(0) if recipe.missing else dataset.train.mean(0))
     if any(stage.analytic_kl for stage in recipe.schedule) and not vae.guide.analytic_kl:
         raise InputError(
             f"expected a guide that allows analytic_kl; got {recipe.guide!r} with {len(recipe.latent_sizes)} layers, where a "

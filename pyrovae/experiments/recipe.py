@@ -48,6 +48,7 @@ class Recipe:
     split_seed: int = _setting(0, "Of the split of data that come without one.", limits={"minimum": 0, "maximum": 2**63})
     label: str = _setting("", "Column of a table that holds the classes: it is not modelled.")
     drop: tuple[str, ...] = _setting((), "Columns of a table to leave out, separated by commas.", limits={"empty": True})
+    missing: bool = _setting(False, "Train on data with gaps: the bound is that of the entries that are there.")
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
     prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
     likelihood: str = _setting(
@@ -159,6 +160,8 @@ class Recipe:
                 f"expected none but the defaults for {', '.join(without_latents)} of a regressor, which has no latent; got "
                 f"{', '.join(str(getattr(self, name)) for name in without_latents)}: give latent sizes"
             )
+        if self.missing and self.condition != "none":
+            raise InputError(f"expected no condition with missing entries; got {self.condition!r}: leave one of the two out")
         if self.pseudo_inputs != "noise" and self.prior != "vamp":
             raise InputError(
                 f"expected the prior 'vamp' with pseudo-inputs that are trained; got {self.prior!r}: leave one out"

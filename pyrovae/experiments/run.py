@@ -263,6 +263,28 @@ class Run(RunFolder):
 
         return np.concatenate([each for _, each in reconstructed(self, data, seed=seed, note=_warn)])
 
+    def impute(
+        self, data: Any, *, draws: int = 10, num_samples: int = 1000, num_steps: int = 0, seed: int = 0
+    ) -> NDArray[np.floating]:
+        """Fillings of what is missing in new examples ``(M, N, ...)``, in original units: see ``imputation.impute``.
+
+        Args:
+            data: a path, a DataFrame or an array of examples as they were before the training, with gaps.
+            draws: M, fillings of each example.
+            num_samples: importance samples that they are chosen from.
+            num_steps: of the chain that each goes on as.
+            seed: of all that is drawn.
+
+        Raises:
+            InputError: for a model that was trained without gaps, and examples that it cannot take.
+        """
+        import numpy as np
+
+        from pyrovae.experiments.using import imputed
+
+        sizes = {"draws": draws, "num_samples": num_samples, "num_steps": num_steps}
+        return np.concatenate([each for _, each in imputed(self, data, **sizes, seed=seed, note=_warn)], 1)
+
     def sample(self, number: int, *, means: bool = False, temperature: float = 1.0, seed: int = 0) -> NDArray[np.floating]:
         """Examples that the model draws, in original units: a table ``(N, D)``, images ``(N, C, H, W)``.
 

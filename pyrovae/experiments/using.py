@@ -16,6 +16,7 @@ import torch
 from pyrovae.data.user_files.streaming import Block, blocks_of
 from pyrovae.errors import InputError
 from pyrovae.evaluation import using
+from pyrovae.evaluation.imputation import impute
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +142,43 @@ def reconstructed(
         raise InputError(f"{run.folder}: expected latents; a regressor has none")
     for block, x in _prepared(run, source, seed, note):
         yield block.names, _preparation(run).restored(using.reconstruct(run.vae.model, run.vae.guide, x))
+
+
+def imputed(
+    run: RunFolder,
+    source: Any,
+    *,
+    draws: int = 10,
+    num_samples: int = 1000,
+    num_steps: int = 0,
+    seed: int = 0,
+    note: Note = print,
+) -> Iterator[tuple[Sequence[Any], np.ndarray]]:
+    """Names of examples, and fillings of what is missing in them ``(M, N, ...)``, in original units.
+
+    Args:
+        run: a model that was trained with ``missing``.
+        source: a path, a DataFrame or an array: see ``blocks_of``.
+        draws: M, fillings of each example.
+        num_samples: importance samples that they are chosen from.
+        num_steps: of the chain that each goes on as.
+        seed: of all that is drawn.
+        note: called with what a reader must know.
+
+    Raises:
+        InputError: for a model that was trained without gaps, and examples that it cannot take.
+    """
+    if not run.recipe.missing or not run.recipe.latent_sizes:
+        raise InputError(
+            f"{run.folder}: expected a model with latents that was trained with --missing; this one was not: train one"
+        )
+    preparation, sizes = _preparation(run), {"num_draws": draws, "num_samples": num_samples, "num_steps": num_steps}
+    for block, x in _prepared(run, source, seed, note):
+        filled = impute(run.vae.model, run.vae.guide, x, **sizes)
+        original = np.stack([preparation.restored(each) for each in filled])
+        known = np.asarray(block.values, np.float64).reshape(original.shape[1:])
+        # What was there stays as it was, to the last digit.
+        yield block.names, np.where(np.isnan(known), original, known)
 
 
 def drawn(run: RunFolder, number: int, *, means: bool = False, temperature: float = 1.0, seed: int = 0) -> np.ndarray:

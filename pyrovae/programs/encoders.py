@@ -18,11 +18,14 @@ class UpwardPass(nn.Module):
     r"""Deterministic features of the data, layer upon layer.
 
     .. math:: d_l = \operatorname{network}_l(d_{l-1}), \quad d_0 = x
+
+    Where ``incomplete``, entries that are not a number are missing and count as zero; Mattei and Frellsen (2019), section 2.3.
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
+        self.incomplete = False
 
     @classmethod
     def of(cls, architecture: Architecture) -> UpwardPass:
@@ -31,7 +34,7 @@ class UpwardPass(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Data ``(B, D)`` to the features of each layer, the bottom one first."""
-        return _climb(self.networks, x)
+        return _climb(self.networks, x.nan_to_num() if self.incomplete else x)
 
 
 class LadderEncoder(nn.Module):
@@ -39,13 +42,15 @@ class LadderEncoder(nn.Module):
 
     .. math:: d_l = \operatorname{network}_l(d_{l-1}), \quad d_0 = x, \quad \hat q_l = \operatorname{head}_l(d_l)
 
-    Sønderby et al. (2016), equations 13 to 15. With one rung it is the encoder of a plain VAE.
+    Sønderby et al. (2016), equations 13 to 15. With one rung it is the encoder of a plain VAE. Where ``incomplete``, entries
+    that are not a number are missing and count as zero.
     """
 
     def __init__(self, networks: Iterable[nn.Module], heads: Iterable[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
         self.heads = nn.ModuleList(heads)
+        self.incomplete = False
 
     @classmethod
     def of(cls, architecture: Architecture) -> LadderEncoder:
@@ -54,7 +59,8 @@ class LadderEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Independent]:
         """Data ``(B, D)`` to one distribution per layer, each of batch shape ``(B,)``, the bottom layer first."""
-        return [head(features) for head, features in zip(self.heads, _climb(self.networks, x), strict=True)]
+        features = _climb(self.networks, x.nan_to_num() if self.incomplete else x)
+        return [head(each) for head, each in zip(self.heads, features, strict=True)]
 
 
 def _climb(networks: nn.ModuleList, x: Tensor) -> list[Tensor]:

@@ -53,6 +53,7 @@ class GenerativeModel(nn.Module):
         self.told = told
         self.pictured: Callable[[Tensor], Tensor] | None = None
         self.context_size: int | None = None
+        self.incomplete = False
 
     @classmethod
     def of(
@@ -82,7 +83,8 @@ class GenerativeModel(nn.Module):
     def forward(self, x: Tensor | None = None, context: Tensor | None = None, *, batch_size: int = 1) -> Tensor:
         """Observe the rows of x ``(B, D)`` given those of the context ``(B, C)``.
 
-        Without x, draw a row for each row of the context, or ``batch_size`` of them.
+        Where the model is ``incomplete``, entries of x that are not a number are missing: the density is that of the others,
+        Mattei and Frellsen (2019), equation 3. Without x, draw a row for each row of the context, or ``batch_size`` of them.
 
         Raises:
             ValueError: for a context of another size than that of the architecture.
@@ -100,7 +102,10 @@ class GenerativeModel(nn.Module):
             for conditional in reversed(self.conditionals):
                 latents.insert(0, pyro.sample(f"z{self.depth - len(latents)}", given(conditional, latents[0])))
             parents = beside(*(latents if self.skip_connections else latents[:1]), context)
-            return pyro.sample("x", self._scored(self.likelihood(parents), context), obs=x)
+            likelihood = self._scored(self.likelihood(parents), context)
+            if x is None or not self.incomplete:
+                return pyro.sample("x", likelihood, obs=x)
+            return pyro.sample("x", likelihood.base_dist.mask(~x.isnan()).to_event(1), obs=x.nan_to_num())
 
     def completed(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Data ``(B, D)`` as drawn, with the entries that their contexts give away in place of those that were drawn."""

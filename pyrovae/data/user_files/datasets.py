@@ -56,7 +56,7 @@ def own_dataset(name: str, options: Options) -> Dataset:
     contents = _read(path, options)
     shape = _common_shape(path, contents)
     arrays = {key: _channels_first(array, shape) for key, array in contents.arrays.items()}
-    ranges = {key: survey(path, array, contents.columns) for key, array in arrays.items()}
+    ranges = {key: survey(path, array, contents.columns, missing=options.missing) for key, array in arrays.items()}
     found = _common_range(path, ranges)
     rows = _split(arrays, options, found.kind)
     in_memory = sum(each.nbytes for each in arrays.values()) <= LOADED_BYTES
@@ -83,6 +83,7 @@ def own_dataset(name: str, options: Options) -> Dataset:
         columns=contents.columns,
         shift=tuple(shift.tolist()),
         scale=tuple(scale.tolist()),
+        missing=options.missing,
         found="; ".join([f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {found}{where}", *contents.remarks]),
     )
 
@@ -217,6 +218,7 @@ def _protocol(path: Path, rows: dict[str, Rows], ranges: dict[str, Range], optio
         sizes=(train, valid, test),
         split=split,
         values="standardised; density of the original values" if kind is REAL else "",
+        remark="gaps are missing entries" if options.missing else "",
         checksums={key: each.checksum for key, each in ranges.items()},
     )
 

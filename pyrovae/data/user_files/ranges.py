@@ -73,8 +73,14 @@ class Range:
         )
 
 
-def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = ()) -> Range:
+def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = (), *, missing: bool = False) -> Range:
     """The range of an array ``(N, ...)`` of numbers; its sixteen hexadecimal digits tell also its shape and type.
+
+    Args:
+        path: where it is from, for people.
+        array: to be looked at.
+        columns: their names.
+        missing: whether what is not a number is a gap.
 
     Raises:
         InputError: for a number that is not finite.
@@ -84,6 +90,10 @@ def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = ()) -> Rang
     for rows in blocks(len(array), array[:1].nbytes):
         block = np.ascontiguousarray(array[rows])
         digest.update(block.data.cast("B"))
+        if missing and not np.isinf(block).any():
+            block = block[~np.isnan(block)]
+            if not block.size:
+                continue
         smallest, largest = float(block.min()), float(block.max())
         if not np.isfinite([smallest, largest]).all():
             raise InputError(_not_finite(path, block, rows.start, columns))
@@ -108,8 +118,9 @@ def constant_columns(train: Rows) -> np.ndarray:
     low, high = np.inf, -np.inf
     for rows in train.blocks():
         x = train.values(rows)
-        low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
-    return np.asarray(low == high)
+        low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
+    # A column without a single number has none to vary either.
+    return np.asarray(~(low < high))
 
 
 def standardization(
@@ -120,17 +131,20 @@ def standardization(
     Raises:
         InputError: for a column whose values are all the same, and for numbers beyond single precision.
     """
-    count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
     low, high = np.full(1, np.inf), np.full(1, -np.inf)
     with np.errstate(all="ignore"):
         for rows in train.blocks():
             x = train.values(rows)
             x = x.reshape(-1, 1) if alike else x
-            low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
-            # Chan et al. (1983): means and squares of parts to those of the whole, without cancellation.
-            away = x.mean(0) - mean
-            squares = squares + ((x - x.mean(0)) ** 2).sum(0) + away**2 * (count * len(x) / (count + len(x)))
-            mean, count = mean + away * (len(x) / (count + len(x))), count + len(x)
+            low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
+            # Chan et al. (1983): means and squares of parts to those of the whole, without cancellation. Gaps do not count.
+            number = (~np.isnan(x)).sum(0)
+            own = np.nansum(x, 0) / np.maximum(number, 1)
+            away = (own - mean) * (number > 0)
+            total = np.maximum(count + number, 1)
+            squares = squares + np.nansum((x - own) ** 2, 0) + away**2 * (count * number / total)
+            mean, count = mean + away * (number / total), count + number
         scale = np.sqrt(squares / count)
         furthest = (range_.high - range_.low) / np.where(high > low, scale, 1)
     if (constant := np.flatnonzero(low == high)).size:

@@ -121,4 +121,7 @@ def _of_frame(
         if others and not first:
             note(f"{where}: columns that the model does not know are left out: {', '.join(map(repr, others))}")
         frame = frame.iloc[:, places]
-    return Block(names, np.column_stack([frame_numbers(where, frame[name], first) for name in frame.columns]))
+    return Block(
+        names,
+        np.column_stack([frame_numbers(where, frame[name], first, missing=preparation.missing) for name in frame.columns]),
+    )

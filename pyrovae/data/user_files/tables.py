@@ -144,7 +144,7 @@ def _contents(path: Path, frame: pandas.DataFrame, options: Options, *, first_li
         for name in kept.columns
         if name.lower() in LIKE_LABELS
     ]
-    columns = [frame_numbers(str(path), kept[name], first_line) for name in kept.columns]
+    columns = [frame_numbers(str(path), kept[name], first_line, missing=options.missing) for name in kept.columns]
     if not columns:
         raise InputError(f"{path}: expected columns of numbers; got none beside those that are left out: leave fewer out")
     return Contents(
@@ -175,13 +175,14 @@ def _classes(path: Path, column: pandas.Series[Any], first_line: int) -> tuple[n
     return codes.astype(np.int64), [str(each) for each in names]
 
 
-def frame_numbers(path: str, column: pandas.Series[Any], first_line: int) -> np.ndarray:
-    """A column as numbers.
+def frame_numbers(path: str, column: pandas.Series[Any], first_line: int, *, missing: bool = False) -> np.ndarray:
+    """A column as numbers; gaps are not a number where they may be.
 
     Args:
         path: where it is from, for people.
         column: with numbers, or with text.
         first_line: the number of its first row, for people.
+        missing: whether it may have gaps.
 
     Raises:
         InputError: for text, and where a number is missing.
@@ -194,13 +195,13 @@ def frame_numbers(path: str, column: pandas.Series[Any], first_line: int) -> np.
             f"{path}: expected numbers; column {column.name!r} holds {came}: "
             f"--drop {column.name} leaves it out, --label {column.name} makes it the label"
         )
-    missing = column.isna().to_numpy()
-    if missing.any():
+    gaps = column.isna().to_numpy()
+    if gaps.any() and not missing:
         raise InputError(
             f"{path}: expected a number in each row; column {column.name!r} has none in line "
-            f"{int(missing.argmax()) + first_line}: fill it in or leave the row out"
+            f"{int(gaps.argmax()) + first_line}: fill it in, leave the row out, or train with --missing"
         )
-    values = column.to_numpy()
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan) if gaps.any() else column.to_numpy()
     if values.dtype.kind not in "buif":
         raise InputError(f"{path}: expected numbers; column {column.name!r} holds {values.dtype}: convert it, or --drop it")
     return values.astype(np.float64)

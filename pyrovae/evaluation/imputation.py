@@ -1,0 +1,93 @@
+r"""Missing entries drawn from p(x_missing | x_observed): by importance resampling from the guide, and by chains.
+
+Entries that are not a number are missing. The programs take them so: ``GenerativeModel`` and the encoders where they are
+``incomplete``, and programs of your own that score the other entries alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro import poutine
+
+from pyrovae.evaluation.chunks import rows_of
+from pyrovae.evaluation.latents import latent_sites
+from pyrovae.evaluation.measuring import measuring
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from pyrovae.engine.modules import Program
+
+# Of examples times samples, as the memory of a decoder's values goes.
+ROWS_AT_ONCE = 10_000
+
+Latents = dict[str, "Tensor"]
+
+
+def impute(
+    model: nn.Module, guide: Program, x: Tensor, *, num_draws: int = 10, num_samples: int = 1000, num_steps: int = 0
+) -> Tensor:
+    r"""Fill what is missing, each time anew ``(M, N, D)``.
+
+    Latents are drawn K times from the guide, and M of them again by their weights p(x_observed, z) / q(z | x_observed); what is
+    missing is drawn given each. Mattei and Frellsen (2019), section 3.3; exact as K grows. Each of the M may go on as a chain
+    whose stationary distribution is p(z, x_missing | x_observed), whatever the guide: z is proposed by the guide for the
+    filled example and accepted by Metropolis and Hastings, then x_missing is drawn; Mattei and Frellsen (2018), section 4.
+
+    Args:
+        model: the generative program.
+        guide: the variational one.
+        x: examples ``(N, D)``, what is missing in them not a number.
+        num_draws: M.
+        num_samples: K.
+        num_steps: of each chain.
+    """
+    chunks = []
+    with measuring(model, guide):
+        for (rows,) in rows_of(x, None, max(1, ROWS_AT_ONCE // max(num_samples, num_draws))):
+            latents = _resampled(model, guide, rows, num_draws, num_samples)
+            known = rows.repeat(num_draws, 1)
+            filled = _filled(model, latents, known)
+            for _ in range(num_steps):
+                latents = _moved(model, guide, latents, filled)
+                filled = _filled(model, latents, known)
+            chunks.append(filled.reshape(num_draws, len(rows), -1))
+    return torch.cat(chunks, 1)
+
+
+def _resampled(model: Program, guide: Program, x: Tensor, num_draws: int, num_samples: int) -> Latents:
+    """Draws of the posterior by importance resampling, as examples ``(M B, D_l)``, the first draw of all of them first."""
+    many = x.repeat(num_samples, 1)
+    latents = {name: site["value"] for name, site in latent_sites(guide, (many,)).items()}
+    weights = (_log_density(model, latents, many) - _log_density(guide, latents, many)).reshape(num_samples, len(x))
+    chosen = torch.multinomial(weights.T.softmax(1), num_draws, replacement=True).T
+    places = (chosen * len(x) + torch.arange(len(x), device=x.device)).reshape(-1)
+    return {name: each[places] for name, each in latents.items()}
+
+
+def _moved(model: Program, guide: Program, latents: Latents, filled: Tensor) -> Latents:
+    """One step of Metropolis and Hastings for the latents of each filled example, proposed by the guide."""
+    proposed = {name: site["value"] for name, site in latent_sites(guide, (filled,)).items()}
+    gain = _log_density(model, proposed, filled) - _log_density(guide, proposed, filled)
+    gain = gain - _log_density(model, latents, filled) + _log_density(guide, latents, filled)
+    accepted = torch.rand_like(gain).log() < gain
+    return {name: torch.where(accepted[:, None], proposed[name], each) for name, each in latents.items()}
+
+
+def _filled(model: Program, latents: Latents, known: Tensor) -> Tensor:
+    """The examples with what is missing drawn given their latents."""
+    site: Any = poutine.trace(poutine.condition(model, latents)).get_trace(batch_size=len(known)).nodes["x"]
+    return torch.where(known.isnan(), site["value"].to(known.dtype), known)
+
+
+def _log_density(program: Program, latents: Latents, x: Tensor) -> Tensor:
+    """The log-density of a program's sites for each example ``(B,)``, the latents given."""
+    trace = poutine.trace(poutine.condition(program, latents)).get_trace(x)
+    trace.compute_log_prob()
+    total = torch.zeros(len(x), device=x.device)
+    for site in trace.nodes.values():
+        if site["type"] == "sample" and "log_prob" in site and site["log_prob"].dim():
+            total = total + site["log_prob"]
+    return total
