@@ -47,7 +47,7 @@ def encode(
     from pyrovae.experiments.using import encoded
 
     opened = _opened(run, device)
-    _written(output, as_json, lambda note: encoded(opened, data, layer=layer, draws=draws or 0, seed=seed, note=note))
+    _written(output, data, as_json, lambda note: encoded(opened, data, layer=layer, draws=draws or 0, seed=seed, note=note))
 
 
 @click.command()
@@ -74,7 +74,8 @@ def score(
 ) -> None:
     """Score each example of DATA: log p(x) with its error, ELBO, rate, distortion, and its percentile among validation data.
 
-    In nats of the values in the file. Of a table also the column that is oddest given the rest.
+    In nats: of a table in the units of the file, with the column that is furthest below what it is in validation data; of
+    images as the model sees them, bits or grey values in [0, 1].
     """
     from pyrovae.errors import InputError
     from pyrovae.experiments.using import scored
@@ -84,7 +85,7 @@ def score(
         reference = opened.dataset(root=root, mirror=mirror).to(options.torch_device(device))
     except InputError as error:
         console.say(f"warning: no percentiles: {error}", fg="yellow")
-    _written(output, as_json, lambda note: scored(opened, data, reference, num_samples=samples, seed=seed, note=note))
+    _written(output, data, as_json, lambda note: scored(opened, data, reference, num_samples=samples, seed=seed, note=note))
 
 
 @click.command()
@@ -104,10 +105,11 @@ def reconstruct(run: str, data: str, output: Path, seed: int, device: str | None
 
     opened = _opened(run, device)
     names = opened.preparation.columns if opened.preparation else ()
-    check_ending(output, TABLES if names else ARRAYS)
+    check_ending(output, TABLES if names else ARRAYS, data)
     if output.suffix.lower() in (".csv", ".parquet"):
         _written(
             output,
+            data,
             as_json,
             lambda note: (_frame(x, names, rows) for rows, x in reconstructed(opened, data, seed=seed, note=note)),
         )
@@ -154,14 +156,14 @@ def impute(
 
     opened = _opened(run, device)
     names = opened.preparation.columns if opened.preparation else ()
-    check_ending(output, TABLES if names else ARRAYS)
+    check_ending(output, TABLES if names else ARRAYS, data)
     found = imputed(opened, data, draws=draws, num_samples=samples, num_steps=steps, seed=seed, note=_note)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)
         write_images(output, [name for some in rows for name in some], np.concatenate(blocks, 1))
         _say(output, sum(map(len, rows)), as_json)
         return
-    _written(output, as_json, lambda note: (_summary(filled, names, some) for some, filled in found))
+    _written(output, data, as_json, lambda note: (_summary(filled, names, some) for some, filled in found))
 
 
 def _summary(filled: Any, names: tuple[str, ...], rows: Any) -> pandas.DataFrame:
@@ -205,12 +207,14 @@ def sample(
     suffix = output.suffix.lower()
     if suffix or is_table:
         check_ending(output, (".npz", ".npy", ".csv", ".parquet") if is_table else (".npz", ".npy", ".png"))
-    elif output.exists() and any(output.iterdir()):
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: expected a new or an empty folder; it holds files: name another")
+    if preparation and preparation.values == "real" and not is_table and suffix not in (".npz", ".npy"):
+        raise InputError(f"{output}: expected .npz or .npy for images of real values, which have no white; name one")
     x = drawn(opened, number, means=means, temperature=temperature, seed=seed)
     if suffix in (".csv", ".parquet") and preparation is not None:
         names = preparation.columns or tuple(str(each + 1) for each in range(preparation.size))
-        _written(output, as_json, lambda note: iter([_frame(x, names, range(len(x)))]))
+        _written(output, "", as_json, lambda note: iter([_frame(x, names, range(len(x)))]))
         return
     white = 255.0 if preparation and preparation.values == "levels" and preparation.binarize == "no" else 1.0
     if suffix == ".png":
@@ -234,11 +238,13 @@ def _note(remark: str) -> None:
     console.say(f"warning: {remark}", fg="yellow")
 
 
-def _written(output: Path, as_json: bool, blocks: Callable[[Callable[[str], None]], Iterator[pandas.DataFrame]]) -> None:
+def _written(
+    output: Path, source: str, as_json: bool, blocks: Callable[[Callable[[str], None]], Iterator[pandas.DataFrame]]
+) -> None:
     """Write a table as it comes, with a line for each block of it."""
     from pyrovae.experiments.exporting import TABLES, check_ending, write_table
 
-    check_ending(output, TABLES)
+    check_ending(output, TABLES, source)
 
     def counted() -> Iterator[pandas.DataFrame]:
         done = 0

@@ -557,3 +557,37 @@ def test_label_and_drop_are_settings_of_a_recipe(tmp_path):
     np.save(tmp_path / "a.npy", table())
     refused = invoked("fit", "--dataset", "a.npy", "--label", "city", *TINY, cwd=tmp_path)
     assert "expected a table with named columns for label; it is none" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b,c\n" + "1,2,3\n" * 29 + "1,2,3,4\n", "reading it failed"),
+        ("a,b\n" + "1,234,5,5\n" * 30, "reading it failed"),
+        ("a,b,a\n" + "1,2,3\n" * 30, "expected columns"),
+    ],
+    ids=["a longer line", "two more", "a name twice"],
+)
+def test_a_line_of_another_length_shifts_no_column(tmp_path, text, words):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_dataset(tmp_path / "a.csv")
+
+
+def test_a_comma_at_the_end_of_each_line_is_no_column(tmp_path):
+    rows = [",".join(map(str, row)) for row in np.round(table(40), 3)]
+    (tmp_path / "a.csv").write_text("\n".join(["a,b,c", *(f"{row}," for row in rows)]) + "\n")
+    (tmp_path / "b.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    assert torch.equal(load_dataset(tmp_path / "a.csv").train, load_dataset(tmp_path / "b.csv").train)
+
+
+def test_a_table_without_names_says_so_and_counts_its_lines(tmp_path):
+    rows = [",".join(map(str, row)) for row in np.round(table(40), 3)]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    assert "no line of names above" in load_dataset(tmp_path / "a.csv").found
+    assert load_dataset(tmp_path / "a.csv").columns == ()
+    (tmp_path / "b.csv").write_text("\n".join(["NA,1,2", *rows]) + "\n")
+    with pytest.raises(InputError, match="column '1' has none in line 1"):
+        load_dataset(tmp_path / "b.csv")
+    (tmp_path / "c.csv").write_text("\n".join([",0,1,2", *(f"{number},{row}" for number, row in enumerate(rows))]) + "\n")
+    assert load_dataset(tmp_path / "c.csv").columns == ("0", "1", "2")

@@ -1,6 +1,7 @@
 """A trained model on new examples: the truth of a linear-Gaussian model, in original units, however they come."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -23,6 +24,7 @@ from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
+from pyrovae.seeds import seed_of
 
 NAMES = ["height", "weight", "age"]
 
@@ -97,7 +99,7 @@ def test_new_rows_go_through_what_the_training_did(tabled):
     dataset = tabled.dataset()
     x = torch.from_numpy(((new.to_numpy() - dataset.shift) / dataset.scale).astype(np.float32))
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed_of(0, 0, 1))
         right = using.score(tabled.vae.model, tabled.vae.guide, x, num_samples=50)
     found = tabled.score(new, num_samples=50)
     np.testing.assert_allclose(found["log_likelihood"], right.log_likelihood + dataset.log_jacobian, rtol=1e-12)
@@ -411,3 +413,98 @@ def test_gaps_are_refused_by_a_model_that_was_trained_without(tabled, tmp_path):
     assert run.impute(new, draws=2, num_samples=10).shape == (2, 3, 3)
     with pytest.raises(InputError, match="leave the row out, or train with --missing"):
         load_dataset(run.recipe.dataset)
+
+
+# What odd data do.
+
+
+def test_slices_of_a_table_keep_their_index(tabled):
+    new = people(30, seed=3)
+    right = tabled.encode(new)
+    assert list(tabled.encode(new.iloc[3:8]).index) == [3, 4, 5, 6, 7]
+    np.testing.assert_allclose(tabled.encode(new.iloc[::10]), right.iloc[::10], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "images", [np.ones((2, 6, 5), bool), np.ones((2, 6, 5)), np.eye(6, 5)[None]], ids=["bool", "ones", "eye"]
+)
+def test_bits_are_no_levels(pictured, images):
+    with pytest.raises(InputError, match="expected whole numbers from 0 to 255, as it was trained on; got 0 to 1: multiply"):
+        pictured[0].score(images)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6), (2, 2, 15), (2, 1, 5, 6)])
+def test_images_of_another_shape_are_refused(pictured, shape):
+    with pytest.raises(InputError, match="expected images of 1 x 6 x 5, as it was trained on; got"):
+        pictured[0].encode(np.full(shape, 7))
+
+
+@pytest.mark.parametrize("data", [people(0), np.zeros((0, 3))], ids=["table", "array"])
+def test_no_rows_are_refused(tabled, data):
+    with pytest.raises(InputError, match="expected at least one example; got none"):
+        tabled.encode(data)
+
+
+def test_what_is_far_beyond_all_scales_is_refused(tabled):
+    with pytest.raises(InputError, match="expected values within 1,000,000 standard deviations of those of the training"):
+        tabled.score(people(2) * 1e12)
+
+
+def test_seeds_are_replicates(tabled):
+    """A block of one seed is no block of another."""
+    new = people(40, seed=1)
+    one, other = (tabled.score(new, seed=seed, num_samples=5)["log_likelihood"] for seed in (0, 1))
+    assert not np.isclose(one, other).any()
+
+
+def test_a_rate_of_a_model_is_no_noise(tabled):
+    """A divergence is never below zero but for its noise, which is that of 20 draws."""
+    rates = tabled.score(people(200, seed=9), num_samples=5)["rate"]
+    assert rates.mean() > 0
+    assert (rates > -1).all()
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "reconstruct"])
+def test_the_file_that_is_read_is_not_written(command, tabled, tmp_path):
+    people(5).to_csv(tmp_path / "new.csv", index=False)
+    result = invoked(command, tabled.folder, tmp_path / "new.csv", "-o", tmp_path / "new.csv")
+    assert result.exit_code == 2
+    assert "expected another file than the one that is read" in result.stderr
+    assert len(pd.read_csv(tmp_path / "new.csv")) == 5
+
+
+def test_nothing_is_left_of_a_file_that_is_not_finished_and_no_link_is_followed(tabled, tmp_path):
+    people(3).assign(age=["1", "2", "old"]).to_csv(tmp_path / "new.csv", index=False)
+    (tmp_path / "victim.txt").write_text("mine")
+    (tmp_path / ".z.csv.new").symlink_to(tmp_path / "victim.txt")
+    result = invoked("encode", tabled.folder, tmp_path / "new.csv", "-o", tmp_path / "z.csv")
+    assert result.exit_code == 2
+    assert "column 'age' holds 'old' in line 4" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "victim.txt"]
+    people(3).to_csv(tmp_path / "new.csv", index=False)
+    (tmp_path / ".z.csv.new").symlink_to(tmp_path / "victim.txt")
+    assert invoked("encode", tabled.folder, tmp_path / "new.csv", "-o", tmp_path / "z.csv").exit_code == 0
+    assert (tmp_path / "victim.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"binarize": "drawn"},
+        {"scale": [1e-320] * 3},
+        {"shift": [1e308] * 3},
+        {"columns": [["x"], {"a": 2}, None]},
+        {"columns": ["a", "a", "b"]},
+        {"missing": "yes"},
+        {"unknown": 1},
+        {"shape": [1, 1, "3"]},
+    ],
+    ids=str,
+)
+def test_a_preparation_of_a_stranger_is_checked(damage, tabled, tmp_path):
+    shutil.copytree(tabled.folder, tmp_path / "run")
+    values = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    values["preparation"] |= damage
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="expected a run folder"):
+        Run.load(tmp_path / "run")

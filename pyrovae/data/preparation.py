@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyrovae.data.datasets import Dataset, log_jacobian
-from pyrovae.errors import InputError, nearest
+from pyrovae.errors import InputError, nearest, visible
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # What new values must be, by what the stored ones of the training were.
+GREY = ("levels", "grey")
+# No unit of a table is further from one; nor is a prepared value, which single precision and networks are to bear.
+MOST, FURTHEST = 1e30, 1e6
 RANGES = {"bits": (0.0, 1.0), "levels": (0.0, 255.0), "grey": (0.0, 1.0), "real": (-np.inf, np.inf)}
 
 
@@ -81,11 +84,15 @@ class Preparation:
         """
         plain: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
         made = cls(**plain)
-        sizes = {len(made.shift), len(made.scale)}
         numbers = [*made.shift, *made.scale]
-        if made.values not in RANGES or len(sizes) > 1 or not sizes <= {1, made.size} or not np.isfinite(numbers).all():
-            raise ValueError("a preparation whose parts do not fit together")
-        if not all(each > 0 for each in made.scale) or len(made.columns) not in (0, made.size):
+        fits = {len(made.shift), len(made.scale)} <= {1, made.size} and len(made.shift) == len(made.scale)
+        fits = (
+            fits and made.values in RANGES and made.binarize in (("no", "drawn", "above") if made.values in GREY else ("no",))
+        )
+        fits = fits and all(isinstance(each, float) and abs(each) < MOST for each in numbers) and isinstance(made.missing, bool)
+        fits = fits and all(each > 1 / MOST for each in made.scale) and len(made.columns) in (0, made.size)
+        fits = fits and all(isinstance(each, str) and visible(each) == each for each in made.columns)
+        if not fits or len(set(made.columns)) < len(made.columns):
             raise ValueError("a preparation whose parts do not fit together")
         return made
 
@@ -113,19 +120,27 @@ class Preparation:
         """
         import torch
 
-        flat = np.asarray(values, np.float64).reshape(len(values), -1)
-        if flat.shape[1] != self.size:
+        values = np.asarray(values)
+        known = {self.shape, (self.size,)} | ({self.shape[1:]} if self.shape[0] == 1 and not self.is_table else set())
+        if values.shape[1:] not in known:
             what = f"{self.size} columns" if self.is_table else f"images of {' x '.join(map(str, self.shape))}"
-            raise InputError(f"expected {what}, as it was trained on; got {flat.shape[1]} numbers in each example")
-        self._check(flat)
+            came = " x ".join(map(str, values.shape[1:]))
+            raise InputError(f"expected {what}, as it was trained on; got {came} numbers in each example")
+        flat = values.astype(np.float64).reshape(len(values), -1)
+        self._check(flat, is_bool=values.dtype == bool)
         if self.values == "real":
             flat = (flat - np.array(self.shift)) / np.array(self.scale)
+            if (np.abs(flat) > FURTHEST).any():
+                raise InputError(
+                    f"expected values within {FURTHEST:,.0f} standard deviations of those of the training; got some further "
+                    "away: bring them to that scale"
+                )
         x = torch.from_numpy((flat / 255 if self.values == "levels" else flat).astype(np.float32))
         if self.binarize == "drawn":
             return torch.bernoulli(x, generator=torch.Generator().manual_seed(seed))
         return (x > 0.5).float() if self.binarize == "above" else x
 
-    def _check(self, flat: np.ndarray) -> None:
+    def _check(self, flat: np.ndarray, *, is_bool: bool) -> None:
         wrong = np.isinf(flat) if self.missing else ~np.isfinite(flat)
         if wrong.any():
             row, column = np.argwhere(wrong)[0]
@@ -134,6 +149,8 @@ class Preparation:
         low, high = RANGES[self.values]
         whole = self.values in ("bits", "levels")
         known = flat[~np.isnan(flat)]
+        if self.values == "levels" and (is_bool or (len(known) and known.max() == 1)):
+            raise InputError("expected whole numbers from 0 to 255, as it was trained on; got 0 to 1: multiply them by 255")
         if len(known) and (known.min() < low or known.max() > high or (whole and (known != np.rint(known)).any())):
             kind = "whole numbers" if whole else "numbers"
             raise InputError(

@@ -49,7 +49,7 @@ def encode(guide: Program, x: Tensor, *, num_samples: int = 10) -> Moments:
             for name in drawn[0]:
                 means = torch.stack([sites[name]["fn"].mean for sites in drawn])
                 variances = torch.stack([sites[name]["fn"].variance for sites in drawn])
-                found[name] = means.mean(0), (variances.mean(0) + means.var(0, correction=0)).sqrt()
+                found[name] = means.mean(0), (variances.mean(0) + means.var(0, correction=min(1, num_samples - 1))).sqrt()
             chunks.append(found)
     whole = {name: list(zip(*(chunk[name] for chunk in chunks), strict=True)) for name in chunks[0]}
     return {name: (torch.cat(means), torch.cat(deviations)) for name, (means, deviations) in whole.items()}
@@ -72,10 +72,10 @@ class Scores:
     Args:
         log_likelihood: by importance sampling.
         standard_error: of the same, by the spread of the weights.
-        elbo: the bound with one sample.
+        elbo: the bound with one sample, -rate - distortion.
         distortion: -E log p(x | z) under the guide.
-        rate: -elbo - distortion: what naming the latents costs.
-        pareto_k: of the weights' tail; above 0.7 the estimate may be too low.
+        rate: E log q(z | x) / p(z) under the guide: what naming the latents costs.
+        pareto_k: of the weights' tail; above ``heavy_tail(num_samples)`` the estimate may be too low.
         by_entry: E log p(x_d | z) of each entry ``(N, D)``, where p(x | z) is a product over them.
     """
 
@@ -88,7 +88,7 @@ class Scores:
     by_entry: Tensor | None
 
 
-def score(model: nn.Module, guide: Program, x: Tensor, *, num_samples: int = 100, num_draws: int = 10) -> Scores:
+def score(model: nn.Module, guide: Program, x: Tensor, *, num_samples: int = 100, num_draws: int = 20) -> Scores:
     """Score each example ``(N, D)``.
 
     Args:
@@ -96,33 +96,33 @@ def score(model: nn.Module, guide: Program, x: Tensor, *, num_samples: int = 100
         guide: the variational one.
         x: examples.
         num_samples: importance samples for each.
-        num_draws: of the guide, that distortion and the terms of entries are averaged over.
+        num_draws: of the guide, that rate, distortion and the terms of entries are averaged over.
 
     Raises:
         ValueError: for a model that observes more than one site.
     """
     found = log_likelihood(model, guide, x, num_samples)
     with measuring(model, guide):
-        by_entry = torch.cat(
-            [_expected_terms(model, guide, rows, num_draws) for rows in rows_of(x, None, IMAGES_AT_ONCE)]
-        ).cpu()
-    distortion = -(by_entry if by_entry.dim() == 1 else by_entry.sum(1)).to(found.elbo_per_image)
+        parts = [_expected_terms(model, guide, rows, num_draws) for rows in rows_of(x, None, IMAGES_AT_ONCE)]
+    by_entry, rate = (torch.cat(each).cpu().double() for each in zip(*parts, strict=True))
+    distortion = -(by_entry if by_entry.dim() == 1 else by_entry.sum(1))
     return Scores(
         log_likelihood=found.per_image,
         standard_error=found.standard_error_per_image,
-        elbo=found.elbo_per_image,
+        elbo=-rate - distortion,
         distortion=distortion,
-        rate=-found.elbo_per_image - distortion,
+        rate=rate,
         pareto_k=found.pareto_k,
         by_entry=None if by_entry.dim() == 1 else by_entry,
     )
 
 
-def _expected_terms(model: Program, guide: Program, rows: tuple[Tensor, ...], num_draws: int) -> Tensor:
-    """E log p(x_d | z) of each entry ``(B, D)`` where the density is a product over them, else E log p(x | z) ``(B,)``."""
-    total = torch.zeros(())
+def _expected_terms(model: Program, guide: Program, rows: tuple[Tensor, ...], num_draws: int) -> tuple[Tensor, Tensor]:
+    """E log p(x_d | z) of each entry ``(B, D)`` where the density is a product, else of all ``(B,)``; and E log q / p of z."""
+    terms, rate = torch.zeros(()), torch.zeros(len(rows[0]))
     for _ in range(num_draws):
-        latents = {name: site["value"] for name, site in latent_sites(guide, rows).items()}
+        sites = latent_sites(guide, rows)
+        latents = {name: site["value"] for name, site in sites.items()}
         trace = poutine.trace(poutine.condition(model, latents)).get_trace(*rows)
         site: Any
         (site,) = [each for name, each in trace.nodes.items() if each["type"] == "sample" and _is_data(each, latents, name)]
@@ -130,12 +130,19 @@ def _expected_terms(model: Program, guide: Program, rows: tuple[Tensor, ...], nu
         while isinstance(density, Independent):
             density = density.base_dist
         product = not density.event_shape and site["value"].dim() > 1
-        total = total + (density if product else site["fn"]).log_prob(site["value"])
-    return total / num_draws
+        terms = terms + (density if product else site["fn"]).log_prob(site["value"])
+        for name, each in sites.items():
+            prior: Any = trace.nodes[name]
+            rate = rate + (each["fn"].log_prob(each["value"]) - prior["fn"].log_prob(each["value"])).cpu()
+    return terms / num_draws, rate / num_draws
 
 
 def _is_data(site: Any, latents: Mapping[str, Tensor], name: str) -> bool:
     return site["is_observed"] and name not in latents and not site_is_subsample(site)
+
+
+class TemperatureError(ValueError):
+    """A latent has no temperature."""
 
 
 class at_temperature(Messenger):  # noqa: N801 - used as a context, like a poutine
@@ -145,7 +152,7 @@ class at_temperature(Messenger):  # noqa: N801 - used as a context, like a pouti
         temperature: above zero; one changes nothing.
 
     Raises:
-        ValueError: for a latent that is no Gaussian.
+        TemperatureError: for a latent that is no Gaussian.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -157,7 +164,8 @@ class at_temperature(Messenger):  # noqa: N801 - used as a context, like a pouti
             return
         gaussian = gaussian_of(msg["fn"])
         if gaussian is None:
-            raise ValueError(f"expected Gaussian latents for a temperature; {msg['name']} is a {type(msg['fn']).__name__}")
+            kind = type(msg["fn"]).__name__
+            raise TemperatureError(f"expected Gaussian latents for a temperature; {msg['name']} is a {kind}: leave it at 1")
         wide = dist.Normal(gaussian.mean, self.temperature * gaussian.variance.sqrt())
         msg["fn"] = wide.to_event(len(msg["fn"].event_shape))
 

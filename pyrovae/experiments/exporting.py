@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas
@@ -17,14 +18,16 @@ TABLES = (".csv", ".parquet", ".npz", ".npy")
 ARRAYS = (".npz", ".npy")
 
 
-def check_ending(path: Path, endings: Sequence[str]) -> None:
-    """Refuse a file of another ending, and one in a folder that is not there, before hours of work are lost to it.
+def check_ending(path: Path, endings: Sequence[str], source: str | Path = "") -> None:
+    """Refuse a file of another ending, the one that is read, and one in a folder that is not there, before work is lost to it.
 
     Raises:
         InputError: for it.
     """
     if path.suffix.lower() not in endings:
         raise InputError(f"{path}: expected a file of {', '.join(endings)}; got {path.suffix or 'no ending'}: name another")
+    if source and path.exists() and Path(source).exists() and path.samefile(source):
+        raise InputError(f"{path}: expected another file than the one that is read: name another")
     if not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
         raise InputError(f"{path}: expected a folder that can be written to; {path.absolute().parent} is none")
 
@@ -42,23 +45,35 @@ def write_table(path: Path, blocks: Iterable[pandas.DataFrame]) -> int:
     Raises:
         InputError: where it cannot be written.
     """
+    with _beside(path) as file:
+        return {".csv": _csv, ".parquet": _parquet}.get(path.suffix.lower(), _arrays)(file, path.suffix.lower(), blocks)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside another, which takes its name once all is written; nothing is left of one that is not."""
     temporary = path.with_name(f".{path.name}.new")
     with files.writing(path.parent):
-        count = {".csv": _csv, ".parquet": _parquet}.get(path.suffix.lower(), _arrays)(temporary, path.suffix.lower(), blocks)
-        files.calls.replace(temporary, path)
-    return count
+        temporary.unlink(missing_ok=True)
+        # No link that somebody put there is followed.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | files.ONLY_HERE, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            files.calls.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
-def _csv(temporary: Path, _: str, blocks: Iterable[pandas.DataFrame]) -> int:
+def _csv(file: IO[bytes], _: str, blocks: Iterable[pandas.DataFrame]) -> int:
     count = 0
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        for block in blocks:
-            block.to_csv(file, header=not count)
-            count += len(block)
+    for block in blocks:
+        block.to_csv(file, header=not count, lineterminator="\n")
+        count += len(block)
     return count
 
 
-def _parquet(temporary: Path, _: str, blocks: Iterable[pandas.DataFrame]) -> int:
+def _parquet(file: IO[bytes], _: str, blocks: Iterable[pandas.DataFrame]) -> int:
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -66,8 +81,8 @@ def _parquet(temporary: Path, _: str, blocks: Iterable[pandas.DataFrame]) -> int
         raise InputError("expected the package pyarrow for .parquet; it is not installed: pip install pyarrow") from error
     count, writer = 0, None
     for block in blocks:
-        table = arrow.Table.from_pandas(block.reset_index(), preserve_index=False)
-        writer = writer or parquet.ParquetWriter(temporary, table.schema)
+        table = arrow.Table.from_pandas(_with_rows(block), preserve_index=False)
+        writer = writer or parquet.ParquetWriter(file, table.schema)
         writer.write_table(table)
         count += len(block)
     if writer is not None:
@@ -75,15 +90,23 @@ def _parquet(temporary: Path, _: str, blocks: Iterable[pandas.DataFrame]) -> int
     return count
 
 
-def _arrays(temporary: Path, suffix: str, blocks: Iterable[pandas.DataFrame]) -> int:
+def _with_rows(block: pandas.DataFrame) -> pandas.DataFrame:
+    """With the names of the rows as the first column, all as text where one is."""
+    names = block.index.to_series().reset_index(drop=True)
+    names = names if pandas.api.types.is_numeric_dtype(names.dtype) else names.astype(str)
+    found = block.reset_index(drop=True)
+    found.insert(0, "row", names, allow_duplicates=True)
+    return found
+
+
+def _arrays(file: IO[bytes], suffix: str, blocks: Iterable[pandas.DataFrame]) -> int:
     whole = pandas.concat(list(blocks))
-    with temporary.open("wb") as file:
-        if suffix == ".npy":
-            np.save(file, whole.select_dtypes("number").to_numpy())
-        else:
-            columns = whole.reset_index()
-            arrays: dict[str, Any] = {str(name): _plain(columns[name]) for name in columns}
-            np.savez_compressed(file, **arrays)
+    if suffix == ".npy":
+        np.save(file, whole.select_dtypes("number").to_numpy())
+    else:
+        columns = _with_rows(whole)
+        arrays: dict[str, Any] = {str(name): _plain(columns[name]) for name in columns}
+        np.savez_compressed(file, **arrays)
     return len(whole)
 
 
@@ -97,14 +120,11 @@ def write_images(path: Path, names: Sequence[Any], images: np.ndarray) -> None:
     Raises:
         InputError: where it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.new")
-    with files.writing(path.parent):
-        with temporary.open("wb") as file:
-            if path.suffix.lower() == ".npy":
-                np.save(file, images)
-            else:
-                np.savez_compressed(file, x=images, row=np.array([str(each) for each in names]))
-        files.calls.replace(temporary, path)
+    with _beside(path) as file:
+        if path.suffix.lower() == ".npy":
+            np.save(file, images)
+        else:
+            np.savez_compressed(file, x=images, row=np.array([str(each) for each in names]))
 
 
 def write_pictures(folder: Path, images: np.ndarray, levels: float) -> None:

@@ -17,6 +17,7 @@ from pyrovae.data.user_files.streaming import Block, blocks_of
 from pyrovae.errors import InputError
 from pyrovae.evaluation import using
 from pyrovae.evaluation.imputation import impute
+from pyrovae.seeds import seed_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pyrovae.experiments.folder import RunFolder
 
 # Of the run's own validation images, or test images, that percentiles are among.
-REFERENCES = 1000
+REFERENCES, FEWEST_REFERENCES = 1000, 30
 Note = Callable[[str], Any]
 
 
@@ -73,7 +74,7 @@ def encoded(
 def scored(
     run: RunFolder, source: Any, reference: Dataset | None = None, *, num_samples: int = 100, seed: int = 0, note: Note = print
 ) -> Iterator[pandas.DataFrame]:
-    """What a model says of each example, in nats of the original values.
+    """What a model says of each example, in nats: of tables in their original units, of images as the model sees them.
 
     ``log_likelihood`` with ``standard_error``, ``elbo``, ``rate``, ``distortion``, ``pareto_k``; with a reference also
     ``percentile``, the share of its examples that are less likely; and of tables ``oddest``, the column that is furthest below
@@ -98,10 +99,13 @@ def scored(
     shift = preparation.log_jacobian
     known = None
     if reference is not None:
+        run.check_data(reference)
         held_out = reference.test if reference.valid is None else reference.valid
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             known = using.score(model, guide, held_out[:REFERENCES], num_samples=num_samples)
+        if len(held_out) < FEWEST_REFERENCES:
+            note(f"percentiles are among {len(held_out)} examples alone")
     for block, x in _prepared(run, source, seed, note):
         found = using.score(model, guide, x, num_samples=num_samples)
         columns: dict[str, Any] = {
@@ -195,12 +199,14 @@ def drawn(run: RunFolder, number: int, *, means: bool = False, temperature: floa
         InputError: for a conditional model, and a temperature of latents that are no Gaussians.
     """
     _refuse_conditional(run)
+    if number < 1 or not temperature > 0:
+        raise InputError(f"expected at least one example and a temperature above zero; got {number} and {temperature}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             x = using.sample(run.vae.model, number, means=means, temperature=temperature)
-        except ValueError as error:
-            raise InputError(f"{run.folder}: {error}") from error
+        except using.TemperatureError as error:
+            raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error
     return _preparation(run).restored(x)
 
 
@@ -209,11 +215,16 @@ def _prepared(run: RunFolder, source: Any, seed: int, note: Note) -> Iterator[tu
     _refuse_conditional(run)
     preparation = _preparation(run)
     device = next(iter(run.vae.parameters())).device
+    count = 0
     with torch.random.fork_rng():
         for number, block in enumerate(blocks_of(source, preparation, note)):
-            x = preparation.applied(block.values, seed=seed + number).to(device)
-            torch.manual_seed(seed + number)
-            yield block, x
+            x = preparation.applied(block.values, seed=seed_of(seed, number, 0)).to(device)
+            torch.manual_seed(seed_of(seed, number, 1))
+            count += len(x)
+            if len(x):
+                yield block, x
+    if not count:
+        raise InputError("expected at least one example; got none")
 
 
 def _preparation(run: RunFolder) -> Preparation:

@@ -60,7 +60,8 @@ def own_dataset(name: str, options: Options) -> Dataset:
     found = _common_range(path, ranges)
     rows = _split(arrays, options, found.kind)
     in_memory = sum(each.nbytes for each in arrays.values()) <= LOADED_BYTES
-    if found.kind is REAL and shape[:2] == (1, 1) and in_memory and (constant := constant_columns(rows["train"])).any():
+    droppable = found.kind is REAL and bool(contents.columns) and in_memory
+    if droppable and (constant := constant_columns(rows["train"])).any():
         contents = _without(path, contents, constant)
         shape = _common_shape(path, contents)
         rows = _split(contents.arrays, options, found.kind)
@@ -152,15 +153,14 @@ def _without(path: Path, contents: Contents, constant: np.ndarray) -> Contents:
     Raises:
         InputError: where there are none.
     """
-    names = contents.columns or tuple(str(number + 1) for number in range(len(constant)))
-    left_out = [repr(name) for name, each in zip(names, constant, strict=True) if each]
+    left_out = [repr(name) for name, each in zip(contents.columns, constant, strict=True) if each]
     said = f"{', '.join(left_out[:10])}{', ...' if len(left_out) > 10 else ''}"
     if constant.all():
         raise InputError(f"{path}: expected columns that vary; these are constant in the training part: {said}: add others")
     return replace(
         contents,
         arrays={key: array[:, ~constant] for key, array in contents.arrays.items()},
-        columns=tuple(name for name, each in zip(names, constant, strict=True) if not each) if contents.columns else (),
+        columns=tuple(name for name, each in zip(contents.columns, constant, strict=True) if not each),
         remarks=(*contents.remarks, f"left out, since constant in the training part: {said}"),
     )
 

@@ -19,7 +19,8 @@ from pyrovae.errors import InputError
 if TYPE_CHECKING:
     import pandas
 
-ROWS_AT_ONCE = 10_000
+# Rows of a block, and the bytes that it takes as double precision.
+MOST_ROWS, MOST_BYTES = 10_000, 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,80 +49,102 @@ def blocks_of(source: Any, preparation: Preparation, note: Callable[[str], Any] 
     Raises:
         InputError: for what cannot be read, a column that is missing, and text where numbers are expected.
     """
+    at_once = max(1, min(MOST_ROWS, MOST_BYTES // (8 * preparation.size)))
     if isinstance(source, str | Path):
-        yield from _of_path(Path(source).expanduser(), preparation, note)
+        yield from _of_path(Path(source).expanduser(), preparation, note, at_once)
     elif hasattr(source, "columns"):
-        for start in range(0, len(source), ROWS_AT_ONCE):
-            yield _of_frame("the table", source.iloc[start : start + ROWS_AT_ONCE], preparation, note, first=start)
+        for start in range(0, len(source), at_once):
+            yield _of_frame("the table", source.iloc[start : start + at_once], preparation, note, first=start, names_first=0)
     else:
-        yield from _of_array(np.asarray(source), preparation)
+        array = source.detach().cpu().float().numpy() if hasattr(source, "detach") else source
+        try:
+            array = np.asarray(array)
+        except ValueError as error:
+            raise InputError(f"expected examples (N, ...) of one length; got {error}") from error
+        yield from _of_array(array, preparation, at_once)
 
 
-def _of_path(path: Path, preparation: Preparation, note: Callable[[str], Any]) -> Iterator[Block]:
+def _of_path(path: Path, preparation: Preparation, note: Callable[[str], Any], at_once: int) -> Iterator[Block]:
+    if not path.exists():
+        raise InputError(f"{path}: expected a file or a folder; there is none: name another")
     if path.is_dir():
-        yield from _of_folder(path)
+        yield from _of_folder(path, at_once)
     elif path.suffix.lower() in (".npy", ".npz"):
         contents = (read_npy if path.suffix.lower() == ".npy" else read_npz)(path)
         if "all" not in contents.arrays:
             raise InputError(f"{path}: expected one array of examples; got parts of a split: save the part that is meant alone")
-        yield from _of_array(contents.arrays["all"], preparation)
+        yield from _of_array(contents.arrays["all"], preparation, at_once)
     elif path.suffix.lower() == ".parquet":
-        yield from _of_parquet(path, preparation, note)
-    elif path.suffixes and path.suffixes[-1].lower() in (".csv", ".tsv", ".gz"):
+        yield from _of_parquet(path, preparation, note, at_once)
+    elif path.suffixes and path.suffix.lower() in (".csv", ".tsv", ".gz"):
         first = 0
-        for frame in csv_frames(path, ROWS_AT_ONCE):
-            yield _of_frame(str(path), frame, preparation, note, first=first)
+        for frame in csv_frames(path, at_once):
+            named = int(bool(frame.attrs["named"]))
+            yield _of_frame(str(path), frame, preparation, note, first=first, names_first=1 + named)
             first += len(frame)
     else:
-        raise InputError(f"{path}: expected a table, an array or a folder of images that can be read: name one")
+        raise InputError(
+            f"{path}: expected .csv, .tsv, .csv.gz, .parquet, .npy, .npz or a folder of images; got "
+            f"{path.suffix or 'no ending'}: convert it"
+        )
 
 
-def _of_parquet(path: Path, preparation: Preparation, note: Callable[[str], Any]) -> Iterator[Block]:
-    from pyarrow import parquet
+def _of_parquet(path: Path, preparation: Preparation, note: Callable[[str], Any], at_once: int) -> Iterator[Block]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(
+            f"{path}: expected the package pyarrow to read it; it is not installed: pip install pyarrow"
+        ) from error
 
     with reading(path, "a whole parquet file"), parquet.ParquetFile(path) as file:
         first = 0
-        for batch in file.iter_batches(ROWS_AT_ONCE):
-            yield _of_frame(str(path), batch.to_pandas(), preparation, note, first=first)
+        for batch in file.iter_batches(at_once):
+            yield _of_frame(str(path), batch.to_pandas(), preparation, note, first=first, names_first=1)
             first += len(batch)
 
 
-def _of_folder(folder: Path) -> Iterator[Block]:
+def _of_folder(folder: Path, at_once: int) -> Iterator[Block]:
     paths = sorted(image_paths(folder))
     if not paths:
         raise InputError(f"{folder}: expected images; got none: name the folder that holds them")
-    for start in range(0, len(paths), ROWS_AT_ONCE):
-        some = paths[start : start + ROWS_AT_ONCE]
+    for start in range(0, len(paths), at_once):
+        some = paths[start : start + at_once]
         yield Block([str(path.relative_to(folder)) for path in some], stacked(folder, some))
 
 
-def _of_array(array: np.ndarray, preparation: Preparation) -> Iterator[Block]:
+def _of_array(array: np.ndarray, preparation: Preparation, at_once: int) -> Iterator[Block]:
     if array.dtype.kind not in "buif" or array.ndim < 2:
         raise InputError(f"expected examples (N, ...) as numbers; got {array.dtype} of shape {array.shape}: reshape them")
     channels, height, width = preparation.shape
     if array.ndim == 4 and array.shape[1:] == (height, width, channels) and array.shape[1:] != preparation.shape:
         array = np.moveaxis(array, -1, 1)
-    for start in range(0, len(array), ROWS_AT_ONCE):
-        yield Block(range(start, min(start + ROWS_AT_ONCE, len(array))), np.asarray(array[start : start + ROWS_AT_ONCE]))
+    for start in range(0, len(array), at_once):
+        yield Block(range(start, min(start + at_once, len(array))), np.asarray(array[start : start + at_once]))
 
 
 def _of_frame(
-    where: str, frame: pandas.DataFrame, preparation: Preparation, note: Callable[[str], Any], *, first: int
+    where: str,
+    frame: pandas.DataFrame,
+    preparation: Preparation,
+    note: Callable[[str], Any],
+    *,
+    first: int,
+    names_first: int,
 ) -> Block:
-    import pandas
-
-    frame = frame.rename(columns=str)
-    names: Sequence[Any] = range(first, first + len(frame))
-    if not isinstance(frame.index, pandas.RangeIndex):
-        names = list(frame.index)
-    elif len(frame.columns) and frame.columns[0] in INDICES:
+    """A block of a table; its rows are named by its index, or by the column that pandas or R wrote for it."""
+    named = bool(frame.attrs.get("named", True))
+    frame = frame.set_axis([str(each) for each in frame.columns], axis=1)
+    if frame.columns.has_duplicates:
+        raise InputError(f"{where}: expected columns of different names; got {', '.join(frame.columns[:20])}: rename some")
+    names: Sequence[Any] = [str(each) if isinstance(each, tuple) else each for each in frame.index]
+    if len(frame.columns) and frame.columns[0] in INDICES:
         names, frame = frame.iloc[:, 0].tolist(), frame.iloc[:, 1:]
-    if preparation.columns:
+    if preparation.columns and named:
         places, others = preparation.matched(list(frame.columns))
         if others and not first:
             note(f"{where}: columns that the model does not know are left out: {', '.join(map(repr, others))}")
         frame = frame.iloc[:, places]
-    return Block(
-        names,
-        np.column_stack([frame_numbers(where, frame[name], first, missing=preparation.missing) for name in frame.columns]),
-    )
+    line = first + names_first
+    columns = [frame_numbers(where, frame[name], line, missing=preparation.missing) for name in frame.columns]
+    return Block(names, np.column_stack(columns) if columns else np.zeros((len(frame), 0)))

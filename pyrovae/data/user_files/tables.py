@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ SEPARATORS = ("\t", ";", ",", "|")
 LOOKED_AT = 20
 # Under these names pandas and R write the numbers or names of rows.
 INDICES = ("", "Unnamed: 0", "__index_level_0__")
+# Of what pandas reads as a gap.
+GAPS = ("", "NA", "N/A", "NAN", "NULL", "NONE", "-NAN", "#N/A", "<NA>")
 LIKE_LABELS = ("label", "labels", "class", "target")
 
 
@@ -36,39 +40,60 @@ def read_csv(path: Path, options: Options) -> Contents:
         InputError: for text in a column that is not said to be a label or left out, missing values, rows of different lengths,
             and files above a gigabyte.
     """
-    limit(path, BYTES_OF_TEXT * path.stat().st_size * (COMPRESSION if path.suffix == ".gz" else 1))
+    limit(path, BYTES_OF_TEXT * path.stat().st_size * (COMPRESSION if _is_packed(path) else 1))
     (frame,) = csv_frames(path)
-    named = not isinstance(frame.columns, pandas.RangeIndex)
-    return _contents(path, frame, options, first_line=1 + named, named=named)
+    return _contents(path, frame, options)
 
 
 def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.DataFrame]:
-    """A text file of columns as DataFrames of some rows each, or as one; without names its columns are numbered.
+    """A text file of columns as DataFrames of some rows each, or as one; ``attrs`` say whether it names them, and its dialect.
 
     Raises:
         InputError: for rows of different lengths, and files without rows.
     """
     with reading(path, "numbers in columns, in rows of one length, with or without a line of names above"):
-        packed = path.suffix == ".gz"
+        packed = _is_packed(path)
         with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig", newline="") as file:
             lines = [line.rstrip("\r\n") for _, line in zip(range(LOOKED_AT), file, strict=False)]
         separator, decimal = _dialect(path, lines)
-        first = next(csv.reader(lines[:1], delimiter=separator), [])
-        named = _are_names(first, decimal)
-        if len(lines) < 1 + named:
+        rows = [row for row in csv.reader(lines, delimiter=separator) if row]
+        named = bool(rows) and _are_names(rows[0], decimal)
+        if len(rows) < 1 + named:
             raise InputError(f"{path}: expected rows of numbers; got no more than one line: replace it by a whole copy")
-        found = pandas.read_csv(
-            path,
-            sep=separator,
-            decimal=decimal,
-            header=0 if named else None,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-            low_memory=False,
-            chunksize=rows_at_once,
-            **_exact(pandas.__version__, decimal),
-        )
-        yield from [found] if isinstance(found, pandas.DataFrame) else found
+        # R leaves out the name of the column of row names.
+        shorter = named and {len(row) for row in rows[1:]} == {len(rows[0]) + 1} and all(row[-1].strip() for row in rows[1:])
+        with warnings.catch_warnings():
+            # Of lines that are longer than the first: what is too much would be lost.
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            found = pandas.read_csv(
+                path,
+                sep=separator,
+                decimal=decimal,
+                header=0 if named else None,
+                index_col=0 if shorter else False,
+                encoding="utf-8-sig",
+                compression="gzip" if packed else None,
+                skipinitialspace=True,
+                low_memory=False,
+                chunksize=rows_at_once,
+                **_exact(pandas.__version__, decimal),
+            )
+            # What is read in parts is open until it is closed.
+            opened = nullcontext([found]) if isinstance(found, pandas.DataFrame) else found
+            with opened as frames:
+                yield from (_described(frame, named, shorter, decimal) for frame in frames)
+
+
+def _described(frame: pandas.DataFrame, named: bool, shorter: bool, decimal: str) -> pandas.DataFrame:
+    """A part of a table, with what is known of its file beside it."""
+    if not named:
+        frame.columns = pandas.Index([str(number + 1) for number in range(len(frame.columns))])
+    frame.attrs = {"named": named, "names of rows": shorter, "decimal": decimal}
+    return frame
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
 
 
 def read_parquet(path: Path, options: Options) -> Contents:
@@ -86,7 +111,8 @@ def read_parquet(path: Path, options: Options) -> Contents:
     with reading(path, "a whole parquet file"), parquet.ParquetFile(path) as file:
         limit(path, 8 * file.metadata.num_rows * max(1, len(file.schema_arrow)))
         frame = file.read().to_pandas(ignore_metadata=True)
-    return _contents(path, frame, options, first_line=1, named=True)
+    frame.attrs = {"named": True}
+    return _contents(path, frame, options)
 
 
 def _exact(version: str, decimal: str) -> dict[str, Any]:
@@ -111,28 +137,35 @@ def _dialect(path: Path, lines: Sequence[str]) -> tuple[str, str]:
 def _are_names(fields: Sequence[str], decimal: str) -> bool:
     """Whether a line names columns: some field is no number, or they are the numbers of the columns themselves."""
     numbers = [field.strip().replace(decimal, ".") for field in fields]
-    return not all(map(_is_number, numbers)) or (len(fields) > 1 and numbers == [str(each) for each in range(len(fields))])
+    counted = [str(each) for each in range(len(fields))]
+    return not all(map(_is_number, numbers)) or (len(fields) > 1 and numbers in (counted, ["", *counted[:-1]]))
 
 
 def _is_number(field: str) -> bool:
+    """Whether a field is a number, or one of the words for a missing one."""
     try:
-        float(field or "nan")
+        float(field)
     except ValueError:
-        return False
+        return field.upper() in GAPS
     return True
 
 
-def _contents(path: Path, frame: pandas.DataFrame, options: Options, *, first_line: int, named: bool) -> Contents:
+def _contents(path: Path, frame: pandas.DataFrame, options: Options) -> Contents:
     """The columns that are modelled, the labels, and what was left out."""
-    frame = frame.set_axis([str(each) if named else str(number + 1) for number, each in enumerate(frame.columns)], axis=1)
-    remarks = []
-    if not isinstance(frame.index, pandas.RangeIndex):
-        frame = frame.reset_index(drop=True)
+    named = bool(frame.attrs.get("named", True))
+    first_line = 1 + (named and path.suffix.lower() != ".parquet")
+    frame = frame.set_axis([str(each) for each in frame.columns], axis=1)
+    if repeated := sorted({name for name in frame.columns if list(frame.columns).count(name) > 1}):
+        raise InputError(f"{path}: expected columns of different names; got {', '.join(map(repr, repeated))} twice: rename one")
+    remarks = [] if named else ["no line of names above"]
+    if frame.attrs.get("decimal") == ",":
+        remarks.append("decimal commas")
+    if frame.attrs.get("names of rows"):
         remarks.append("the names of the rows are left out")
+    frame = frame.reset_index(drop=True)
     for name in _asked_for(path, frame, (*options.drop, *filter(None, [options.label]))):
         remarks += [f"{name!r} is left out, as asked"] if name != options.label else []
-    index = [each for each in frame.columns[:1] if each in INDICES or each == "__index_level_0__"]
-    index += [each for each in frame.columns[1:] if each == "__index_level_0__"]
+    index = [each for place, each in enumerate(frame.columns) if _is_index(each) and (not place or each.startswith("__"))]
     remarks += [f"the index {each!r} is left out" for each in index if each not in options.drop]
     labels = {}
     if options.label:
@@ -150,6 +183,10 @@ def _contents(path: Path, frame: pandas.DataFrame, options: Options, *, first_li
     return Contents(
         {"all": np.column_stack(columns)}, labels, columns=tuple(kept.columns) if named else (), remarks=tuple(remarks)
     )
+
+
+def _is_index(name: str) -> bool:
+    return name in INDICES or name.startswith("__index_level_")
 
 
 def _asked_for(path: Path, frame: pandas.DataFrame, names: Iterable[str]) -> Iterable[str]:
@@ -188,9 +225,13 @@ def frame_numbers(path: str, column: pandas.Series[Any], first_line: int, *, mis
         InputError: for text, and where a number is missing.
     """
     if not pandas.api.types.is_numeric_dtype(column.dtype):
-        text = column.dropna().map(lambda each: not _is_number(str(each)))
-        row = int(text.index[int(text.to_numpy().argmax())]) if len(text) else 0
+        wrong = [not (each is None or each != each or _is_number(str(each))) for each in column.tolist()]
+        row = wrong.index(True) if True in wrong else 0
         came = f"{str(column.iloc[row])[:40]!r} in line {row + first_line}"
+        if True not in wrong:
+            raise InputError(
+                f"{path}: expected numbers; column {column.name!r} holds them as {column.dtype}: convert it to float"
+            )
         raise InputError(
             f"{path}: expected numbers; column {column.name!r} holds {came}: "
             f"--drop {column.name} leaves it out, --label {column.name} makes it the label"
