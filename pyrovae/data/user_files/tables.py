@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas
@@ -52,8 +52,7 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
         InputError: for rows of different lengths, and files without rows.
     """
     with reading(path, "numbers in columns, in rows of one length, with or without a line of names above"):
-        packed = _is_packed(path)
-        with gzip.open(path, "rt", encoding="utf-8-sig") if packed else path.open(encoding="utf-8-sig", newline="") as file:
+        with _text(path) as file:
             lines = [line.rstrip("\r\n") for _, line in zip(range(LOOKED_AT), file, strict=False)]
         separator, decimal = _dialect(path, lines)
         rows = [row for row in csv.reader(lines, delimiter=separator) if row]
@@ -72,7 +71,7 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
                 header=0 if named else None,
                 index_col=0 if shorter else False,
                 encoding="utf-8-sig",
-                compression="gzip" if packed else None,
+                compression="gzip" if _is_packed(path) else None,
                 skipinitialspace=True,
                 low_memory=False,
                 chunksize=rows_at_once,
@@ -81,7 +80,23 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
             # What is read in parts is open until it is closed.
             opened = nullcontext([found]) if isinstance(found, pandas.DataFrame) else found
             with opened as frames:
-                yield from (_described(frame, named, shorter, decimal) for frame in frames)
+                for frame in frames:
+                    if frame.iloc[:, -1].isna().any():
+                        _refuse_shorter_lines(path, separator, len(rows[0]) + shorter)
+                    yield _described(frame, named, shorter, decimal)
+
+
+def _refuse_shorter_lines(path: Path, separator: str, number: int) -> None:
+    """Refuse a line of too few fields, which pandas takes for gaps at its end.
+
+    Raises:
+        InputError: for it.
+    """
+    with _text(path) as file:
+        lines = csv.reader(file, delimiter=separator)
+        for row in lines:
+            if row and lines.line_num > 1 and len(row) < number:
+                raise InputError(f"{path}: expected lines of {number} fields; line {lines.line_num} has {len(row)}: mend it")
 
 
 def _described(frame: pandas.DataFrame, named: bool, shorter: bool, decimal: str) -> pandas.DataFrame:
@@ -90,6 +105,12 @@ def _described(frame: pandas.DataFrame, named: bool, shorter: bool, decimal: str
         frame.columns = pandas.Index([str(number + 1) for number in range(len(frame.columns))])
     frame.attrs = {"named": named, "names of rows": shorter, "decimal": decimal}
     return frame
+
+
+def _text(path: Path) -> IO[str]:
+    if _is_packed(path):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _is_packed(path: Path) -> bool:

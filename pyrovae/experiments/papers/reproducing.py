@@ -15,7 +15,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from pyrovae.experiments.papers.outcome import Figure, Outcome, Row
 from pyrovae.experiments.papers.planning import Asked, Plan, planned, refuse_other
 from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combined
 from pyrovae.experiments.papers.table import experiment_named
-from pyrovae.experiments.papers.verdicts import verdict_on
+from pyrovae.experiments.papers.verdicts import FAILS, UNDECIDED, Verdict, verdict_on
 from pyrovae.experiments.papers.writing import Picture, known_outcome, pictures_of, written
 from pyrovae.experiments.pictures.views import View
 from pyrovae.experiments.recipe import Recipe
@@ -187,7 +187,7 @@ class _Made:
             columns=[QUANTITIES[each].title for each in self.experiment.columns],
             rows=rows,
             missing=self.missing,
-            verdicts=[verdict_on(each, found) for each in self.experiment.statements],
+            verdicts=[self._explained(verdict_on(each, found)) for each in self.experiment.statements],
             remarks=(*self.experiment.remarks, *(f"Tested on {each}." for each in elsewhere), *obstacles),
             pictures=[],
             environment=environment.described(),
@@ -196,6 +196,14 @@ class _Made:
             folder=self.folder,
         )
         return written(outcome, drawn)
+
+    def _explained(self, verdict: Verdict) -> Verdict:
+        """With the schedule among the reasons, where it is not the paper's and the statement does not come out."""
+        if verdict.verdict not in (FAILS, UNDECIDED) or self.plan.is_full(self.experiment):
+            return verdict
+        share = self.plan.epochs / self.experiment.epochs
+        reasons = (verdict.reason, f"The trainings have {share:.1%} of the paper's epochs.")
+        return replace(verdict, reason=" ".join(filter(None, reasons)))
 
     @property
     def _quantities(self) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyrovae.evaluation.comparison import paired_difference
-from pyrovae.experiments.papers.experiment import Between, Claim, More, Statement, Times
+from pyrovae.experiments.papers.experiment import Alike, Between, Claim, More, Statement, Times
 from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combined, over_images
 
 ERROR_RATE = 0.05
@@ -43,8 +43,11 @@ class Interval:
     lower: float
     upper: float
 
-    def __str__(self) -> str:
-        return f"{self.value:+.2f} [{self.lower:+.2f}, {self.upper:+.2f}]"
+    def said(self, *, signed: bool) -> str:
+        """In words; a difference has its sign."""
+        form = "{:+.2f} [{:+.2f}, {:+.2f}]" if signed else "{:.2f} [{:.2f}, {:.2f}]"
+        # Added to zero, a rounded minus zero loses its sign.
+        return form.format(*(round(each, 2) + 0.0 for each in (self.value, self.lower, self.upper)))
 
 
 def verdict_on(statement: Statement, found: Found) -> Verdict:
@@ -82,7 +85,8 @@ def _tested(claim: Claim, found: Found, confidence: float) -> tuple[str, str]:
         interval = difference(ones, found[claim.other][claim.quantity], confidence)
     verdict = _verdict(interval, low, high, strict=isinstance(claim, More))
     said = {HOLDS: "as claimed", FAILS: "was claimed", UNDECIDED: "was claimed, and may be"}[verdict]
-    return verdict, f"{what}: {interval}, {QUANTITIES[claim.quantity].title}; {_range(low, high)} {said}"
+    numbers = interval.said(signed=isinstance(claim, More | Alike))
+    return verdict, f"{what}: {numbers}, {QUANTITIES[claim.quantity].title}; {_range(low, high)} {said}"
 
 
 def _range(low: float, high: float) -> str:
