@@ -381,6 +381,13 @@ def test_the_parts_of_a_folder_may_hold_classes(tmp_path):
     assert sorted([*dataset.labels["train"].tolist(), *dataset.labels["valid"].tolist()]) == [0] * 10 + [1] * 10
 
 
+@pytest.mark.parametrize("size", [(6, 4), (3, 6), (1, 5)])
+def test_images_as_narrow_as_channels_are_images(tmp_path, size):
+    for number in range(20):
+        png(tmp_path / "a" / f"{number:02d}.png", size=size, seed=number)
+    assert load_dataset(tmp_path / "a").shape == (1, size[1], size[0])
+
+
 def test_what_systems_and_editors_leave_behind_is_left_out(tmp_path):
     folder = tree(tmp_path / "a", *many("{:02d}.png", 30))
     for name in (

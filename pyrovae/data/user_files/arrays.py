@@ -29,12 +29,14 @@ class Contents:
         labels: the classes ``(N,)`` under the same keys, where there are any.
         columns: their names, of a table that names them.
         remarks: what was left out, or may surprise.
+        channels_first: whether images are known to have their channels first.
     """
 
     arrays: dict[str, np.ndarray]
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    channels_first: bool = False
 
 
 def parts_named(path: Path, names: Iterable[str]) -> dict[str, str]:

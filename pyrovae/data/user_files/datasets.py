@@ -128,7 +128,8 @@ def _common_shape(path: Path, contents: Contents) -> Shape:
     each = {array.shape[1:] for array in contents.arrays.values()}
     if len(each) > 1:
         raise InputError(f"{path}: expected examples of one shape in all parts; got {', '.join(map(str, each))}: reshape them")
-    return _image_shape(path, each.pop())
+    (example,) = each
+    return (example[0], example[1], example[2]) if contents.channels_first else _image_shape(path, example)
 
 
 def _common_range(path: Path, ranges: dict[str, Range]) -> Range:

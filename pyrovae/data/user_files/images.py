@@ -31,13 +31,14 @@ def read_folder(folder: Path) -> Contents:
     parts = parts_named(folder, beside)
     if not parts:
         paths = sorted(image_paths(folder))
-        return Contents({"all": stacked(folder, paths)}, _labels({"all": (folder, paths)}))
+        return Contents({"all": stacked(folder, paths)}, _labels({"all": (folder, paths)}), channels_first=True)
     if others := [name for name in beside if name not in parts.values()]:
         raise InputError(
             f"{folder}: expected nothing beside the parts {', '.join(parts.values())}; got {', '.join(others)}: move them away"
         )
     found = {part: (folder / name, sorted(image_paths(folder / name))) for part, name in parts.items()}
-    return Contents({part: stacked(place, paths) for part, (place, paths) in found.items()}, _labels(found))
+    pixels = {part: stacked(place, paths) for part, (place, paths) in found.items()}
+    return Contents(pixels, _labels(found), channels_first=True)
 
 
 def stacked(folder: Path, paths: list[Path]) -> np.ndarray:
