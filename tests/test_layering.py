@@ -1,6 +1,7 @@
 """Imports go one way; the order is that of the architecture."""
 
 import ast
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,12 @@ def test_public_names_are_declared_to_type_checkers_too():
     assert sorted(declared) == sorted(pyrovae.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = pyrovae.nonsense
+
+
+def test_every_package_is_installed():
+    """In a checkout alone: what is installed already has no setup.cfg."""
+    settings = ConfigParser()
+    settings.read(Path(__file__).parents[1] / "setup.cfg")
+    listed = settings["options"]["packages"].split()
+    found = {".".join(("pyrovae", *path.parent.relative_to(HOUSE).parts)) for path in HOUSE.rglob("__init__.py")}
+    assert sorted(listed) == sorted(found | {"pyrovae.cli"})
