@@ -41,12 +41,21 @@ def keep(folder: Path) -> None:
         row["seconds"] = round(row["seconds"], 1)
         for figure in row["figures"].values():
             figure["value"], figure["standard_error"] = round(figure["value"], 6), round(figure["standard_error"], 6)
-    (RESULTS / f"{outcome.experiment}.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    (RESULTS / f"{outcome.experiment}{'-whole' if _is_whole(outcome) else ''}.json").write_text(
+        json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    )
 
 
 def kept() -> dict[str, Outcome]:
     """What is kept, in the order of the papers."""
-    return {name: Outcome.load(RESULTS / f"{name}.json") for name in PAPERS if (RESULTS / f"{name}.json").exists()}
+    names = (f"{name}{ending}" for name in PAPERS for ending in ("", "-whole"))
+    return {name: Outcome.load(RESULTS / f"{name}.json") for name in names if (RESULTS / f"{name}.json").exists()}
+
+
+def _is_whole(outcome: Outcome) -> bool:
+    """Whether its trainings have the paper's epochs; some of them may be left out."""
+    experiment = PAPERS.get(outcome.experiment)
+    return bool(experiment and experiment.recipes and outcome.epochs >= experiment.epochs)
 
 
 def paper_of(name: str) -> str:
@@ -67,7 +76,7 @@ def counts(outcomes: dict[str, Outcome]) -> Iterator[str]:
     for paper, title in NAMES.items():
         mine = [outcome for name, outcome in outcomes.items() if paper_of(name) == paper]
         found = Counter(each.verdict for outcome in mine for each in outcome.verdicts)
-        made = f"{len(mine)} of {sum(paper_of(name) == paper for name in PAPERS)}"
+        made = f"{len({outcome.experiment for outcome in mine})} of {sum(paper_of(name) == paper for name in PAPERS)}"
         yield f"| {title} | {made} | {sum(found.values())} | {' | '.join(str(found[each]) for each in verdicts)} |"
 
 
