@@ -88,8 +88,8 @@ def reproduce(
     verdicts = [(each.says, each.verdict, "; ".join(filter(None, (*each.evidence, each.reason)))) for each in outcome.verdicts]
     if verdicts:
         console.show_list(("the paper says", "here", "because"), verdicts)
-    for training, reason in outcome.missing.items():
-        console.say(f"left out: {training}: {reason}", fg="yellow")
+    for reason, names in outcome.left_out.items():
+        console.say(f"left out: {', '.join(names)}: {reason}", fg="yellow")
     click.echo(f"{outcome.folder}: table.md, table.csv, report.html{''.join(f', {each}' for each in outcome.pictures)}")
 
 

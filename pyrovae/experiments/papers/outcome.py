@@ -170,6 +170,14 @@ class Outcome:
         return f"pyrovae reproduce {self.experiment} {length} --seeds {self.seeds} --samples {self.num_samples}"
 
     @property
+    def left_out(self) -> dict[str, list[str]]:
+        """The trainings that are not there, by the reason why."""
+        reasons: dict[str, list[str]] = {}
+        for name, reason in self.missing.items():
+            reasons.setdefault(reason, []).append(name)
+        return reasons
+
+    @property
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows as people read them: ours, the published figure beside it, and the difference."""
         printed = [title for title in self.columns if any(_published(row, title) is not None for row in self.rows)]
@@ -208,9 +216,9 @@ class Outcome:
                 ["the paper says", "here", "because"],
                 [[each.says, each.verdict, "; ".join(filter(None, (*each.evidence, each.reason)))] for each in self.verdicts],
             )
-        for name, reason in self.missing.items():
+        for reason, names in self.left_out.items():
             yield ""
-            yield f"Left out: {name}: {reason}"
+            yield f"Left out: {', '.join(names)}: {reason}"
         for remark in self.remarks:
             yield ""
             yield remark
