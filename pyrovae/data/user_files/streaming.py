@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyrovae.data.preparation import Preparation
-from pyrovae.data.reading import reading
 from pyrovae.data.user_files.arrays import read_npy, read_npz
 from pyrovae.data.user_files.images import image_paths, stacked
-from pyrovae.data.user_files.tables import INDICES, csv_frames, frame_numbers
+from pyrovae.data.user_files.tables import INDICES, csv_frames, frame_numbers, parquet_file
 from pyrovae.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,14 +89,7 @@ def _of_path(path: Path, preparation: Preparation, note: Callable[[str], Any], a
 
 
 def _of_parquet(path: Path, preparation: Preparation, note: Callable[[str], Any], at_once: int) -> Iterator[Block]:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InputError(
-            f"{path}: expected the package pyarrow to read it; it is not installed: pip install pyarrow"
-        ) from error
-
-    with reading(path, "a whole parquet file"), parquet.ParquetFile(path) as file:
+    with parquet_file(path) as file:
         first = 0
         for batch in file.iter_batches(at_once):
             yield _of_frame(str(path), batch.to_pandas(), preparation, note, first=first, names_first=1)

@@ -7,7 +7,7 @@ import gzip
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,10 +79,13 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
             )
             # What is read in parts is open until it is closed.
             opened = nullcontext([found]) if isinstance(found, pandas.DataFrame) else found
+            has_gaps = False
             with opened as frames:
                 for frame in frames:
-                    if frame.iloc[:, -1].isna().any():
+                    # Once for the whole file, however many parts have gaps.
+                    if not has_gaps and frame.iloc[:, -1].isna().any():
                         _refuse_shorter_lines(path, separator, len(rows[0]) + shorter)
+                        has_gaps = True
                     yield _described(frame, named, shorter, decimal)
 
 
@@ -123,6 +126,20 @@ def read_parquet(path: Path, options: Options) -> Contents:
     Raises:
         InputError: for columns of anything else, missing values, and where pyarrow is not installed.
     """
+    with parquet_file(path) as file:
+        limit(path, 8 * file.metadata.num_rows * max(1, len(file.schema_arrow)))
+        frame = file.read().to_pandas(ignore_metadata=True)
+    frame.attrs = {"named": True}
+    return _contents(path, frame, options)
+
+
+@contextmanager
+def parquet_file(path: Path) -> Iterator[Any]:
+    """A parquet file, open.
+
+    Raises:
+        InputError: for a damaged one, and where pyarrow is not installed.
+    """
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -130,10 +147,7 @@ def read_parquet(path: Path, options: Options) -> Contents:
             f"{path}: expected the package pyarrow to read it; it is not installed: pip install pyarrow"
         ) from error
     with reading(path, "a whole parquet file"), parquet.ParquetFile(path) as file:
-        limit(path, 8 * file.metadata.num_rows * max(1, len(file.schema_arrow)))
-        frame = file.read().to_pandas(ignore_metadata=True)
-    frame.attrs = {"named": True}
-    return _contents(path, frame, options)
+        yield file
 
 
 def _exact(version: str, decimal: str) -> dict[str, Any]:

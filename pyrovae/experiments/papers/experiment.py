@@ -15,7 +15,21 @@ SUBSTITUTES = {"omniglot": "omniglot-28"}
 
 
 @dataclass(frozen=True)
-class More:
+class _Pair:
+    """A claim about two trainings."""
+
+    quantity: str
+    one: str
+    other: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The trainings that it is about."""
+        return self.one, self.other
+
+
+@dataclass(frozen=True)
+class More(_Pair):
     """The claim that one training has more of a quantity than another: the difference is above ``by``.
 
     Args:
@@ -25,19 +39,11 @@ class More:
         by: what the difference must be above; below zero, "no less than".
     """
 
-    quantity: str
-    one: str
-    other: str
     by: float = 0.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The trainings that it is about."""
-        return self.one, self.other
 
 
 @dataclass(frozen=True)
-class Alike:
+class Alike(_Pair):
     """The claim that two trainings have as much of a quantity: the difference is within a margin on both sides.
 
     Args:
@@ -47,15 +53,7 @@ class Alike:
         within: the margin.
     """
 
-    quantity: str
-    one: str
-    other: str
     within: float
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The trainings that it is about."""
-        return self.one, self.other
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Between:
 
 
 @dataclass(frozen=True)
-class Times:
+class Times(_Pair):
     """The claim that one training has a multiple of a quantity of another, between two numbers.
 
     Args:
@@ -92,16 +90,8 @@ class Times:
         high: the most.
     """
 
-    quantity: str
-    one: str
-    other: str
     low: float
     high: float
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The trainings that it is about."""
-        return self.one, self.other
 
 
 Claim = More | Alike | Between | Times
