@@ -100,19 +100,14 @@ def reconstruct(run: str, data: str, output: Path, seed: int, device: str | None
     """Reconstruct each example of DATA: what the model makes of it, in the units of the file."""
     import numpy as np
 
-    from pyrovae.experiments.exporting import ARRAYS, TABLES, check_ending, write_images
+    from pyrovae.experiments.exporting import ARRAYS, TABLES, as_table, check_ending, write_images
     from pyrovae.experiments.using import reconstructed
 
     opened = _opened(run, device)
-    names = opened.preparation.columns if opened.preparation else ()
-    check_ending(output, TABLES if names else ARRAYS, data)
+    check_ending(output, TABLES if opened.is_table else ARRAYS, data)
     if output.suffix.lower() in (".csv", ".parquet"):
-        _written(
-            output,
-            data,
-            as_json,
-            lambda note: (_frame(x, names, rows) for rows, x in reconstructed(opened, data, seed=seed, note=note)),
-        )
+        found = reconstructed(opened, data, seed=seed, note=_note)
+        _written(output, data, as_json, lambda note: (as_table(opened.prepared, x, some) for some, x in found))
         return
     rows, blocks = [], []
     for some, x in reconstructed(opened, data, seed=seed, note=_note):
@@ -151,30 +146,18 @@ def impute(
     """
     import numpy as np
 
-    from pyrovae.experiments.exporting import ARRAYS, TABLES, check_ending, write_images
+    from pyrovae.experiments.exporting import ARRAYS, TABLES, check_ending, summary_of, write_images
     from pyrovae.experiments.using import imputed
 
     opened = _opened(run, device)
-    names = opened.preparation.columns if opened.preparation else ()
-    check_ending(output, TABLES if names else ARRAYS, data)
+    check_ending(output, TABLES if opened.is_table else ARRAYS, data)
     found = imputed(opened, data, draws=draws, num_samples=samples, num_steps=steps, seed=seed, note=_note)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)
         write_images(output, [name for some in rows for name in some], np.concatenate(blocks, 1))
         _say(output, sum(map(len, rows)), as_json)
         return
-    _written(output, data, as_json, lambda note: (_summary(filled, names, some) for some, filled in found))
-
-
-def _summary(filled: Any, names: tuple[str, ...], rows: Any) -> pandas.DataFrame:
-    """The mean of each entry over its fillings, and the interval of nineteen in twenty beside it."""
-    import numpy as np
-
-    table = _frame(filled.mean(0), names, rows)
-    low, high = np.quantile(filled, (0.025, 0.975), 0)
-    for place, name in enumerate(names):
-        table[f"{name}_low"], table[f"{name}_high"] = low[:, place], high[:, place]
-    return table
+    _written(output, data, as_json, lambda note: (summary_of(opened.prepared, filled, some) for some, filled in found))
 
 
 @click.command()
@@ -198,25 +181,23 @@ def sample(
 ) -> None:
     """Draw examples from a trained model, in the units and with the columns of its data."""
     from pyrovae.errors import InputError
-    from pyrovae.experiments.exporting import check_ending, write_images, write_pictures
+    from pyrovae.experiments.exporting import as_table, check_ending, write_images, write_pictures
     from pyrovae.experiments.using import drawn
 
     opened = _opened(run, device)
-    preparation = opened.preparation
-    is_table = preparation is not None and preparation.is_table
+    preparation = opened.prepared
     suffix = output.suffix.lower()
-    if suffix or is_table:
-        check_ending(output, (".npz", ".npy", ".csv", ".parquet") if is_table else (".npz", ".npy", ".png"))
+    if suffix or preparation.is_table:
+        check_ending(output, (".npz", ".npy", ".csv", ".parquet") if preparation.is_table else (".npz", ".npy", ".png"))
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output}: expected a new or an empty folder; it holds files: name another")
-    if preparation and preparation.values == "real" and not is_table and suffix not in (".npz", ".npy"):
-        raise InputError(f"{output}: expected .npz or .npy for images of real values, which have no white; name one")
+    if preparation.values in ("real", "counts") and not preparation.is_table and suffix not in (".npz", ".npy"):
+        raise InputError(f"{output}: expected .npz or .npy for images of real values or counts, which have no white; name one")
     x = drawn(opened, number, means=means, temperature=temperature, seed=seed)
-    if suffix in (".csv", ".parquet") and preparation is not None:
-        names = preparation.columns or tuple(str(each + 1) for each in range(preparation.size))
-        _written(output, "", as_json, lambda note: iter([_frame(x, names, range(len(x)))]))
+    if suffix in (".csv", ".parquet"):
+        _written(output, "", as_json, lambda note: iter([as_table(preparation, x, range(len(x)))]))
         return
-    white = 255.0 if preparation and preparation.values == "levels" and preparation.binarize == "no" else 1.0
+    white = 255.0 if preparation.values == "levels" and preparation.binarize == "no" else 1.0
     if suffix == ".png":
         _write_grid(output, x, opened.shape, white)
     elif suffix:
@@ -262,12 +243,6 @@ def _say(output: Path, rows: int, as_json: bool) -> None:
         console.print_json({"output": str(output), "rows": rows})
     else:
         click.echo(output)
-
-
-def _frame(x: Any, names: tuple[str, ...], rows: Any) -> pandas.DataFrame:
-    import pandas
-
-    return pandas.DataFrame(x, columns=list(names), index=pandas.Index(list(rows), name="row"))
 
 
 def _write_grid(path: Path, x: Any, shape: tuple[int, int, int], white: float) -> None:

@@ -95,8 +95,8 @@ def damaged(folder):
             "expected columns that vary; .* training part: 'a', 'b': add others",
         ),
         "words.parquet": (
-            lambda path: parquet.write_table(arrow.table({"a": [1.0] * 20, "b": ["x"] * 20}), path),
-            "expected numbers; column 'b' holds 'x' in line 1: --drop b",
+            lambda path: parquet.write_table(arrow.table({"a": [1.0] * 20, "b": list("abcdefghijklmnopqrst")}), path),
+            "expected numbers; column 'b' holds 'a' in line 1: --drop b",
         ),
         "missing.parquet": (
             lambda path: parquet.write_table(arrow.table({"a": [1.0, None] * 10}), path),

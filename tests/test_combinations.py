@@ -16,8 +16,8 @@ from pyrovae.inference.epochs import arguments
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.programs.architecture import NETWORKS
-from pyrovae.programs.conditionals import LIKELIHOODS
 from pyrovae.programs.guides import GUIDES
+from pyrovae.programs.likelihoods import LIKELIHOODS
 from pyrovae.programs.networks import ACTIVATIONS
 from pyrovae.programs.priors import PRIORS
 
@@ -28,9 +28,24 @@ LABELS = {"train": torch.arange(32) % 3}
 SMALL = Recipe(hidden_layers=1, num_components=5, batch_norm=True, batch_size=32)
 
 
-def dataset(likelihood="bernoulli", condition="none"):
-    binarize = likelihood == "auto" or "bits" in LIKELIHOODS[likelihood].values
-    return Dataset("grey", GREY, None, GREY, LABELS, SHAPE, PROTOCOL, binarize, CONDITIONS[condition](SHAPE, 3))
+def dataset(likelihood="bernoulli", condition="none", missing=False):
+    known = () if likelihood == "auto" else LIKELIHOODS[likelihood].values
+    kind = next((each for each in ("counts", "mixed") if each in known), "levels")
+    stored = {"levels": GREY, "counts": (9 * GREY).round(), "mixed": (3 * GREY).round().clamp(0.0, 2.0)}[kind]
+    if kind == "mixed":
+        stored[:, 1::5] += 0.5
+        stored[:, 3::5] = stored[:, 3::5].clamp(max=1.0)
+    if missing:
+        stored = stored.masked_fill(torch.rand(stored.shape, generator=torch.Generator().manual_seed(1)) < 0.3, torch.nan)
+    binarize = not missing and (likelihood == "auto" or "bits" in known)
+    kinds = (
+        tuple(("real", "positive", "count", "binary", "category")[place % 5] for place in range(12)) if kind == "mixed" else ()
+    )
+    names = tuple({"binary": ("0", "1"), "category": ("a", "b", "c")}.get(each, ()) for each in kinds)
+    more = {"values": kind, "kinds": kinds, "categories": names, "missing": missing}
+    shape = (1, 1, 12) if kind == "mixed" else SHAPE
+    data = Dataset("grey", stored, None, stored, LABELS, shape, PROTOCOL, binarize, CONDITIONS[condition](shape, 3), **more)
+    return replace(data, values="bits", train=data.train.round()) if missing and "bits" in known else data
 
 
 def recipe(guide, depth, **settings):
@@ -40,7 +55,7 @@ def recipe(guide, depth, **settings):
 
 def trains(chosen):
     """Three steps with a finite loss, and a gradient on every parameter."""
-    data = dataset(chosen.likelihood, chosen.condition)
+    data = dataset(chosen.likelihood, chosen.condition, chosen.missing)
     vae = build(chosen, data)
     svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters()), ELBO(), engine="eager", transform=data.draw)
     (batch,) = data.train_batches(32, drawn=False).epoch(1)
@@ -62,11 +77,21 @@ def test_every_combination_trains_or_is_refused(prior, guide, depth):
         if prior == "conditional_gaussian" and condition == "none":
             with pytest.raises(InputError, match=r"expected a condition for the prior 'conditional_gaussian'.*another prior"):
                 recipe(guide, depth, **settings)
+        elif prior == "vamp" and likelihood in ("poisson", "negative_binomial", "mixed"):
+            with pytest.raises(InputError, match=r"expected values in \[0, 1\].* for the prior 'vamp'"):
+                build(recipe(guide, depth, **settings), dataset(likelihood, condition))
         elif prior.startswith("vamp") and guide == "bottom_up" and depth > 1:
             with pytest.raises(InputError, match=f"for the prior '{prior}'.*use the guide 'ladder' or 'top_down', or"):
                 build(recipe(guide, depth, **settings), dataset(likelihood, condition))
         else:
             trains(recipe(guide, depth, **settings))
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_guide_and_likelihood_train_on_data_with_gaps(guide, likelihood, depth):
+    trains(recipe(guide, depth, likelihood=likelihood, missing=True))
 
 
 @pytest.mark.parametrize("guide", GUIDES)

@@ -16,7 +16,7 @@ from pyrovae.evaluation.comparison import paired_difference
 from pyrovae.experiments.comparison import compare, incomparable
 from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.programs.conditionals import LIKELIHOODS
+from pyrovae.programs.likelihoods import LIKELIHOODS
 
 TINY = ("--latent-sizes", "3", "--hidden-sizes", "8", "--epochs", "1", "--output-bias", "--samples", "4", "--json")
 RESULTS = {

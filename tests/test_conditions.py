@@ -12,7 +12,7 @@ from pyrovae.data.protocol import Protocol
 from pyrovae.errors import InputError
 from pyrovae.experiments.building import build
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.programs.conditionals import Bernoulli
+from pyrovae.programs.likelihoods import Bernoulli
 from pyrovae.programs.models import GenerativeModel
 
 SHAPE = (2, 3, 4)

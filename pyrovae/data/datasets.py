@@ -38,6 +38,7 @@ class Options:
         split_seed: of the split of data that come without one.
         label: the column of a table that holds the classes and is not modelled.
         drop: columns of a table that are left out.
+        columns: kinds of columns, each as ``NAME=KIND``; others are found out.
         missing: take gaps for missing entries.
         progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
     """
@@ -48,6 +49,7 @@ class Options:
     split_seed: int = 0
     label: str = ""
     drop: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     missing: bool = False
     progress: Callable[[str, int, int | None], None] | None = None
 
@@ -69,11 +71,15 @@ class Dataset:
         binarize: whether training draws a bit for each grey value.
         condition: one of ``CONDITIONS`` made for these images, or None.
         contexts: what it tells of each image held out ``(T, C)``, drawn once, by the split's name.
-        values: what is stored: ``bits``, ``levels`` k / 255, other ``grey`` in [0, 1], or ``real``.
+        values: what is stored: ``bits``, ``levels`` k / 255, other ``grey`` in [0, 1], ``real``, ``counts``, or ``mixed``:
+            columns of several kinds.
         likelihood: the density in ``LIKELIHOODS`` that suits it where nobody says another.
         found: in a file of somebody's own: sizes and ranges, for people.
         stored_values: what was stored, where grey values were made bits once and for all.
         columns: names, of a table that names them.
+        kinds: of the columns, where they are mixed.
+        categories: the names of what each column holds; none where it holds numbers.
+        classes: the names of the labels, where they have any.
         shift: subtracted from real values, one for each column or one for all.
         scale: what the difference was divided by.
         missing: whether entries that are not a number are gaps.
@@ -94,6 +100,9 @@ class Dataset:
     found: str = ""
     stored_values: str = ""
     columns: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+    classes: tuple[str, ...] = ()
     shift: tuple[float, ...] = (0.0,)
     scale: tuple[float, ...] = (1.0,)
     missing: bool = False
@@ -118,7 +127,7 @@ class Dataset:
 
     @property
     def served_values(self) -> str:
-        """What the programs are given: ``bits``, ``levels``, ``grey`` or ``real``."""
+        """What the programs are given: ``bits``, ``levels``, ``grey``, ``real``, ``counts`` or ``mixed``."""
         return "bits" if self.binarize else self.values
 
     def draw(
@@ -173,7 +182,7 @@ def served(stored: Dataset, binarization: str) -> Dataset:
     if stored.missing and binarization in ("dynamic", "threshold"):
         raise InputError(f"{stored.name}: expected grey values without gaps for bits: leave --missing or the binarization out")
     if stored.values not in ("grey", "levels"):
-        if binarization in ("auto", "none" if stored.values == "real" else "dynamic"):
+        if binarization in ("auto", "dynamic" if stored.values == "bits" else "none"):
             return replace(stored, binarize=False)
         raise InputError(
             f"expected grey values for the binarization {binarization!r}; {stored.name!r} holds {stored.values}: leave it out"

@@ -19,6 +19,7 @@ def load_dataset(
     split_seed: int = 0,
     label: str = "",
     drop: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
     missing: bool = False,
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
@@ -36,6 +37,8 @@ def load_dataset(
         split_seed: of the split of data that come without one.
         label: the column of a table that holds the classes and is not modelled.
         drop: columns of a table that are left out.
+        columns: kinds of columns, each as ``NAME=KIND``, out of real, positive, count, binary and category; ``*`` for all
+            others. What is not said is found out.
         missing: take gaps for missing entries, which are not a number in the tensors.
         mirror: an address to download from in place of the authors'.
         progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
@@ -51,6 +54,7 @@ def load_dataset(
         split_seed=split_seed,
         label=label,
         drop=tuple(drop),
+        columns=tuple(columns),
         missing=missing,
         progress=progress,
     )

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 GREY = ("levels", "grey")
 # No unit of a table is further from one; nor is a prepared value, which single precision and networks are to bear.
 MOST, FURTHEST = 1e30, 1e6
-RANGES = {"bits": (0.0, 1.0), "levels": (0.0, 255.0), "grey": (0.0, 1.0), "real": (-np.inf, np.inf)}
+RANGES = {
+    "bits": (0.0, 1.0),
+    "levels": (0.0, 255.0),
+    "grey": (0.0, 1.0),
+    "counts": (0.0, 2.0**24),
+    "real": (-np.inf, np.inf),
+    "mixed": (-np.inf, np.inf),
+}
+KINDS = ("real", "positive", "count", "binary", "category")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +35,12 @@ class Preparation:
 
     Args:
         shape: channels, height and width; a table has one channel and one row.
-        values: what is stored: ``bits``, ``levels``, ``grey`` or ``real``.
+        values: what is stored: ``bits``, ``levels``, ``grey``, ``counts``, ``real`` or columns ``mixed`` of several kinds.
         binarize: ``no``; or bits are ``drawn`` of grey values, or 1 ``above`` one half.
         columns: names, of a table that names them.
+        kinds: of the columns, where they are mixed.
+        categories: the names of what each of these holds; none where it holds numbers.
+        classes: the names of the labels, where they have any.
         shift: subtracted from real values, one for each column or one for all.
         scale: what the difference is divided by.
         missing: whether entries that are not a number are gaps.
@@ -39,6 +50,9 @@ class Preparation:
     values: str
     binarize: str = "no"
     columns: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+    classes: tuple[str, ...] = ()
     shift: tuple[float, ...] = (0.0,)
     scale: tuple[float, ...] = (1.0,)
     missing: bool = False
@@ -51,6 +65,9 @@ class Preparation:
             values=dataset.stored_values or dataset.values,
             binarize="drawn" if dataset.binarize else "above" if dataset.stored_values else "no",
             columns=dataset.columns,
+            kinds=dataset.kinds,
+            categories=dataset.categories,
+            classes=dataset.classes,
             shift=dataset.shift,
             scale=dataset.scale,
             missing=dataset.missing,
@@ -82,8 +99,7 @@ class Preparation:
         Raises:
             ValueError: for values that do not fit together.
         """
-        plain: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
-        made = cls(**plain)
+        made = cls(**{name: _immutable(each) for name, each in values.items()})
         numbers = [*made.shift, *made.scale]
         fits = {len(made.shift), len(made.scale)} <= {1, made.size} and len(made.shift) == len(made.scale)
         fits = (
@@ -91,10 +107,28 @@ class Preparation:
         )
         fits = fits and all(isinstance(each, float) and abs(each) < MOST for each in numbers) and isinstance(made.missing, bool)
         fits = fits and all(each > 1 / MOST for each in made.scale) and len(made.columns) in (0, made.size)
-        fits = fits and all(isinstance(each, str) and visible(each) == each for each in made.columns)
-        if not fits or len(set(made.columns)) < len(made.columns):
+        names = (*made.columns, *made.kinds, *made.classes, *(name for each in made.categories for name in each))
+        fits = fits and all(isinstance(each, str) and visible(each) == each for each in names)
+        if not fits or len(set(made.columns)) < len(made.columns) or not made._kinds_fit:
             raise ValueError("a preparation whose parts do not fit together")
         return made
+
+    @property
+    def _kinds_fit(self) -> bool:
+        """Whether there is a kind for each column where they are mixed, and names for each that holds some."""
+        if self.values != "mixed":
+            return not self.kinds and not self.categories
+        named = [2 if kind == "binary" else len(names) if kind == "category" else 0 for kind, names in self._typed]
+        return (
+            len(self.kinds) == len(self.categories) == len(self.columns) == self.size
+            and set(self.kinds) <= set(KINDS)
+            and all(len(set(names)) == number for (_, names), number in zip(self._typed, named, strict=True))
+            and all(number for (kind, _), number in zip(self._typed, named, strict=True) if kind in ("binary", "category"))
+        )
+
+    @property
+    def _typed(self) -> list[tuple[str, tuple[str, ...]]]:
+        return list(zip(self.kinds, self.categories, strict=False))
 
     def matched(self, columns: Sequence[str]) -> tuple[list[int], list[str]]:
         """The places of the columns of the training among others, by name, and the names that are none of them.
@@ -128,9 +162,9 @@ class Preparation:
             raise InputError(f"expected {what}, as it was trained on; got {came} numbers in each example")
         flat = values.astype(np.float64).reshape(len(values), -1)
         self._check(flat, is_bool=values.dtype == bool)
-        if self.values == "real":
+        if self.values in ("real", "mixed"):
             flat = (flat - np.array(self.shift)) / np.array(self.scale)
-            if (np.abs(flat) > FURTHEST).any():
+            if (np.abs(flat[:, self._of_kind("real")]) > FURTHEST).any():
                 raise InputError(
                     f"expected values within {FURTHEST:,.0f} standard deviations of those of the training; got some further "
                     "away: bring them to that scale"
@@ -147,7 +181,8 @@ class Preparation:
             name = repr(self.columns[column]) if self.columns else str(column + 1)
             raise InputError(f"expected numbers that are finite; got {flat[row, column]} in row {row + 1}, column {name}")
         low, high = RANGES[self.values]
-        whole = self.values in ("bits", "levels")
+        whole = self.values in ("bits", "levels", "counts")
+        self._check_kinds(flat)
         known = flat[~np.isnan(flat)]
         if self.values == "levels" and (is_bool or (len(known) and known.max() == 1)):
             raise InputError("expected whole numbers from 0 to 255, as it was trained on; got 0 to 1: multiply them by 255")
@@ -158,11 +193,36 @@ class Preparation:
                 "bring them to that scale"
             )
 
+    def _check_kinds(self, flat: np.ndarray) -> None:
+        """Refuse numbers that a column of some kind does not have.
+
+        Raises:
+            InputError: for them, by row and column.
+        """
+        for place, (kind, names) in enumerate(self._typed):
+            x = flat[:, place]
+            last = {"binary": 1.0, "category": len(names) - 1.0}.get(kind, RANGES["counts"][1])
+            fits = {"real": np.ones(len(x), bool), "positive": x > 0}.get(kind, (x >= 0) & (x <= last) & (x == np.rint(x)))
+            if (wrong := ~(fits | np.isnan(x))).any():
+                words = {"positive": "numbers above zero"}.get(kind, f"whole numbers from 0 to {last:,.0f}")
+                row = int(wrong.argmax())
+                raise InputError(
+                    f"expected {words} in column {self.columns[place]!r}, a {kind} column; got {x[row]:g} in row {row + 1}"
+                )
+
+    def _of_kind(self, kind: str) -> np.ndarray | slice:
+        """Which columns are of a kind; all of those that are not mixed."""
+        return np.array([each == kind for each in self.kinds]) if self.kinds else slice(None)
+
     def restored(self, x: Tensor) -> np.ndarray:
         """Prepared examples ``(N, D)`` in their original units: a table ``(N, D)``, images ``(N, C, H, W)``."""
         values = x.detach().cpu().double().numpy()
-        if self.values == "real":
+        if self.values in ("real", "mixed"):
             values = values * np.array(self.scale) + np.array(self.shift)
         elif self.values == "levels" and self.binarize == "no":
             values = values * 255
         return values if self.is_table else values.reshape(len(values), *self.shape)
+
+
+def _immutable(value: Any) -> Any:
+    return tuple(map(_immutable, value)) if isinstance(value, list) else value

@@ -147,7 +147,7 @@ def refuse_what_has_no_bounds(folder: Path, vae: VAE, recipe: Recipe) -> None:
     Raises:
         InputError: for them.
     """
-    from pyrovae.programs.conditionals import LIKELIHOODS
+    from pyrovae.programs.likelihoods import LIKELIHOODS
 
     if not vae.model.depth:
         raise InputError(f"{folder}: expected latents to anneal; a regressor has none, and 'pyrovae evaluate' is exact")

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pyrovae.data.datasets import Dataset
+    from pyrovae.data.preparation import Preparation
     from pyrovae.inference.clipping import Clipping
     from pyrovae.inference.objectives import Objective
     from pyrovae.programs.architecture import Architecture
+    from pyrovae.programs.columns import Columns
     from pyrovae.programs.guides import VAE
 
 SHORT_SCHEDULE_STEPS = 2000
@@ -44,7 +46,13 @@ def recipe_of_guide(guide: str) -> Recipe:
     return next((recipe for recipe in RECIPES.values() if recipe.guide == guide), replace(Recipe(), guide=guide))
 
 
-def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, examples: Tensor | None = None) -> VAE:
+def assemble(
+    recipe: Recipe,
+    shape: tuple[int, int, int],
+    num_classes: int = 0,
+    examples: Tensor | None = None,
+    columns: Columns | None = None,
+) -> VAE:
     """The programs of a recipe over images, freshly initialised from torch's global generator.
 
     Args:
@@ -52,6 +60,7 @@ def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, 
         shape: channels, height and width.
         num_classes: of the data, for a condition on them.
         examples: training images with contexts behind them ``(K, D + C)``, for pseudo-inputs.
+        columns: the kinds of the data's columns, where they are mixed.
 
     Raises:
         InputError: for a name that does not exist, and a prior that makes no sense with the guide.
@@ -65,8 +74,8 @@ def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, 
     from pyrovae.programs.priors import PRIORS, PriorSettings
 
     condition = _look_up(CONDITIONS, "condition", recipe.condition)(shape, num_classes)
-    architecture = _architecture(recipe, shape, 0 if condition is None else condition.size)
-    model = GenerativeModel.of(architecture, _likelihood(recipe), skip_connections=recipe.skip_connections)
+    architecture = _architecture(recipe, shape, 0 if condition is None else condition.size, columns)
+    model = GenerativeModel.of(architecture, _likelihood(recipe, columns), skip_connections=recipe.skip_connections)
     if condition is not None:
         model.told, model.pictured = condition.told, condition.pictured
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
@@ -81,9 +90,6 @@ def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, 
         settings = PriorSettings(num_components=recipe.num_components, posterior=guide.top_posterior, examples=examples)
         model.prior = prior.of(architecture, settings)
     vae = VAE(model, guide)
-    for module in vae.modules():
-        if hasattr(module, "incomplete"):
-            setattr(module, "incomplete", recipe.missing)  # noqa: B010 - of whichever module has gaps to fill
     initialize = _look_up(INITIALIZATIONS, "initialization", recipe.initialization)
     for layer in vae.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -91,7 +97,7 @@ def assemble(recipe: Recipe, shape: tuple[int, int, int], num_classes: int = 0, 
     return vae
 
 
-def _architecture(recipe: Recipe, shape: tuple[int, int, int], context_size: int) -> Architecture:
+def _architecture(recipe: Recipe, shape: tuple[int, int, int], context_size: int, columns: Columns | None) -> Architecture:
     from pyrovae.programs.architecture import NETWORKS, Architecture
     from pyrovae.programs.networks import ACTIVATIONS
 
@@ -104,13 +110,34 @@ def _architecture(recipe: Recipe, shape: tuple[int, int, int], context_size: int
         activation=_look_up(ACTIVATIONS, "activation", recipe.activation),
         batch_norm=recipe.batch_norm,
         block=_look_up(NETWORKS, "network", recipe.network),
+        columns=columns,
+        incomplete=recipe.missing,
     )
 
 
-def _likelihood(recipe: Recipe) -> Callable[..., nn.Module]:
-    from pyrovae.programs.conditionals import LIKELIHOODS, FixedScaleGaussian
+def columns_of(described: Dataset | Preparation) -> Columns | None:
+    """The kinds of the columns of mixed data, and of counts, as programs are told of them; None of all other data."""
+    from pyrovae.programs.columns import Columns
+
+    if described.values == "counts":
+        size = math.prod(described.shape)
+        return Columns(("count",) * size, (0,) * size)
+    if described.values != "mixed":
+        return None
+    numbers = (
+        len(names) if kind == "category" else 0 for kind, names in zip(described.kinds, described.categories, strict=True)
+    )
+    return Columns(described.kinds, tuple(numbers))
+
+
+def _likelihood(recipe: Recipe, columns: Columns | None) -> Callable[..., nn.Module]:
+    from pyrovae.programs.likelihoods import LIKELIHOODS, FixedScaleGaussian, MixedColumns
 
     likelihood = _look_up(LIKELIHOODS, "likelihood", recipe.likelihood)
+    if likelihood is MixedColumns:
+        if columns is None:
+            raise InputError("expected columns of several kinds for the likelihood 'mixed'; these data have none: use another")
+        return partial(likelihood, columns=columns)
     return partial(likelihood, scale=recipe.likelihood_scale) if likelihood is FixedScaleGaussian else likelihood
 
 
@@ -126,7 +153,7 @@ def load_data(
         InputError: as ``load_dataset`` does, and for a likelihood that is no density of such data.
     """
     from pyrovae.data.loading import load_dataset
-    from pyrovae.programs.conditionals import LIKELIHOODS
+    from pyrovae.programs.likelihoods import LIKELIHOODS
 
     binarization = recipe.binarization
     if binarization == "auto" and recipe.likelihood != "auto":
@@ -140,6 +167,7 @@ def load_data(
         split_seed=recipe.split_seed,
         label=recipe.label,
         drop=recipe.drop,
+        columns=recipe.columns,
         missing=recipe.missing,
         mirror=mirror,
         progress=progress,
@@ -152,15 +180,16 @@ def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
     Raises:
         InputError: for a likelihood that is no density of such data.
     """
-    from pyrovae.programs.conditionals import LIKELIHOODS
+    from pyrovae.programs.likelihoods import LIKELIHOODS
 
     if recipe.likelihood == "auto":
         recipe = replace(recipe, likelihood=dataset.likelihood)
     if dataset.served_values not in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
         fitting = ", ".join(name for name, each in LIKELIHOODS.items() if dataset.served_values in each.values)
+        real = ": or use --columns '*=real'" if dataset.served_values in ("mixed", "counts") else ""
         raise InputError(
             f"expected a likelihood of {dataset.served_values} for {dataset.name!r}, out of {fitting}; "
-            f"got {recipe.likelihood!r}"
+            f"got {recipe.likelihood!r}{real}"
         )
     return recipe
 
@@ -175,16 +204,16 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     import torch
 
     from pyrovae.data.conditions import CONDITIONS
-    from pyrovae.programs.conditionals import start_at_means
+    from pyrovae.programs.likelihoods import start_at_means
 
     recipe = resolved(recipe, dataset)
     if recipe.network != "mlp" and dataset.shape[1] == 1:
         raise InputError(
             f"expected images for the network {recipe.network!r}; {dataset.name!r} is a table: use the network 'mlp'"
         )
-    if recipe.prior == "vamp" and dataset.served_values == "real":
+    if recipe.prior == "vamp" and dataset.served_values in ("real", "counts", "mixed"):
         raise InputError(
-            "expected values in [0, 1], which trained pseudo-inputs are kept in, for the prior 'vamp'; got real ones: use the "
+            "expected values in [0, 1], which trained pseudo-inputs are kept in, for the prior 'vamp'; got others: use the "
             "prior 'vamp_data' or 'mixture'"
         )
     if _look_up(CONDITIONS, "condition", recipe.condition)(dataset.shape, dataset.num_classes) != dataset.condition:
@@ -195,8 +224,9 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         examples = _examples(recipe, dataset)
-        vae = assemble(recipe, dataset.shape, dataset.num_classes, examples).to(dataset.train.device)
-    if recipe.output_bias:
+        vae = assemble(recipe, dataset.shape, dataset.num_classes, examples, columns_of(dataset)).to(dataset.train.device)
+    # Counts far from one are out of reach of a mean that starts there.
+    if recipe.output_bias or dataset.served_values in ("counts", "mixed"):
         *_, likelihood = vae.model.likelihood.children()
         start_at_means(likelihood, dataset.train[:].nanmean(0) if recipe.missing else dataset.train.mean(0))
     if any(stage.analytic_kl for stage in recipe.schedule) and not vae.guide.analytic_kl:

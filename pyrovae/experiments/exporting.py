@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 import pandas
 
+from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
 
@@ -63,6 +64,49 @@ def _beside(path: Path) -> Iterator[IO[bytes]]:
             files.calls.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def as_table(preparation: Preparation, x: np.ndarray, rows: Iterable[Any]) -> pandas.DataFrame:
+    """Examples in original units ``(N, D)`` as a table with the names of its columns and of its categories.
+
+    A binary column of means in place of bits has the name of the likelier one.
+    """
+    names = preparation.columns or tuple(str(each + 1) for each in range(preparation.size))
+    categories = preparation.categories or ((),) * len(names)
+    columns = {name: _named(x[:, place], known) for place, (name, known) in enumerate(zip(names, categories, strict=True))}
+    return pandas.DataFrame(columns, index=pandas.Index(list(rows), name="row"))
+
+
+def summary_of(preparation: Preparation, filled: np.ndarray, rows: Iterable[Any]) -> pandas.DataFrame:
+    """Fillings ``(M, N, D)`` as one table: means, with NAME_low and NAME_high, between which nineteen in twenty lie.
+
+    Of a column with names the most frequent one, with NAME_share, the share of fillings that have it.
+    """
+    kinds = preparation.kinds or ("real",) * preparation.size
+    is_named = np.array([kind in ("binary", "category") for kind in kinds])
+    low, high = np.quantile(filled, (0.025, 0.975), 0)
+    typical = np.where(is_named, 0.0, filled.mean(0))
+    for place in np.flatnonzero(is_named).tolist():
+        counts = np.stack([(filled[:, :, place] == code).mean(0) for code in range(len(preparation.categories[place]))])
+        typical[:, place], high[:, place] = counts.argmax(0), counts.max(0)
+    table = as_table(preparation, typical, rows)
+    for place, name in enumerate(list(table.columns)):
+        if is_named[place]:
+            table[f"{name}_share"] = high[:, place]
+        else:
+            table[f"{name}_low"], table[f"{name}_high"] = low[:, place], high[:, place]
+    return table
+
+
+def _named(x: np.ndarray, names: Sequence[str]) -> Any:
+    """Numbers, or the names that they are the places of; names of numbers are numbers again."""
+    if not names:
+        return x
+    try:
+        known: Any = np.array([float(name) for name in names])
+    except ValueError:
+        known = np.array(names, dtype=object)
+    return known[np.clip(np.rint(x), 0, len(names) - 1).astype(int)]
 
 
 def _csv(file: IO[bytes], _: str, blocks: Iterable[pandas.DataFrame]) -> int:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
-from pyrovae.experiments.building import assemble, load_data, resolved
+from pyrovae.experiments.building import assemble, columns_of, load_data, resolved
 from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, shortened, tensors_in
 from pyrovae.experiments.environment import described
 from pyrovae.experiments.measuring import Evaluation, in_one_line
@@ -114,15 +114,33 @@ class RunFolder:
         if settings.get("format", 1) not in range(1, FORMAT + 1):
             raise ValueError(f"format {shortened(settings['format'])} of another version of pyrovae")
         recipe, shape, num_classes = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"]), settings["num_classes"]
-        refuse_giants(recipe, shape, num_classes)
-        vae = assemble(recipe, shape, num_classes)
-        protocol, protocol_hash = visible(settings["protocol"]), visible(settings["protocol_hash"])
         preparation = None
         if settings.get("preparation") is not None:
             preparation = Preparation.from_dict(settings["preparation"])
             if preparation.shape != shape:
                 raise ValueError("a preparation of examples of another shape")
+        refuse_giants(recipe, shape, num_classes, preparation)
+        vae = assemble(recipe, shape, num_classes, columns=columns_of(preparation) if preparation else None)
+        protocol, protocol_hash = visible(settings["protocol"]), visible(settings["protocol_hash"])
         return cls(folder, recipe, shape, num_classes, protocol, protocol_hash, vae, preparation)
+
+    @property
+    def prepared(self) -> Preparation:
+        """What the data went through.
+
+        Raises:
+            InputError: where nothing says so.
+        """
+        if self.preparation is None:
+            raise InputError(
+                f"{self.folder}: expected a run that says what its data went through; an earlier version made it: train anew"
+            )
+        return self.preparation
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it was trained on a table."""
+        return self.prepared.is_table
 
     @property
     def num_bytes(self) -> int:
@@ -169,10 +187,10 @@ class RunFolder:
         if dataset.protocol.hash == self.protocol_hash:
             return dataset
         resolved(recipe, dataset)
-        if dataset.values == "real":
+        if dataset.values in ("real", "mixed"):
             raise InputError(
-                f"expected bits or grey values in other data; {other!r} holds real ones, standardised by statistics of their "
-                "own: put both into one .npz file, as train and test"
+                f"expected bits, grey values or counts in other data; {other!r} holds real ones, standardised by statistics "
+                "of their own: put both into one .npz file, as train and test"
             )
         if dataset.shape != self.shape:
             raise InputError(

@@ -213,7 +213,7 @@ def measured(
         track: wraps the chunks of images, to show progress.
     """
     from pyrovae.evaluation.likelihood import log_likelihood
-    from pyrovae.programs.conditionals import LIKELIHOODS
+    from pyrovae.programs.likelihoods import LIKELIHOODS
 
     start = time.perf_counter()
     context = dataset.contexts.get("test")

@@ -48,13 +48,18 @@ class Recipe:
     split_seed: int = _setting(0, "Of the split of data that come without one.", limits={"minimum": 0, "maximum": 2**63})
     label: str = _setting("", "Column of a table that holds the classes: it is not modelled.")
     drop: tuple[str, ...] = _setting((), "Columns of a table to leave out, separated by commas.", limits={"empty": True})
+    columns: tuple[str, ...] = _setting(
+        (),
+        "Kinds of columns of a table, as in 'age=count,city=category,*=real': real, positive, count, binary, category.",
+        limits={"empty": True},
+    )
     missing: bool = _setting(False, "Train on data with gaps: the bound is that of the entries that are there.")
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
     prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
     likelihood: str = _setting(
         "auto",
         "Density of the data: of bits, of grey values in [0, 1] or of real ones; 'auto' is what suits them.",
-        table="pyrovae.programs.conditionals:LIKELIHOODS",
+        table="pyrovae.programs.likelihoods:LIKELIHOODS",
         also=("auto",),
     )
     likelihood_scale: float = _setting(0.1, "Standard deviation of a 'fixed_scale_gaussian'.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyrovae.experiments.building import assemble
+from pyrovae.data.preparation import Preparation
+from pyrovae.experiments.building import assemble, columns_of
 from pyrovae.experiments.checking import shortened
 from pyrovae.experiments.recipe import Recipe
 
@@ -10,7 +11,7 @@ from pyrovae.experiments.recipe import Recipe
 MOST_NUMBERS = 2**28
 
 
-def refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int) -> None:
+def refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int, preparation: Preparation | None = None) -> None:
     """Refuse sizes that only somebody up to no good writes into a recipe, before anything is allocated.
 
     Raises:
@@ -23,14 +24,16 @@ def refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int) -> N
         raise ValueError(f"expected a number of classes; got {num_classes}")
     for each in shape:
         pixels *= each
+    pixels += sum(2 + len(names) for names in preparation.categories) if preparation else 0
     widest, layers = max(widths), len(widths) * (recipe.hidden_layers + 2)
     numbers = (pixels + num_classes + widest) * widest * 4 + widest**2 * layers + recipe.num_components * (pixels + widest)
     if numbers > MOST_NUMBERS or layers > 10_000:
         raise ValueError(f"programs of about {numbers:,} numbers")
     import torch
 
+    columns = columns_of(preparation) if preparation else None
     # What this leaves out, widths that networks choose themselves, is counted without any memory.
     with torch.device("meta"):
-        numbers = sum(each.numel() for each in assemble(recipe, shape, num_classes).state_dict().values())
+        numbers = sum(each.numel() for each in assemble(recipe, shape, num_classes, columns=columns).state_dict().values())
     if numbers > MOST_NUMBERS:
         raise ValueError(f"programs of {numbers:,} numbers")

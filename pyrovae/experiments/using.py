@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pyrovae.data.datasets import Dataset
-    from pyrovae.data.preparation import Preparation
     from pyrovae.experiments.folder import RunFolder
 
 # Of the run's own validation images, or test images, that percentiles are among.
@@ -91,11 +90,11 @@ def scored(
     Raises:
         InputError: for a loss that is no density, a conditional model, and examples that it cannot take.
     """
-    from pyrovae.programs.conditionals import LIKELIHOODS
+    from pyrovae.programs.likelihoods import LIKELIHOODS
 
     if not LIKELIHOODS[run.recipe.likelihood].normalized:
         raise InputError(f"{run.folder}: expected a likelihood that is a density; {run.recipe.likelihood!r} is a loss")
-    preparation, model, guide = _preparation(run), run.vae.model, run.vae.guide
+    preparation, model, guide = run.prepared, run.vae.model, run.vae.guide
     shift = preparation.log_jacobian
     known = None
     if reference is not None:
@@ -145,7 +144,7 @@ def reconstructed(
     if not run.recipe.latent_sizes:
         raise InputError(f"{run.folder}: expected latents; a regressor has none")
     for block, x in _prepared(run, source, seed, note):
-        yield block.names, _preparation(run).restored(using.reconstruct(run.vae.model, run.vae.guide, x))
+        yield block.names, run.prepared.restored(using.reconstruct(run.vae.model, run.vae.guide, x))
 
 
 def imputed(
@@ -176,7 +175,7 @@ def imputed(
         raise InputError(
             f"{run.folder}: expected a model with latents that was trained with --missing; this one was not: train one"
         )
-    preparation, sizes = _preparation(run), {"num_draws": draws, "num_samples": num_samples, "num_steps": num_steps}
+    preparation, sizes = run.prepared, {"num_draws": draws, "num_samples": num_samples, "num_steps": num_steps}
     for block, x in _prepared(run, source, seed, note):
         filled = impute(run.vae.model, run.vae.guide, x, **sizes)
         original = np.stack([preparation.restored(each) for each in filled])
@@ -207,13 +206,13 @@ def drawn(run: RunFolder, number: int, *, means: bool = False, temperature: floa
             x = using.sample(run.vae.model, number, means=means, temperature=temperature)
         except using.TemperatureError as error:
             raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error
-    return _preparation(run).restored(x)
+    return run.prepared.restored(x)
 
 
 def _prepared(run: RunFolder, source: Any, seed: int, note: Note) -> Iterator[tuple[Block, Tensor]]:
     """Blocks of examples, and these as programs take them; random numbers are those of the seed, block by block."""
     _refuse_conditional(run)
-    preparation = _preparation(run)
+    preparation = run.prepared
     device = next(iter(run.vae.parameters())).device
     count = 0
     with torch.random.fork_rng():
@@ -225,14 +224,6 @@ def _prepared(run: RunFolder, source: Any, seed: int, note: Note) -> Iterator[tu
                 yield block, x
     if not count:
         raise InputError("expected at least one example; got none")
-
-
-def _preparation(run: RunFolder) -> Preparation:
-    if run.preparation is None:
-        raise InputError(
-            f"{run.folder}: expected a run that says what its data went through; an earlier version made it: train anew"
-        )
-    return run.preparation
 
 
 def _refuse_conditional(run: RunFolder) -> None:

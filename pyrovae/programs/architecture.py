@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from pyrovae.programs.columns import Columns, InputFeatures
 from pyrovae.programs.conditionals import DiagonalGaussian
 from pyrovae.programs.convolutions import Block, ImageDecoder, ImageEncoder, PixelReadout, ResidualBlock, Shape, convolution
 from pyrovae.programs.networks import mlp
@@ -31,6 +32,8 @@ class Architecture:
         activation: makes the nonlinearity behind each of them.
         batch_norm: normalise over the batch before each nonlinearity.
         block: one of ``NETWORKS``, for the networks next to the data.
+        columns: the kinds of the data's entries, where they are not all seen as they are.
+        incomplete: whether entries of the data that are not a number are missing.
     """
 
     shape: Shape
@@ -41,6 +44,8 @@ class Architecture:
     activation: Callable[[], nn.Module] = nn.ReLU
     batch_norm: bool = False
     block: Block | None = None
+    columns: Columns | None = None
+    incomplete: bool = False
 
     @property
     def data_size(self) -> int:
@@ -62,9 +67,12 @@ class Architecture:
 
     def encoder(self, width: int) -> nn.Module:
         """From what a guide sees, ``(*, D + C)``, to features ``(*, width)``."""
+        seen = InputFeatures(self.data_size, self.columns, incomplete=self.incomplete)
         if self.block is None:
-            return self.network(self.input_size, width)
-        return ImageEncoder(self.shape, self.context_size, width, self.block, self.hidden_layers, **self._options)
+            network = self.network(seen.size + self.context_size, width)
+        else:
+            network = ImageEncoder(self.shape, self.context_size, width, self.block, self.hidden_layers, **self._options)
+        return nn.Sequential(seen, network) if self.columns or self.incomplete else network
 
     def decoder(self, in_features: int, width: int, likelihood: Callable[..., nn.Module]) -> nn.Module:
         """A likelihood of the data given ``(*, in_features)``, through a network."""

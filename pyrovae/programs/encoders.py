@@ -18,14 +18,11 @@ class UpwardPass(nn.Module):
     r"""Deterministic features of the data, layer upon layer.
 
     .. math:: d_l = \operatorname{network}_l(d_{l-1}), \quad d_0 = x
-
-    Where ``incomplete``, entries that are not a number are missing and count as zero; Mattei and Frellsen (2019), section 2.3.
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.incomplete = False
 
     @classmethod
     def of(cls, architecture: Architecture) -> UpwardPass:
@@ -34,7 +31,7 @@ class UpwardPass(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Data ``(B, D)`` to the features of each layer, the bottom one first."""
-        return _climb(self.networks, x.nan_to_num() if self.incomplete else x)
+        return _climb(self.networks, x)
 
 
 class LadderEncoder(nn.Module):
@@ -42,15 +39,13 @@ class LadderEncoder(nn.Module):
 
     .. math:: d_l = \operatorname{network}_l(d_{l-1}), \quad d_0 = x, \quad \hat q_l = \operatorname{head}_l(d_l)
 
-    Sønderby et al. (2016), equations 13 to 15. With one rung it is the encoder of a plain VAE. Where ``incomplete``, entries
-    that are not a number are missing and count as zero.
+    Sønderby et al. (2016), equations 13 to 15. With one rung it is the encoder of a plain VAE.
     """
 
     def __init__(self, networks: Iterable[nn.Module], heads: Iterable[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
         self.heads = nn.ModuleList(heads)
-        self.incomplete = False
 
     @classmethod
     def of(cls, architecture: Architecture) -> LadderEncoder:
@@ -59,7 +54,7 @@ class LadderEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Independent]:
         """Data ``(B, D)`` to one distribution per layer, each of batch shape ``(B,)``, the bottom layer first."""
-        features = _climb(self.networks, x.nan_to_num() if self.incomplete else x)
+        features = _climb(self.networks, x)
         return [head(each) for head, each in zip(self.heads, features, strict=True)]
 
 

@@ -10,7 +10,8 @@ from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import Bernoulli, given
+from pyrovae.programs.conditionals import given
+from pyrovae.programs.likelihoods import Bernoulli
 from pyrovae.programs.priors import StandardNormal
 
 
@@ -72,7 +73,7 @@ class GenerativeModel(nn.Module):
             map(architecture.gaussian, sizes[1:], widths[1:], sizes[:-1]),
             skip_connections=skip_connections,
         )
-        model.context_size = architecture.context_size
+        model.context_size, model.incomplete = architecture.context_size, architecture.incomplete
         return model
 
     @property
@@ -105,7 +106,8 @@ class GenerativeModel(nn.Module):
             likelihood = self._scored(self.likelihood(parents), context)
             if x is None or not self.incomplete:
                 return pyro.sample("x", likelihood, obs=x)
-            return pyro.sample("x", likelihood.base_dist.mask(~x.isnan()).to_event(1), obs=x.nan_to_num())
+            # One is in the support of every likelihood, so that what is masked has a gradient of zero and not none.
+            return pyro.sample("x", likelihood.base_dist.mask(~x.isnan()).to_event(1), obs=x.nan_to_num(1.0))
 
     def completed(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Data ``(B, D)`` as drawn, with the entries that their contexts give away in place of those that were drawn."""

@@ -28,6 +28,10 @@ class Contents:
         arrays: examples ``(N, ...)`` by split; all of them under ``all`` where the file splits them not.
         labels: the classes ``(N,)`` under the same keys, where there are any.
         columns: their names, of a table that names them.
+        values: what they are, where that is known: real, counts or mixed.
+        kinds: one for each column, where they are mixed.
+        categories: the names of what each column holds; none where it holds numbers.
+        classes: the names of the labels.
         remarks: what was left out, or may surprise.
         channels_first: whether images are known to have their channels first.
     """
@@ -35,6 +39,10 @@ class Contents:
     arrays: dict[str, np.ndarray]
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    values: str = ""
+    kinds: tuple[str, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
+    classes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     channels_first: bool = False
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 import stat
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
@@ -20,7 +22,18 @@ from pyrovae.data.protocol import Protocol
 from pyrovae.data.rows import Rows
 from pyrovae.data.user_files.arrays import SPLITS, Contents, read_npy, read_npz
 from pyrovae.data.user_files.images import read_folder
-from pyrovae.data.user_files.ranges import LEVELS, REAL, Kind, Range, constant_columns, standardization, survey
+from pyrovae.data.user_files.ranges import (
+    COUNTS,
+    LEVELS,
+    MIXED,
+    REAL,
+    Kind,
+    Range,
+    by_kind,
+    constant_columns,
+    standardization,
+    survey,
+)
 from pyrovae.data.user_files.tables import read_csv, read_parquet
 from pyrovae.errors import InputError
 
@@ -35,6 +48,7 @@ ARRAYS: dict[str, Callable[[Path], Contents]] = {".npy": read_npy, ".npz": read_
 CHANNELS = (1, 3, 4)
 # A tenth is two: a standard error takes as many.
 FEWEST = 20
+MOST_SHOWN = 30
 # As float32. Larger data stay where they are, and each batch is read when it is asked for.
 LOADED_BYTES = 2**30
 
@@ -45,8 +59,9 @@ def own_dataset(name: str, options: Options) -> Dataset:
     """The examples of an ``.npz``, ``.npy``, CSV or parquet file, or of a folder of images.
 
     Arrays are ``(N, D)``, a table; ``(N, H, W)``; ``(N, H, W, C)`` or ``(N, C, H, W)`` with C of 1, 3 or 4. Zeros and ones are
-    bits. Bytes, and whole numbers up to exactly 255, are grey levels; others in [0, 1] are grey as well. The rest is real and
-    standardised by the training part: each column of a table, and images by one mean and deviation. Four fifths are for
+    bits. Bytes, and whole numbers up to exactly 255, are grey levels; others in [0, 1] are grey as well, and other whole
+    numbers up to 1,000 counts. The rest is real and standardised by the training part: each column of a table, and images by
+    one mean and deviation. The named columns of a table may be of several kinds: see ``kind_of_numbers``. Four fifths are for
     training and a tenth each for validation and test, unless the file says.
 
     Raises:
@@ -57,17 +72,19 @@ def own_dataset(name: str, options: Options) -> Dataset:
     shape = _common_shape(path, contents)
     arrays = {key: _channels_first(array, shape) for key, array in contents.arrays.items()}
     ranges = {key: survey(path, array, contents.columns, missing=options.missing) for key, array in arrays.items()}
-    found = _common_range(path, ranges)
-    rows = _split(arrays, options, found.kind)
+    found, kind = _common_range(path, ranges), _kind(path, contents, options, ranges)
+    rows = _split(arrays, options, kind)
     in_memory = sum(each.nbytes for each in arrays.values()) <= LOADED_BYTES
-    droppable = found.kind is REAL and bool(contents.columns) and in_memory
+    droppable = kind in (REAL, MIXED, COUNTS) and bool(contents.columns) and in_memory
     if droppable and (constant := constant_columns(rows["train"])).any():
         contents = _without(path, contents, constant)
         shape = _common_shape(path, contents)
-        rows = _split(contents.arrays, options, found.kind)
+        rows = _split(contents.arrays, options, kind)
     shift, scale = np.zeros(1), np.ones(1)
-    if found.kind is REAL:
+    if kind in (REAL, MIXED):
         shift, scale = standardization(path, rows["train"], found, contents.columns, alike=shape[1] > 1)
+        if kind is MIXED:
+            shift, scale = by_kind(contents.kinds, rows["train"], shift, scale)
         rows = {split: Rows(each.stored, each.chosen, shift, scale) for split, each in rows.items()}
     parts = _in_memory_or_not(rows)
     where = "" if isinstance(parts["train"], torch.Tensor) else ", read batch by batch"
@@ -77,16 +94,57 @@ def own_dataset(name: str, options: Options) -> Dataset:
         **parts,
         labels=_labels(contents.labels, rows),
         shape=shape,
-        protocol=_protocol(path, rows, ranges, options, found.kind),
+        protocol=_protocol(path, rows, ranges, options, kind, contents),
         binarize=False,
-        values=found.kind.values,
-        likelihood=found.kind.likelihood,
+        values=kind.values,
+        likelihood=kind.likelihood,
         columns=contents.columns,
+        kinds=contents.kinds,
+        categories=contents.categories,
+        classes=contents.classes,
         shift=tuple(shift.tolist()),
         scale=tuple(scale.tolist()),
         missing=options.missing,
-        found="; ".join([f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {found}{where}", *contents.remarks]),
+        found="; ".join(
+            [
+                f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {_described(kind, found, contents)}{where}",
+                *contents.remarks,
+            ]
+        ),
     )
+
+
+def _kind(path: Path, contents: Contents, options: Options, ranges: dict[str, Range]) -> Kind:
+    """What kind of numbers they are: as the table knows, as somebody says of all of them, or by their range.
+
+    Raises:
+        InputError: for kinds of the columns of what has no named ones.
+    """
+    if contents.values:
+        return {"real": REAL, "counts": COUNTS, "mixed": MIXED}[contents.values]
+    found = _common_range(path, ranges)
+    if not options.columns or contents.columns:
+        return found.kind
+    asked = {"*=real": REAL, "*=count": COUNTS}.get(",".join(options.columns))
+    if asked is None or (asked is COUNTS and not (found.low >= 0 and found.whole)):
+        fits = (
+            "'*=real', or '*=count' for whole numbers from 0 on" if asked is None else "whole numbers from 0 on for '*=count'"
+        )
+        raise InputError(
+            f"{path}: expected {fits} where columns have no names; got {', '.join(options.columns)} for {found}: change it"
+        )
+    return asked
+
+
+def _described(kind: Kind, found: Range, contents: Contents) -> str:
+    """What was found, for people: the range of numbers, or the kind of each column."""
+    if kind is not MIXED:
+        return f"{kind.words} {found.low:g} to {found.high:g}"
+    each = [
+        f"{name} {of}{f' of {len(names)}' if of == 'category' else ''}"
+        for name, of, names in zip(contents.columns, contents.kinds, contents.categories, strict=True)
+    ]
+    return f"{', '.join(each[:MOST_SHOWN])}{', ...' if len(each) > MOST_SHOWN else ''} (--columns NAME=KIND to change one)"
 
 
 def _read(path: Path, options: Options) -> Contents:
@@ -161,9 +219,16 @@ def _without(path: Path, contents: Contents, constant: np.ndarray) -> Contents:
     return replace(
         contents,
         arrays={key: array[:, ~constant] for key, array in contents.arrays.items()},
-        columns=tuple(name for name, each in zip(contents.columns, constant, strict=True) if not each),
+        columns=_kept(contents.columns, constant),
+        kinds=_kept(contents.kinds, constant),
+        categories=_kept(contents.categories, constant),
         remarks=(*contents.remarks, f"left out, since constant in the training part: {said}"),
     )
+
+
+def _kept(each: tuple[Any, ...], constant: np.ndarray) -> tuple[Any, ...]:
+    """What belongs to the columns that vary, of something that there is for each column or for none."""
+    return tuple(one for one, is_constant in zip(each, constant, strict=False) if not is_constant)
 
 
 def _labels(labels: dict[str, np.ndarray], rows: dict[str, Rows]) -> dict[str, torch.Tensor]:
@@ -204,11 +269,13 @@ def _split(arrays: dict[str, np.ndarray], options: Options, kind: Kind) -> dict[
         array, order = arrays["train"], _permutation(len(arrays["train"]), options.split_seed)
         tenth = len(order) // 10
         chosen |= {"train": (array, order[tenth:]), "valid": (array, order[:tenth])}
-    precision = np.float64 if kind is REAL else np.float32
+    precision = np.float64 if kind in (REAL, MIXED) else np.float32
     return {split: Rows(*each, shift=precision(0), scale=precision(kind.unit)) for split, each in chosen.items()}
 
 
-def _protocol(path: Path, rows: dict[str, Rows], ranges: dict[str, Range], options: Options, kind: Kind) -> Protocol:
+def _protocol(
+    path: Path, rows: dict[str, Rows], ranges: dict[str, Range], options: Options, kind: Kind, contents: Contents
+) -> Protocol:
     train, valid, test = (len(rows.get(split, ())) for split in SPLITS)
     split = f"split at random (seed {options.split_seed})"
     if "all" not in ranges:
@@ -218,10 +285,20 @@ def _protocol(path: Path, rows: dict[str, Rows], ranges: dict[str, Range], optio
         dataset=path.name,
         sizes=(train, valid, test),
         split=split,
-        values="standardised; density of the original values" if kind is REAL else "",
+        values=_values(kind, contents),
         remark="gaps are missing entries" if options.missing else "",
         checksums={key: each.checksum for key, each in ranges.items()},
     )
+
+
+def _values(kind: Kind, contents: Contents) -> str:
+    if kind is not MIXED:
+        return {REAL: "standardised; density of the original values", COUNTS: "counts"}.get(kind, "")
+    numbers = Counter(contents.kinds)
+    columns = ", ".join(f"{number} {name}" for name, number in numbers.items())
+    # Which column is of which kind, and what its categories are called, decides what a density is of.
+    told = hashlib.sha256(repr((contents.columns, contents.kinds, contents.categories)).encode()).hexdigest()[:8]
+    return f"columns: {columns} [{told}]; density of the original values"
 
 
 def _permutation(length: int, seed: int) -> np.ndarray:

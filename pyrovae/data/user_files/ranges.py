@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,10 @@ BITS = Kind("bits", "bits", "bernoulli")
 LEVELS = Kind("8-bit grey", "levels", "discretized_logistic", unit=255.0)
 UNIT_INTERVAL = Kind("grey", "grey", "continuous_bernoulli")
 REAL = Kind("real", "real", "gaussian")
+COUNTS = Kind("counts", "counts", "poisson")
+MIXED = Kind("columns of several kinds", "mixed", "mixed")
+# Whole numbers beyond it are taken for real ones, unless somebody says that they count.
+MOST_COUNTED = 1000
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Range:
     """The smallest and the largest number, whether all are whole ones, and a checksum of them in order.
 
     >>> Range(0, 255, whole=True, stored_as_bytes=False).kind.words, Range(0, 9, whole=True, stored_as_bytes=False).kind.words
-    ('8-bit grey', 'real')
+    ('8-bit grey', 'counts')
     """
 
     low: float
@@ -54,11 +59,12 @@ class Range:
 
     @property
     def kind(self) -> Kind:
-        """Zeros and ones are bits; bytes, or whole numbers up to exactly 255, levels; others in [0, 1] grey; the rest real."""
+        """Bits, levels (bytes, or whole numbers up to exactly 255), grey in [0, 1], counts (other whole ones), or real."""
         if self.low >= 0 and self.high <= 1:
             return BITS if self.whole else UNIT_INTERVAL
         levels = self.whole and self.low >= 0 and (self.stored_as_bytes or self.high == 255)
-        return LEVELS if levels else REAL
+        counts = self.whole and self.low >= 0 and self.high <= MOST_COUNTED
+        return LEVELS if levels else COUNTS if counts else REAL
 
     def __str__(self) -> str:
         return f"{self.kind.words} {self.low:g} to {self.high:g}"
@@ -98,8 +104,10 @@ def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = (), *, miss
         if not np.isfinite([smallest, largest]).all():
             raise InputError(_not_finite(path, block, rows.start, columns))
         low, high = min(low, smallest), max(high, largest)
-        # Looked at only where it matters: beyond the levels all numbers are real.
-        whole = whole and low >= 0 and high <= 255 and (block.dtype.kind in "bui" or bool((block == np.rint(block)).all()))
+        # Looked at only where it matters: beyond these all numbers are real.
+        whole = (
+            whole and low >= 0 and high <= MOST_COUNTED and (block.dtype.kind in "bui" or bool((block == np.rint(block)).all()))
+        )
     return Range(low, high, whole, array.dtype == np.uint8, digest.hexdigest()[:16])
 
 
@@ -121,6 +129,18 @@ def constant_columns(train: Rows) -> np.ndarray:
         low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
     # A column without a single number has none to vary either.
     return np.asarray(~(low < high))
+
+
+def by_kind(kinds: Sequence[str], train: Rows, shift: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What is subtracted from columns of several kinds, and what they are divided by.
+
+    Real ones are standardised, positive ones divided by their geometric mean; the others stay as they are.
+    """
+    x = train.values(slice(None))
+    is_real, is_positive = (np.array([kind == each for each in kinds]) for kind in ("real", "positive"))
+    geometric = np.ones(len(kinds))
+    geometric[is_positive] = np.exp(np.nanmean(np.log(x[:, is_positive]), 0))
+    return np.where(is_real, shift, 0.0), np.where(is_real, scale, geometric)
 
 
 def standardization(

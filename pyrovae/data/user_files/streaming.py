@@ -11,8 +11,9 @@ import numpy as np
 
 from pyrovae.data.preparation import Preparation
 from pyrovae.data.user_files.arrays import read_npy, read_npz
+from pyrovae.data.user_files.columns import coded, frame_numbers
 from pyrovae.data.user_files.images import image_paths, stacked
-from pyrovae.data.user_files.tables import INDICES, csv_frames, frame_numbers, parquet_file
+from pyrovae.data.user_files.tables import INDICES, csv_frames, parquet_file
 from pyrovae.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,5 +139,11 @@ def _of_frame(
             note(f"{where}: columns that the model does not know are left out: {', '.join(map(repr, others))}")
         frame = frame.iloc[:, places]
     line = first + names_first
-    columns = [frame_numbers(where, frame[name], line, missing=preparation.missing) for name in frame.columns]
+    categories = preparation.categories if len(preparation.categories) == len(frame.columns) else ((),) * len(frame.columns)
+    columns = [
+        coded(where, frame[name], known, line, missing=preparation.missing)
+        if known
+        else frame_numbers(where, frame[name], line, missing=preparation.missing)
+        for name, known in zip(frame.columns, categories, strict=True)
+    ]
     return Block(names, np.column_stack(columns) if columns else np.zeros((len(frame), 0)))

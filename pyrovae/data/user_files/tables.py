@@ -17,6 +17,7 @@ import pandas
 from pyrovae.data.datasets import Options
 from pyrovae.data.reading import reading
 from pyrovae.data.user_files.arrays import Contents, limit
+from pyrovae.data.user_files.columns import asked_kinds, column_of, frame_numbers, is_number, named_values, together
 from pyrovae.errors import InputError, nearest
 
 # Bytes in memory for each byte of text: a digit and its comma become a double. Of compressed text ten times that.
@@ -25,8 +26,6 @@ SEPARATORS = ("\t", ";", ",", "|")
 LOOKED_AT = 20
 # Under these names pandas and R write the numbers or names of rows.
 INDICES = ("", "Unnamed: 0", "__index_level_0__")
-# Of what pandas reads as a gap.
-GAPS = ("", "NA", "N/A", "NAN", "NULL", "NONE", "-NAN", "#N/A", "<NA>")
 LIKE_LABELS = ("label", "labels", "class", "target")
 
 
@@ -173,16 +172,7 @@ def _are_names(fields: Sequence[str], decimal: str) -> bool:
     """Whether a line names columns: some field is no number, or they are the numbers of the columns themselves."""
     numbers = [field.strip().replace(decimal, ".") for field in fields]
     counted = [str(each) for each in range(len(fields))]
-    return not all(map(_is_number, numbers)) or (len(fields) > 1 and numbers in (counted, ["", *counted[:-1]]))
-
-
-def _is_number(field: str) -> bool:
-    """Whether a field is a number, or one of the words for a missing one."""
-    try:
-        float(field)
-    except ValueError:
-        return field.upper() in GAPS
-    return True
+    return not all(map(is_number, numbers)) or (len(fields) > 1 and numbers in (counted, ["", *counted[:-1]]))
 
 
 def _contents(path: Path, frame: pandas.DataFrame, options: Options) -> Contents:
@@ -202,22 +192,28 @@ def _contents(path: Path, frame: pandas.DataFrame, options: Options) -> Contents
         remarks += [f"{name!r} is left out, as asked"] if name != options.label else []
     index = [each for place, each in enumerate(frame.columns) if _is_index(each) and (not place or each.startswith("__"))]
     remarks += [f"the index {each!r} is left out" for each in index if each not in options.drop]
-    labels = {}
+    labels: dict[str, np.ndarray] = {}
+    classes: tuple[str, ...] = ()
     if options.label:
-        labels["all"], names = _classes(path, frame[options.label], first_line)
-        remarks.append(f"{options.label!r} is the label, of {len(names)} classes")
+        labels["all"], classes = _classes(path, frame[options.label], first_line)
+        remarks.append(f"{options.label!r} is the label, of {len(classes)} classes")
     kept = frame.drop(columns=list(dict.fromkeys([*options.drop, *index, *filter(None, [options.label])])))
     remarks += [
         f"{name!r} is modelled as the other columns are: --label {name} makes it the label"
         for name in kept.columns
         if name.lower() in LIKE_LABELS
     ]
-    columns = [frame_numbers(str(path), kept[name], first_line, missing=options.missing) for name in kept.columns]
-    if not columns:
+    if kept.columns.empty:
         raise InputError(f"{path}: expected columns of numbers; got none beside those that are left out: leave fewer out")
-    return Contents(
-        {"all": np.column_stack(columns)}, labels, columns=tuple(kept.columns) if named else (), remarks=tuple(remarks)
-    )
+    found: dict[str, Any] = {"labels": labels, "classes": classes, "remarks": tuple(remarks)}
+    if not named:
+        columns = [frame_numbers(str(path), kept[name], first_line, missing=options.missing) for name in kept.columns]
+        return Contents({"all": np.column_stack(columns)}, **found)
+    asked = asked_kinds(str(path), options.columns, list(kept.columns))
+    typed = [
+        column_of(str(path), kept[name], asked.get(name, ""), first_line, missing=options.missing) for name in kept.columns
+    ]
+    return Contents(columns=tuple(kept.columns), **found, **together(typed, is_asked=bool(asked)))
 
 
 def _is_index(name: str) -> bool:
@@ -237,47 +233,11 @@ def _asked_for(path: Path, frame: pandas.DataFrame, names: Iterable[str]) -> Ite
         yield name
 
 
-def _classes(path: Path, column: pandas.Series[Any], first_line: int) -> tuple[np.ndarray, list[str]]:
+def _classes(path: Path, column: pandas.Series[Any], first_line: int) -> tuple[np.ndarray, tuple[str, ...]]:
     if column.isna().any():
         raise InputError(
             f"{path}: expected a label in each row; column {column.name!r} has none in line "
             f"{int(column.isna().to_numpy().argmax()) + first_line}: fill it in or leave the row out"
         )
-    codes, names = pandas.factorize(column, sort=True)
-    return codes.astype(np.int64), [str(each) for each in names]
-
-
-def frame_numbers(path: str, column: pandas.Series[Any], first_line: int, *, missing: bool = False) -> np.ndarray:
-    """A column as numbers; gaps are not a number where they may be.
-
-    Args:
-        path: where it is from, for people.
-        column: with numbers, or with text.
-        first_line: the number of its first row, for people.
-        missing: whether it may have gaps.
-
-    Raises:
-        InputError: for text, and where a number is missing.
-    """
-    if not pandas.api.types.is_numeric_dtype(column.dtype):
-        wrong = [not (each is None or each != each or _is_number(str(each))) for each in column.tolist()]
-        row = wrong.index(True) if True in wrong else 0
-        came = f"{str(column.iloc[row])[:40]!r} in line {row + first_line}"
-        if True not in wrong:
-            raise InputError(
-                f"{path}: expected numbers; column {column.name!r} holds them as {column.dtype}: convert it to float"
-            )
-        raise InputError(
-            f"{path}: expected numbers; column {column.name!r} holds {came}: "
-            f"--drop {column.name} leaves it out, --label {column.name} makes it the label"
-        )
-    gaps = column.isna().to_numpy()
-    if gaps.any() and not missing:
-        raise InputError(
-            f"{path}: expected a number in each row; column {column.name!r} has none in line "
-            f"{int(gaps.argmax()) + first_line}: fill it in, leave the row out, or train with --missing"
-        )
-    values = column.to_numpy(dtype=np.float64, na_value=np.nan) if gaps.any() else column.to_numpy()
-    if values.dtype.kind not in "buif":
-        raise InputError(f"{path}: expected numbers; column {column.name!r} holds {values.dtype}: convert it, or --drop it")
-    return values.astype(np.float64)
+    codes, names = named_values(column)
+    return codes.astype(np.int64), names

@@ -25,8 +25,8 @@ from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import fit
 from pyrovae.plots.style import finish, grid_of_axes
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import FixedScaleGaussian
 from pyrovae.programs.guides import VAE, MeanField
+from pyrovae.programs.likelihoods import FixedScaleGaussian
 from pyrovae.programs.models import GenerativeModel
 
 EPOCHS, SHOWN, NUM_SAMPLES = 60, 2000, 500
