@@ -39,7 +39,8 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     )
     console.show_list((*columns, "model"), [_cells(row, comparison.by) for row in comparison.rows])
     measured = comparison.rows[0].evaluation
-    click.echo(f"nats per image; {measured.num_images:,} test images; {measured.protocol} [{measured.protocol_hash}]")
+    protocol = f"{measured.protocol} [{measured.protocol_hash}]"
+    click.echo(f"nats per {measured.example}; {measured.num_images:,} test {measured.example}s; {protocol}")
     for remark in comparison.remarks:
         console.say(f"warning: {remark}", fg="yellow")
 

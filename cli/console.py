@@ -222,7 +222,7 @@ def training(*others: "Callable[[Status], None]", quiet: bool) -> "Iterator[Call
             else:
                 bound, nats = next((key, value) for key, value in status.record.items() if key.endswith("elbo_nats"))
                 name = bound.removesuffix("_nats").replace("_", " ")
-                meters[0].note(f"epoch {status.record['epoch']}, {name} {nats:.2f} nats per image")
+                meters[0].note(f"epoch {status.record['epoch']}, {name} {nats:.2f} nats")
 
         yield track
 

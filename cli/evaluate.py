@@ -44,7 +44,7 @@ def evaluate(
 
     trained, images = opened(run, root, mirror, device, other=dataset, quiet=as_json)
     other = dataset if images.protocol.hash != trained.protocol_hash else None
-    track = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=as_json)
+    track = console.metered("evaluating", f"x {IMAGES_AT_ONCE} examples", quiet=as_json)
     evaluation = trained.measure(samples, seed=seed, dataset=images, track=track)
     # Printed first: hours of sampling are not to be lost to a folder that cannot be written.
     if as_json:

@@ -92,7 +92,7 @@ def fit(
         watching.append(console.once("the guide's published architecture with a schedule of minutes: --recipe for a paper's"))
     with console.logged(quiet=as_json), console.training(*watching, quiet=as_json) as track:
         run = train(chosen, resume or output, dataset=dataset, track=track, **how)
-    measuring = console.metered("evaluating", f"x {IMAGES_AT_ONCE} images", quiet=as_json)
+    measuring = console.metered("evaluating", f"x {IMAGES_AT_ONCE} examples", quiet=as_json)
     evaluation = run.evaluate(samples, dataset=dataset, track=measuring)
     pictures = run.draw(dataset=dataset)
     if as_json:

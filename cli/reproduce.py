@@ -105,7 +105,7 @@ def _watch(title: str, *, quiet: bool) -> Iterator[tuple[Callable[..., Any], Cal
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
 
     with console.training(quiet=quiet) as track:
-        yield track, console.metered(f"evaluating {title}", f"x {IMAGES_AT_ONCE} images", quiet=quiet)
+        yield track, console.metered(f"evaluating {title}", f"x {IMAGES_AT_ONCE} examples", quiet=quiet)
 
 
 def _list(*, as_json: bool, root: str | None) -> None:

@@ -96,7 +96,7 @@ def test_bars_and_heat_maps_are_those_of_evaluation_and_history(runs):
 def test_the_curve_of_importance_weighting_is_the_bound_that_was_trained(runs):
     (view,) = views(runs["iwae"])
     bound, _ = draw("learning-curves", [view]).axes
-    assert bound.get_ylabel() == "L_5 (nats per image)"
+    assert bound.get_ylabel() == "L_5 (nats per example)"
     np.testing.assert_allclose(bound.lines[0].get_ydata(), [row["valid_iwelbo_5_nats"] for row in view.history])
 
 

@@ -32,7 +32,7 @@ def test_a_learning_curve_is_the_bound_of_both_splits_over_the_weight_of_the_lat
     np.testing.assert_allclose([line.get_ydata() for line in bound.lines[1::2]], [course(-80).train, course(-90).train])
     assert [line.get_linestyle() for line in bound.lines] == ["-", "--", "-", "--"]
     np.testing.assert_allclose(weight.lines[0].get_ydata(), course(0).kl_weight)
-    assert bound.get_ylabel() == "ELBO (nats per image)"
+    assert bound.get_ylabel() == "ELBO (nats per example)"
     for name, line in zip(("one", "other"), bound.lines[::2], strict=True):
         assert labels(bound)[name].get_color() == line.get_color(), "a name in the colour of its line"
 

@@ -121,6 +121,11 @@ class Dataset:
         return log_jacobian(self.shape, self.scale)
 
     @property
+    def example(self) -> str:
+        """What each is called: an image, or a row of a table."""
+        return "row" if self.shape[:2] == (1, 1) else "image"
+
+    @property
     def num_classes(self) -> int:
         """One more than the largest label; none without labels."""
         return 1 + max((int(labels.max()) for labels in self.labels.values()), default=-1)

@@ -86,6 +86,7 @@ class Bounds:
         num_temperatures: from guide to posterior.
         num_chains: annealed chains for each image.
         dataset: its name.
+        example: what each is called: an image, or a row of a table.
         condition: the density is under.
         protocol: of the data.
         protocol_hash: of the same.
@@ -101,6 +102,7 @@ class Bounds:
     num_temperatures: int
     num_chains: int
     dataset: str
+    example: str
     condition: str
     protocol: str
     protocol_hash: str
@@ -123,7 +125,7 @@ class Bounds:
             InputError: where there are none.
         """
         try:
-            values = files.read_json(folder / BOUNDS)
+            values = {"example": "image", **files.read_json(folder / BOUNDS)}
             kinds = _kinds(cls) | {"test": _kinds(OnTestImages), "simulated": _kinds(OnSimulatedImages)}
             check_value(BOUNDS, values, kinds)
             found: dict[str, Any] = {key: visible(each) if isinstance(each, str) else each for key, each in values.items()}
@@ -225,6 +227,7 @@ def bounded(
         num_temperatures,
         num_chains,
         dataset.name,
+        dataset.example,
         recipe.condition,
         str(dataset.protocol),
         dataset.protocol.hash,

@@ -53,7 +53,8 @@ class Comparison:
     remarks: Sequence[str]
 
     def __str__(self) -> str:
-        lines = [f"{self.by}, nats per image; {self.rows[0].evaluation.protocol} [{self.rows[0].evaluation.protocol_hash}]"]
+        measured = self.rows[0].evaluation
+        lines = [f"{self.by}, nats per {measured.example}; {measured.protocol} [{measured.protocol_hash}]"]
         for row in self.rows:
             settings = ", ".join(f"{name} {value}" for name, value in row.settings.items())
             difference = "best" if row.difference is None else str(row.difference)

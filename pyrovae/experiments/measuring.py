@@ -61,7 +61,8 @@ class Evaluation:
         num_samples: importance samples for each image.
         num_images: in the test set.
         dataset: its name.
-        values: what was measured: bits, grey or real values.
+        values: what was measured, as in ``Dataset``.
+        example: what each is called: an image, or a row of a table.
         condition: what the model is told.
         likelihood: its name.
         discrete: whether it is a probability, and no density.
@@ -91,6 +92,7 @@ class Evaluation:
     num_images: int
     dataset: str
     values: str
+    example: str
     condition: str
     likelihood: str
     discrete: bool
@@ -110,8 +112,9 @@ class Evaluation:
     def __repr__(self) -> str:
         value = "no density" if self.log_likelihood is None else f"log p {self.log_likelihood:.2f} ± {self.standard_error:.2f}"
         return (
-            f"Evaluation({value}, ELBO {self.elbo:.2f} nats per image, {self.num_samples:,} samples;\n"
-            f"  {self.num_images:,} images, {self.protocol} [{self.protocol_hash}];\n  {self.model}, {self.epochs} epochs)"
+            f"Evaluation({value}, ELBO {self.elbo:.2f} nats per {self.example}, {self.num_samples:,} samples;\n"
+            f"  {self.num_images:,} {self.example}s, {self.protocol} [{self.protocol_hash}];\n"
+            f"  {self.model}, {self.epochs} epochs)"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,7 +156,8 @@ class Evaluation:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        values = {"activity_by_unit": {}, **files.read_json(_with(path, "json"))}  # which version 0.1.0 does not have
+        # What version 0.1.0 does not have.
+        values = {"activity_by_unit": {}, "example": "image", **files.read_json(_with(path, "json"))}
         known = {each.name: KINDS[str(each.type)] for each in fields(cls) if each.name != "per_image"}
         _check_values(values, known)
         most = min(MOST_BYTES, MOST_OF_AN_IMAGE * values["num_images"] + 2**20)
@@ -228,6 +232,7 @@ def measured(
         num_images=len(dataset.test),
         dataset=dataset.name,
         values=dataset.served_values,
+        example=dataset.example,
         condition=recipe.condition,
         likelihood=recipe.likelihood,
         discrete=likelihood.discrete,

@@ -57,14 +57,14 @@ def of_evaluation(results: Evaluation) -> dict[str, str]:
         rows["the same in bits"] = f"{results.bits_per_dimension:.3f} per dimension"
     if results.kl_by_layer:
         rows |= _trust(results)
-        rows["ELBO, nats per image"] = f"{results.elbo:.2f} (one-sample bound, averaged over the same samples)"
+        rows[f"ELBO, nats per {results.example}"] = f"{results.elbo:.2f} (one-sample bound, averaged over the same samples)"
         rows["KL by layer, nats"] = ", ".join(f"{layer} {value:.2f}" for layer, value in results.kl_by_layer.items())
         rows["active units"] = _active(results.active_units)
     if results.kl_weight != 1:
         rows["trained for"] = f"latent terms that weigh {results.kl_weight:.2f}, not the true bound"
     return rows | {
         "model": results.model,
-        "images": f"{results.num_images:,} test images; {results.protocol} [{results.protocol_hash}]",
+        f"{results.example}s": f"{results.num_images:,} test {results.example}s; {results.protocol} [{results.protocol_hash}]",
         "measured in": duration(results.seconds),
     }
 
@@ -82,7 +82,7 @@ def _tails(results: Evaluation) -> str:
     if results.share_of_heavy_tails is None:
         return "too few samples to know whether their weights have heavy tails"
     return (
-        f"weights of {results.share_of_heavy_tails:.1%} of the images have heavy tails (Pareto k above "
+        f"weights of {results.share_of_heavy_tails:.1%} of the {results.example}s have heavy tails (Pareto k above "
         f"{heavy_tail(results.num_samples):.2f}: estimated too low, perhaps; 'pyrovae bounds' says by how much)"
     )
 
@@ -98,7 +98,7 @@ def _density(results: Evaluation) -> dict[str, str]:
     else:
         samples = f"{results.num_samples:,} importance samples each"
     value = f"{results.log_likelihood:.2f} ± {results.standard_error:.2f}"
-    return {f"{density}, nats per image": f"{value} (standard error over images; {samples})"}
+    return {f"{density}, nats per {results.example}": f"{value} (standard error over {results.example}s; {samples})"}
 
 
 def _trust(results: Evaluation) -> dict[str, str]:
@@ -120,17 +120,17 @@ def of_bounds(bounds: Bounds) -> dict[str, str]:
     chains = f"{bounds.num_chains} chains of {bounds.num_temperatures:,} temperatures"
     samples = f"{bounds.num_samples:,} importance samples"
     return {
-        f"{density} of test images, nats": "",
-        "  importance-sampled": f"{_pm(test, 'importance_sampled')} (standard error over images; {samples} each)",
+        f"{density} of test {bounds.example}s, nats": "",
+        "  importance-sampled": f"{_pm(test, 'importance_sampled')} (standard error over {bounds.example}s; {samples} each)",
         "  annealed": f"{_pm(test, 'annealed')} (a lower bound too; {chains} each, {test['acceptance_rate']:.0%} accepted)",
         "  annealed less sampled": f"{_pm(test, 'difference')} ({_said_of(test['difference'])})",
-        f"{density} of simulated images, nats": "",
+        f"{density} of simulated {bounds.example}s, nats": "",
         "  importance-sampled ": _pm(simulated, "importance_sampled"),
         "  annealed, from below": f"{_pm(simulated, 'annealed')} ({simulated['acceptance_rate']:.0%} accepted)",
-        "  annealed, from above": f"{_pm(simulated, 'upper')} (in reverse, from the latents that the images were drawn from)",
+        "  annealed, from above": f"{_pm(simulated, 'upper')} (in reverse, from the latents that they were drawn from)",
         "  gap": f"{_pm(simulated, 'gap')} (the truth is between the two, in expectation)",
-        "images": f"{bounds.num_images:,} of {bounds.num_test_images:,} test images, the same each time, and as many "
-        f"that the model draws; {bounds.protocol} [{bounds.protocol_hash}]",
+        f"{bounds.example}s": f"{bounds.num_images:,} of {bounds.num_test_images:,} test {bounds.example}s, the same each "
+        f"time, and as many that the model draws; {bounds.protocol} [{bounds.protocol_hash}]",
         "measured in": duration(bounds.seconds),
     }
 

@@ -42,7 +42,7 @@ class Course:
     kl_weight: Array
 
 
-def learning_curves(courses: Mapping[str, Course], label: str = "ELBO (nats per image)") -> Figure:
+def learning_curves(courses: Mapping[str, Course], label: str = "ELBO (nats per example)") -> Figure:
     """The bound of each training at every epoch, dashed on training images, over the weight of its latent terms.
 
     Epochs before the first tenth may lie below the axis.
@@ -142,5 +142,5 @@ def measured_over(panels: Mapping[str, Mapping[str, Sequence[Measured]]], x: str
         axes.get_xaxis().set_major_formatter("{x:g}")
         axes.minorticks_off()
         label_directly(axes, labels)
-        finish(axes, x, f"{measure} (nats per image)")
+        finish(axes, x, f"{measure} (nats per example)")
     return figure

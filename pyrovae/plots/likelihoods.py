@@ -35,7 +35,7 @@ def histogram(values: Mapping[str, Array]) -> Figure:
         axes.stairs(density, edges, fill=True, alpha=0.25, color=color)
         axes.stairs(density, edges, linewidth=1.5, color=color, label=f"{name}, mean {each.mean():.1f}")
         axes.axvline(float(each.mean()), color=color, linestyle="--", linewidth=1)
-    finish(axes, "log p(x) (nats per image)", "density of images")
+    finish(axes, "log p(x) (nats per example)", "density of examples")
     axes.legend(fontsize=SMALL, frameon=False)
     return figure
 
@@ -79,7 +79,7 @@ def sampled_curves(runs: Mapping[str, SampledCurve]) -> Figure:
             text += "" if curve.gap is None else f"\ngap to above, simulated images: {curve.gap:.2f}"
             axes.annotate(text, (0.03, 0.97), xycoords="axes fraction", fontsize=SMALL - 1, va="top")
             axes.set_ylim(top=axes.get_ylim()[1] + 0.25 * np.ptp(axes.get_ylim()))
-        finish(axes, "importance samples K", "bound on log p(x) (nats per image)", name if len(runs) > 1 else "")
+        finish(axes, "importance samples K", "bound on log p(x) (nats per example)", name if len(runs) > 1 else "")
     return figure
 
 

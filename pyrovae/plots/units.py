@@ -86,7 +86,7 @@ def divergence_bars(runs: Mapping[str, Mapping[str, float]]) -> Figure:
         bars = axes.bar(places, list(divergences.values()), width, label=name, color=color_of(number))
         axes.bar_label(bars, fmt="{:.1f}", fontsize=SMALL - 1)
     axes.set_xticks(range(len(layers)), layers)
-    finish(axes, "layer, z1 next to the data", "KL (nats per image)")
+    finish(axes, "layer, z1 next to the data", "KL (nats per example)")
     if len(runs) > 1:
         axes.legend(fontsize=SMALL, frameon=False)
     return figure

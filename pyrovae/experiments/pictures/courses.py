@@ -35,7 +35,7 @@ def learning_curves(views: Sequence[View]) -> Figure:
             np.array([row["kl_weight"] for row in view.history], float),
         )
     bounds = {view.bound[2] for view in views}
-    return curves.learning_curves(courses, f"{bounds.pop() if len(bounds) == 1 else 'bound'} (nats per image)")
+    return curves.learning_curves(courses, f"{bounds.pop() if len(bounds) == 1 else 'bound'} (nats per example)")
 
 
 def active_units(views: Sequence[View]) -> Figure:
@@ -66,7 +66,7 @@ def divergence_heat_map(views: Sequence[View]) -> Figure:
     """The divergence of each unit at every epoch."""
     return units.unit_heat_maps(
         {view.name: _units(view, "kl_by_unit") for view in views},
-        "KL (nats per image)",
+        "KL (nats per example)",
         least=LEAST_NATS,
         sorted_by=-1,
         order="their KL after the last epoch",
