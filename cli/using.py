@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _run = click.argument("run", metavar="RUN", type=click.Path())
 _data = click.argument("data", metavar="DATA", type=click.Path())
+_given = click.option(
+    "--given", metavar="CLASS", default="", help="The class, for a model that is told classes.  [default: as in DATA]"
+)
 _seed = click.option(
     "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of all that is drawn."
 )
@@ -32,12 +35,21 @@ def _output(metavar: str, help: str) -> Callable[..., Any]:
 @_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
 @click.option("--layer", metavar="NAME", default="", help="One latent layer alone, z1 next to the data.  [default: all]")
 @click.option("--samples", "draws", type=click.IntRange(min=1), help="Draws of each latent in place of mean and deviation.")
+@_given
 @_seed
 @options.device
 @options.threads
 @options.as_json
 def encode(
-    run: str, data: str, output: Path, layer: str, draws: int | None, seed: int, device: str | None, as_json: bool
+    run: str,
+    data: str,
+    output: Path,
+    layer: str,
+    draws: int | None,
+    given: str,
+    seed: int,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Encode each example of DATA: mean and standard deviation of each latent, a row for each.
 
@@ -47,7 +59,8 @@ def encode(
     from pyrovae.experiments.using import encoded
 
     opened = _opened(run, device)
-    _written(output, data, as_json, lambda note: encoded(opened, data, layer=layer, draws=draws or 0, seed=seed, note=note))
+    how: dict[str, Any] = {"layer": layer, "draws": draws or 0, "given": given, "seed": seed}
+    _written(output, data, as_json, lambda note: encoded(opened, data, **how, note=note))
 
 
 @click.command()
@@ -55,6 +68,7 @@ def encode(
 @_data
 @_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
 @click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Importance samples per example.")
+@_given
 @_seed
 @options.root
 @options.mirror
@@ -66,6 +80,7 @@ def score(
     data: str,
     output: Path,
     samples: int,
+    given: str,
     seed: int,
     root: str | None,
     mirror: str | None,
@@ -85,18 +100,20 @@ def score(
         reference = opened.dataset(root=root, mirror=mirror).to(options.torch_device(device))
     except InputError as error:
         console.say(f"warning: no percentiles: {error}", fg="yellow")
-    _written(output, data, as_json, lambda note: scored(opened, data, reference, num_samples=samples, seed=seed, note=note))
+    how: dict[str, Any] = {"num_samples": samples, "given": given, "seed": seed}
+    _written(output, data, as_json, lambda note: scored(opened, data, reference, **how, note=note))
 
 
 @click.command()
 @_run
 @_data
-@_output("FILE", "Array to write, .npz or .npy; of a table with named columns also .csv or .parquet.")
+@_output("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
+@_given
 @_seed
 @options.device
 @options.threads
 @options.as_json
-def reconstruct(run: str, data: str, output: Path, seed: int, device: str | None, as_json: bool) -> None:
+def reconstruct(run: str, data: str, output: Path, given: str, seed: int, device: str | None, as_json: bool) -> None:
     """Reconstruct each example of DATA: what the model makes of it, in the units of the file."""
     import numpy as np
 
@@ -106,11 +123,11 @@ def reconstruct(run: str, data: str, output: Path, seed: int, device: str | None
     opened = _opened(run, device)
     check_ending(output, TABLES if opened.is_table else ARRAYS, data)
     if output.suffix.lower() in (".csv", ".parquet"):
-        found = reconstructed(opened, data, seed=seed, note=_note)
+        found = reconstructed(opened, data, given=given, seed=seed, note=_note)
         _written(output, data, as_json, lambda note: (as_table(opened.prepared, x, some) for some, x in found))
         return
     rows, blocks = [], []
-    for some, x in reconstructed(opened, data, seed=seed, note=_note):
+    for some, x in reconstructed(opened, data, given=given, seed=seed, note=_note):
         rows += list(some)
         blocks.append(x)
     write_images(output, rows, np.concatenate(blocks))
@@ -123,7 +140,10 @@ def reconstruct(run: str, data: str, output: Path, seed: int, device: str | None
 @_output("FILE", "Table to write, .csv or .parquet; or all fillings as an array (M, N, ...), .npz or .npy.")
 @click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="Fillings of each gap.")
 @click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Importance samples per example.")
-@click.option("--steps", type=click.IntRange(min=0), default=0, show_default=True, help="Steps of a chain after each filling.")
+@click.option(
+    "--steps", type=click.IntRange(min=0), help="Steps of a chain after each filling.  [default: 100; 0 after --missing]"
+)
+@click.option("--mask", metavar="FILE", type=click.Path(), help="What is missing: not zero in an .npy file or an image.")
 @_seed
 @options.device
 @options.threads
@@ -134,24 +154,28 @@ def impute(
     output: Path,
     draws: int,
     samples: int,
-    steps: int,
+    steps: int | None,
+    mask: str | None,
     seed: int,
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Fill the gaps of DATA from p(missing given observed), by a model that was trained with --missing.
+    """Fill the gaps of DATA from p(missing given observed): empty fields of a table, and what a mask hides.
+
+    A model that was trained with --missing knows gaps; the chains of another make up for what its guide has never seen.
 
     A table holds the mean of the fillings of each gap, and after the columns two for each of them, NAME_low and NAME_high,
-    between which nineteen in twenty of the fillings lie; where nothing was missing all three are what was there.
+    between which nineteen in twenty of the fillings lie; of a column with names the most frequent one, and NAME_share, the
+    share of fillings that have it. Where nothing was missing all of them are what was there.
     """
     import numpy as np
 
     from pyrovae.experiments.exporting import ARRAYS, TABLES, check_ending, summary_of, write_images
-    from pyrovae.experiments.using import imputed
+    from pyrovae.experiments.imputing import imputed
 
     opened = _opened(run, device)
     check_ending(output, TABLES if opened.is_table else ARRAYS, data)
-    found = imputed(opened, data, draws=draws, num_samples=samples, num_steps=steps, seed=seed, note=_note)
+    found = imputed(opened, data, mask=mask, draws=draws, num_samples=samples, num_steps=steps, seed=seed, note=_note)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)
         write_images(output, [name for some in rows for name in some], np.concatenate(blocks, 1))
@@ -164,6 +188,8 @@ def impute(
 @_run
 @click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="Examples to draw.")
 @_output("PATH", "File to write: .npz, .npy, a grid as .png, of a table .csv or .parquet; or a new folder of PNG files.")
+@click.option("--given", metavar="CLASS", default="", help="The class to draw, of a model that is told classes.")
+@click.option("--told", metavar="DATA", type=click.Path(), help="Examples to draw given, of a conditional model; -n of each.")
 @click.option("--means", is_flag=True, help="Write the means of p(x given z) in place of draws of x.")
 @click.option(
     "--temperature",
@@ -177,7 +203,16 @@ def impute(
 @options.threads
 @options.as_json
 def sample(
-    run: str, number: int, output: Path, means: bool, temperature: float, seed: int, device: str | None, as_json: bool
+    run: str,
+    number: int,
+    output: Path,
+    given: str,
+    told: str | None,
+    means: bool,
+    temperature: float,
+    seed: int,
+    device: str | None,
+    as_json: bool,
 ) -> None:
     """Draw examples from a trained model, in the units and with the columns of its data."""
     from pyrovae.errors import InputError
@@ -193,7 +228,8 @@ def sample(
         raise InputError(f"{output}: expected a new or an empty folder; it holds files: name another")
     if preparation.values in ("real", "counts") and not preparation.is_table and suffix not in (".npz", ".npy"):
         raise InputError(f"{output}: expected .npz or .npy for images of real values or counts, which have no white; name one")
-    x = drawn(opened, number, means=means, temperature=temperature, seed=seed)
+    how: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
+    x = drawn(opened, number, given=given, told=told, **how, note=_note)
     if suffix in (".csv", ".parquet"):
         _written(output, "", as_json, lambda note: iter([as_table(preparation, x, range(len(x)))]))
         return
@@ -204,7 +240,7 @@ def sample(
         write_images(output, range(len(x)), x)
     else:
         write_pictures(output, x, white)
-    _say(output, number, as_json)
+    _say(output, len(x), as_json)
 
 
 def _opened(folder: str, device: str | None) -> Run:

@@ -143,11 +143,22 @@ class Preparation:
         return [list(columns).index(name) for name in self.columns], [each for each in columns if each not in self.columns]
 
     def applied(self, values: np.ndarray, *, seed: int = 0) -> Tensor:
-        """Original values ``(N, ...)`` as programs take them ``(N, D)``.
+        """Original values ``(N, ...)`` as programs take them ``(N, D)``: ``scaled``, and bits where these are drawn."""
+        return self.served(self.scaled(values), seed=seed)
+
+    def served(self, scaled: Tensor, *, seed: int = 0) -> Tensor:
+        """Scaled examples ``(N, D)`` with their bits drawn, or set above one half, where programs take bits."""
+        import torch
+
+        if self.binarize == "drawn":
+            return torch.bernoulli(scaled, generator=torch.Generator().manual_seed(seed))
+        return (scaled > 0.5).float() if self.binarize == "above" else scaled
+
+    def scaled(self, values: np.ndarray) -> Tensor:
+        """Original values ``(N, ...)`` on the scale of the training ``(N, D)``: grey in [0, 1], real ones standardised.
 
         Args:
             values: as they are in files; images with channels first or without any.
-            seed: of the bits that are drawn.
 
         Raises:
             InputError: for examples of another size, and for values of another kind or scale.
@@ -169,10 +180,7 @@ class Preparation:
                     f"expected values within {FURTHEST:,.0f} standard deviations of those of the training; got some further "
                     "away: bring them to that scale"
                 )
-        x = torch.from_numpy((flat / 255 if self.values == "levels" else flat).astype(np.float32))
-        if self.binarize == "drawn":
-            return torch.bernoulli(x, generator=torch.Generator().manual_seed(seed))
-        return (x > 0.5).float() if self.binarize == "above" else x
+        return torch.from_numpy((flat / 255 if self.values == "levels" else flat).astype(np.float32))
 
     def _check(self, flat: np.ndarray, *, is_bool: bool) -> None:
         wrong = np.isinf(flat) if self.missing else ~np.isfinite(flat)

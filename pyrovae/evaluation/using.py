@@ -18,17 +18,18 @@ from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 from pyrovae.evaluation.measuring import measuring
-from pyrovae.programs.distributions import gaussian_of
+from pyrovae.programs.distributions import GaussianMixture, gaussian_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pyrovae.engine.modules import Program
+    from pyrovae.programs.models import GenerativeModel
 
 Moments = dict[str, "tuple[Tensor, Tensor]"]
 
 
-def encode(guide: Program, x: Tensor, *, num_samples: int = 10) -> Moments:
+def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int = 10) -> Moments:
     r"""Mean and standard deviation of each latent given each example ``(N, D_l)``, by layer.
 
     .. math:: \sigma^2 = E[\operatorname{Var}(z | x, z_{\text{others}})] + \operatorname{Var}(E[z | x, z_{\text{others}}])
@@ -39,11 +40,12 @@ def encode(guide: Program, x: Tensor, *, num_samples: int = 10) -> Moments:
     Args:
         guide: the variational program.
         x: examples ``(N, D)``.
+        context: of each ``(N, C)``, for a conditional model.
         num_samples: of the layers that others depend on.
     """
     chunks: list[Moments] = []
     with measuring(guide):
-        for rows in rows_of(x, None, IMAGES_AT_ONCE):
+        for rows in rows_of(x, context, IMAGES_AT_ONCE):
             drawn = [latent_sites(guide, rows) for _ in range(num_samples)]
             found = {}
             for name in drawn[0]:
@@ -55,11 +57,11 @@ def encode(guide: Program, x: Tensor, *, num_samples: int = 10) -> Moments:
     return {name: (torch.cat(means), torch.cat(deviations)) for name, (means, deviations) in whole.items()}
 
 
-def draw_latents(guide: Program, x: Tensor, num_samples: int) -> dict[str, Tensor]:
+def draw_latents(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int) -> dict[str, Tensor]:
     """Draws of each latent given each example ``(S, N, D_l)``, by layer, the layers of a draw together."""
     chunks = []
     with measuring(guide):
-        for rows in rows_of(x, None, IMAGES_AT_ONCE):
+        for rows in rows_of(x, context, IMAGES_AT_ONCE):
             drawn = [latent_sites(guide, rows) for _ in range(num_samples)]
             chunks.append({name: torch.stack([sites[name]["value"] for sites in drawn]) for name in drawn[0]})
     return {name: torch.cat([chunk[name] for chunk in chunks], 1) for name in chunks[0]}
@@ -88,22 +90,31 @@ class Scores:
     by_entry: Tensor | None
 
 
-def score(model: nn.Module, guide: Program, x: Tensor, *, num_samples: int = 100, num_draws: int = 20) -> Scores:
+def score(
+    model: nn.Module,
+    guide: Program,
+    x: Tensor,
+    context: Tensor | None = None,
+    *,
+    num_samples: int = 100,
+    num_draws: int = 20,
+) -> Scores:
     """Score each example ``(N, D)``.
 
     Args:
         model: the generative program.
         guide: the variational one.
         x: examples.
+        context: of each ``(N, C)``, for a conditional model.
         num_samples: importance samples for each.
         num_draws: of the guide, that rate, distortion and the terms of entries are averaged over.
 
     Raises:
         ValueError: for a model that observes more than one site.
     """
-    found = log_likelihood(model, guide, x, num_samples)
+    found = log_likelihood(model, guide, x, num_samples, context=context)
     with measuring(model, guide):
-        parts = [_expected_terms(model, guide, rows, num_draws) for rows in rows_of(x, None, IMAGES_AT_ONCE)]
+        parts = [_expected_terms(model, guide, rows, num_draws) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
     by_entry, rate = (torch.cat(each).cpu().double() for each in zip(*parts, strict=True))
     distortion = -(by_entry if by_entry.dim() == 1 else by_entry.sum(1))
     return Scores(
@@ -146,13 +157,13 @@ class TemperatureError(ValueError):
 
 
 class at_temperature(Messenger):  # noqa: N801 - used as a context, like a poutine
-    """Within, Gaussian latents are drawn with their standard deviations times a temperature.
+    """Within, Gaussian latents are drawn with their standard deviations times a temperature, as components of mixtures are.
 
     Args:
         temperature: above zero; one changes nothing.
 
     Raises:
-        TemperatureError: for a latent that is no Gaussian.
+        TemperatureError: for a latent that is neither.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -162,6 +173,9 @@ class at_temperature(Messenger):  # noqa: N801 - used as a context, like a pouti
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] or self.temperature == 1 or not msg["name"].startswith("z"):
             return
+        if isinstance(mixture := msg["fn"], GaussianMixture):
+            msg["fn"] = GaussianMixture(mixture.loc, self.temperature * mixture.scale, batch_shape=mixture.batch_shape)
+            return
         gaussian = gaussian_of(msg["fn"])
         if gaussian is None:
             kind = type(msg["fn"]).__name__
@@ -170,30 +184,41 @@ class at_temperature(Messenger):  # noqa: N801 - used as a context, like a pouti
         msg["fn"] = wide.to_event(len(msg["fn"].event_shape))
 
 
-def sample(model: nn.Module, number: int, *, means: bool = False, temperature: float = 1.0) -> Tensor:
+def sample(
+    model: GenerativeModel,
+    number: int,
+    context: Tensor | None = None,
+    *,
+    means: bool = False,
+    temperature: float = 1.0,
+) -> Tensor:
     """Draw examples from a model ``(N, D)``.
 
     Args:
         model: the generative program.
         number: N.
+        context: of each ``(N, C)``, for a conditional model; entries that it gives away are those of the context.
         means: of p(x | z) in place of draws of x.
         temperature: of the latents.
     """
     chunks = []
     with measuring(model), at_temperature(temperature):
         for start in range(0, number, IMAGES_AT_ONCE):
-            trace = poutine.trace(model).get_trace(batch_size=min(IMAGES_AT_ONCE, number - start))
+            told = None if context is None else context[start : start + IMAGES_AT_ONCE]
+            trace = poutine.trace(model).get_trace(None, told, batch_size=min(IMAGES_AT_ONCE, number - start))
             site: Any = trace.nodes["x"]
-            chunks.append(site["fn"].mean if means else site["value"])
+            chunks.append(model.completed(site["fn"].mean if means else site["value"], told))
     return torch.cat(chunks)
 
 
-def reconstruct(model: nn.Module, guide: Program, x: Tensor) -> Tensor:
+def reconstruct(model: GenerativeModel, guide: Program, x: Tensor, context: Tensor | None = None) -> Tensor:
     """The means of p(x | z) at one draw of the guide for each example ``(N, D)``."""
     chunks = []
     with measuring(model, guide):
-        for rows in rows_of(x, None, IMAGES_AT_ONCE):
+        for rows in rows_of(x, context, IMAGES_AT_ONCE):
             latents = {name: site["value"] for name, site in latent_sites(guide, rows).items()}
-            site: Any = poutine.trace(poutine.condition(model, latents)).get_trace(batch_size=len(rows[0])).nodes["x"]
-            chunks.append(site["fn"].mean)
+            told = rows[1] if len(rows) > 1 else None
+            trace = poutine.trace(poutine.condition(model, latents)).get_trace(None, told, batch_size=len(rows[0]))
+            site: Any = trace.nodes["x"]
+            chunks.append(model.completed(site["fn"].mean, told))
     return torch.cat(chunks)

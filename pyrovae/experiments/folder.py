@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyrovae.data.conditions import CONDITIONS, Condition
 from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
@@ -136,6 +137,11 @@ class RunFolder:
                 f"{self.folder}: expected a run that says what its data went through; an earlier version made it: train anew"
             )
         return self.preparation
+
+    @property
+    def condition(self) -> Condition | None:
+        """What the model is told of each example; None of a model of whole ones."""
+        return CONDITIONS[self.recipe.condition](self.shape, self.num_classes)
 
     @property
     def is_table(self) -> bool:

@@ -215,13 +215,14 @@ class Run(RunFolder):
 
         return write_report(views_of([self], [dataset]), path or self.folder / "report.html")
 
-    def encode(self, data: Any, *, layer: str = "", draws: int = 0, seed: int = 0) -> pandas.DataFrame:
+    def encode(self, data: Any, *, layer: str = "", draws: int = 0, given: str = "", seed: int = 0) -> pandas.DataFrame:
         """Mean and standard deviation of each latent of new examples, or draws of it: a row for each, in order.
 
         Args:
             data: a path, a DataFrame or an array of examples as they were before the training.
             layer: one layer alone.
             draws: of the latents, in place of their moments.
+            given: the class of all examples, for a model that is told classes, where the data say none.
             seed: of all that is drawn.
 
         Raises:
@@ -229,14 +230,23 @@ class Run(RunFolder):
         """
         from pyrovae.experiments.using import encoded
 
-        return _joined(encoded(self, data, layer=layer, draws=draws, seed=seed, note=_warn))
+        return _joined(encoded(self, data, layer=layer, draws=draws, given=given, seed=seed, note=_warn))
 
-    def score(self, data: Any, *, num_samples: int = 100, seed: int = 0, reference: Dataset | None = None) -> pandas.DataFrame:
+    def score(
+        self,
+        data: Any,
+        *,
+        num_samples: int = 100,
+        given: str = "",
+        seed: int = 0,
+        reference: Dataset | None = None,
+    ) -> pandas.DataFrame:
         """What the model says of each new example, in nats of the original values: see ``using.scored``.
 
         Args:
             data: a path, a DataFrame or an array of examples as they were before the training.
             num_samples: importance samples for each.
+            given: the class of all examples, for a model that is told classes, where the data say none.
             seed: of these.
             reference: the run's own data, for percentiles.
 
@@ -245,13 +255,14 @@ class Run(RunFolder):
         """
         from pyrovae.experiments.using import scored
 
-        return _joined(scored(self, data, reference, num_samples=num_samples, seed=seed, note=_warn))
+        return _joined(scored(self, data, reference, num_samples=num_samples, given=given, seed=seed, note=_warn))
 
-    def reconstruct(self, data: Any, *, seed: int = 0) -> NDArray[np.floating]:
+    def reconstruct(self, data: Any, *, given: str = "", seed: int = 0) -> NDArray[np.floating]:
         """What the model makes of new examples: means of p(x | z), in original units.
 
         Args:
             data: a path, a DataFrame or an array of examples as they were before the training.
+            given: the class of all examples, for a model that is told classes, where the data say none.
             seed: of the draw of the latents.
 
         Raises:
@@ -261,45 +272,65 @@ class Run(RunFolder):
 
         from pyrovae.experiments.using import reconstructed
 
-        return np.concatenate([each for _, each in reconstructed(self, data, seed=seed, note=_warn)])
+        return np.concatenate([each for _, each in reconstructed(self, data, given=given, seed=seed, note=_warn)])
 
     def impute(
-        self, data: Any, *, draws: int = 10, num_samples: int = 1000, num_steps: int = 0, seed: int = 0
+        self,
+        data: Any,
+        *,
+        mask: Any = None,
+        draws: int = 10,
+        num_samples: int = 1000,
+        num_steps: int | None = None,
+        seed: int = 0,
     ) -> NDArray[np.floating]:
         """Fillings of what is missing in new examples ``(M, N, ...)``, in original units: see ``imputation.impute``.
 
         Args:
             data: a path, a DataFrame or an array of examples as they were before the training, with gaps.
+            mask: what is missing beside these, of all alike or of each: an array, or the path of one or of an image.
             draws: M, fillings of each example.
             num_samples: importance samples that they are chosen from.
-            num_steps: of the chain that each goes on as.
+            num_steps: of the chain that each goes on as; by default 100 where the training had no gaps, else none.
             seed: of all that is drawn.
 
         Raises:
-            InputError: for a model that was trained without gaps, and examples that it cannot take.
+            InputError: for a conditional model, and examples that it cannot take.
         """
         import numpy as np
 
-        from pyrovae.experiments.using import imputed
+        from pyrovae.experiments.imputing import imputed
 
-        sizes = {"draws": draws, "num_samples": num_samples, "num_steps": num_steps}
-        return np.concatenate([each for _, each in imputed(self, data, **sizes, seed=seed, note=_warn)], 1)
+        sizes: dict[str, Any] = {"draws": draws, "num_samples": num_samples, "num_steps": num_steps}
+        return np.concatenate([each for _, each in imputed(self, data, mask=mask, **sizes, seed=seed, note=_warn)], 1)
 
-    def sample(self, number: int, *, means: bool = False, temperature: float = 1.0, seed: int = 0) -> NDArray[np.floating]:
+    def sample(
+        self,
+        number: int,
+        *,
+        given: str = "",
+        told: Any = None,
+        means: bool = False,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> NDArray[np.floating]:
         """Examples that the model draws, in original units: a table ``(N, D)``, images ``(N, C, H, W)``.
 
         Args:
-            number: N.
+            number: N; with ``told``, for each of those.
+            given: the class, for a model that is told classes.
+            told: examples that a conditional model is told of, as a path, a DataFrame or an array.
             means: of p(x | z) in place of draws of x.
             temperature: of the latents: their standard deviations are multiplied by it.
             seed: of all that is drawn.
 
         Raises:
-            InputError: for a conditional model, and a temperature of latents that are no Gaussians.
+            InputError: for a conditional model that is told nothing, and a temperature of latents that have none.
         """
         from pyrovae.experiments.using import drawn
 
-        return drawn(self, number, means=means, temperature=temperature, seed=seed)
+        options: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
+        return drawn(self, number, given=given, told=told, **options, note=_warn)
 
     @cached_property
     def _own(self) -> Dataset:

@@ -31,14 +31,16 @@ def read_folder(folder: Path) -> Contents:
     parts = parts_named(folder, beside)
     if not parts:
         paths = sorted(image_paths(folder))
-        return Contents({"all": stacked(folder, paths)}, _labels({"all": (folder, paths)}), channels_first=True)
+        labels, classes = _labels({"all": (folder, paths)})
+        return Contents({"all": stacked(folder, paths)}, labels, classes=classes, channels_first=True)
     if others := [name for name in beside if name not in parts.values()]:
         raise InputError(
             f"{folder}: expected nothing beside the parts {', '.join(parts.values())}; got {', '.join(others)}: move them away"
         )
     found = {part: (folder / name, sorted(image_paths(folder / name))) for part, name in parts.items()}
     pixels = {part: stacked(place, paths) for part, (place, paths) in found.items()}
-    return Contents(pixels, _labels(found), channels_first=True)
+    labels, classes = _labels(found)
+    return Contents(pixels, labels, classes=classes, channels_first=True)
 
 
 def stacked(folder: Path, paths: list[Path]) -> np.ndarray:
@@ -77,13 +79,13 @@ def _is_left_behind(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _labels(parts: Mapping[str, tuple[Path, list[Path]]]) -> dict[str, np.ndarray]:
+def _labels(parts: Mapping[str, tuple[Path, list[Path]]]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The classes of all parts, numbered in the order of their names; none where an image lies in no class or all in one."""
     names = {part: [path.parent.name for path in paths] for part, (_, paths) in parts.items()}
     known = sorted({name for each in names.values() for name in each})
     if len(known) < 2 or any(path.parent.parent != folder for folder, paths in parts.values() for path in paths):
-        return {}
-    return {part: np.array([known.index(name) for name in each]) for part, each in names.items()}
+        return {}, ()
+    return {part: np.array([known.index(name) for name in each]) for part, each in names.items()}, tuple(known)
 
 
 def _open(path: Path) -> Image.Image:

@@ -30,13 +30,17 @@ class Block:
     Args:
         names: of the examples: of files, of an index, or numbers from 0.
         values: as they are stored ``(N, ...)``, images with channels first.
+        classes: the number of the class of each ``(N,)``, where the source says them.
     """
 
     names: Sequence[Any]
     values: np.ndarray
+    classes: np.ndarray | None = None
 
 
-def blocks_of(source: Any, preparation: Preparation, note: Callable[[str], Any] = lambda remark: None) -> Iterator[Block]:
+def blocks_of(
+    source: Any, preparation: Preparation, note: Callable[[str], Any] = lambda remark: None, *, label: str = ""
+) -> Iterator[Block]:
     """The examples of a file, a folder, an array or a DataFrame.
 
     Columns of a table are matched by their names where both have any; others are told of and left out.
@@ -45,16 +49,18 @@ def blocks_of(source: Any, preparation: Preparation, note: Callable[[str], Any] 
         source: a path, a DataFrame, an array or a tensor ``(N, ...)``.
         preparation: of the training.
         note: called with what a reader must know.
+        label: the column that holds the names of classes, where a table has it.
 
     Raises:
         InputError: for what cannot be read, a column that is missing, and text where numbers are expected.
     """
     at_once = max(1, min(MOST_ROWS, MOST_BYTES // (8 * preparation.size)))
     if isinstance(source, str | Path):
-        yield from _of_path(Path(source).expanduser(), preparation, note, at_once)
+        yield from _of_path(Path(source).expanduser(), preparation, note, at_once, label)
     elif hasattr(source, "columns"):
         for start in range(0, len(source), at_once):
-            yield _of_frame("the table", source.iloc[start : start + at_once], preparation, note, first=start, names_first=0)
+            part = source.iloc[start : start + at_once]
+            yield _of_frame("the table", part, preparation, note, first=start, names_first=0, label=label)
     else:
         array = source.detach().cpu().float().numpy() if hasattr(source, "detach") else source
         try:
@@ -64,23 +70,23 @@ def blocks_of(source: Any, preparation: Preparation, note: Callable[[str], Any] 
         yield from _of_array(array, preparation, at_once)
 
 
-def _of_path(path: Path, preparation: Preparation, note: Callable[[str], Any], at_once: int) -> Iterator[Block]:
+def _of_path(path: Path, preparation: Preparation, note: Callable[[str], Any], at_once: int, label: str) -> Iterator[Block]:
     if not path.exists():
         raise InputError(f"{path}: expected a file or a folder; there is none: name another")
     if path.is_dir():
-        yield from _of_folder(path, at_once)
+        yield from _of_folder(path, preparation, at_once)
     elif path.suffix.lower() in (".npy", ".npz"):
         contents = (read_npy if path.suffix.lower() == ".npy" else read_npz)(path)
         if "all" not in contents.arrays:
             raise InputError(f"{path}: expected one array of examples; got parts of a split: save the part that is meant alone")
-        yield from _of_array(contents.arrays["all"], preparation, at_once)
+        yield from _of_array(contents.arrays["all"], preparation, at_once, contents.labels.get("all"))
     elif path.suffix.lower() == ".parquet":
-        yield from _of_parquet(path, preparation, note, at_once)
+        yield from _of_parquet(path, preparation, note, at_once, label)
     elif path.suffixes and path.suffix.lower() in (".csv", ".tsv", ".gz"):
         first = 0
         for frame in csv_frames(path, at_once):
             named = int(bool(frame.attrs["named"]))
-            yield _of_frame(str(path), frame, preparation, note, first=first, names_first=1 + named)
+            yield _of_frame(str(path), frame, preparation, note, first=first, names_first=1 + named, label=label)
             first += len(frame)
     else:
         raise InputError(
@@ -89,31 +95,35 @@ def _of_path(path: Path, preparation: Preparation, note: Callable[[str], Any], a
         )
 
 
-def _of_parquet(path: Path, preparation: Preparation, note: Callable[[str], Any], at_once: int) -> Iterator[Block]:
+def _of_parquet(path: Path, preparation: Preparation, note: Callable[[str], Any], at_once: int, label: str) -> Iterator[Block]:
     with parquet_file(path) as file:
         first = 0
         for batch in file.iter_batches(at_once):
-            yield _of_frame(str(path), batch.to_pandas(), preparation, note, first=first, names_first=1)
+            yield _of_frame(str(path), batch.to_pandas(), preparation, note, first=first, names_first=1, label=label)
             first += len(batch)
 
 
-def _of_folder(folder: Path, at_once: int) -> Iterator[Block]:
+def _of_folder(folder: Path, preparation: Preparation, at_once: int) -> Iterator[Block]:
     paths = sorted(image_paths(folder))
     if not paths:
         raise InputError(f"{folder}: expected images; got none: name the folder that holds them")
     for start in range(0, len(paths), at_once):
         some = paths[start : start + at_once]
-        yield Block([str(path.relative_to(folder)) for path in some], stacked(folder, some))
+        known = [preparation.classes.index(path.parent.name) for path in some if path.parent.name in preparation.classes]
+        classes = np.array(known) if len(known) == len(some) else None
+        yield Block([str(path.relative_to(folder)) for path in some], stacked(folder, some), classes)
 
 
-def _of_array(array: np.ndarray, preparation: Preparation, at_once: int) -> Iterator[Block]:
+def _of_array(array: np.ndarray, preparation: Preparation, at_once: int, classes: np.ndarray | None = None) -> Iterator[Block]:
     if array.dtype.kind not in "buif" or array.ndim < 2:
         raise InputError(f"expected examples (N, ...) as numbers; got {array.dtype} of shape {array.shape}: reshape them")
     channels, height, width = preparation.shape
     if array.ndim == 4 and array.shape[1:] == (height, width, channels) and array.shape[1:] != preparation.shape:
         array = np.moveaxis(array, -1, 1)
     for start in range(0, len(array), at_once):
-        yield Block(range(start, min(start + at_once, len(array))), np.asarray(array[start : start + at_once]))
+        some = slice(start, start + at_once)
+        known = None if classes is None else classes[some]
+        yield Block(range(start, min(start + at_once, len(array))), np.asarray(array[some]), known)
 
 
 def _of_frame(
@@ -124,6 +134,7 @@ def _of_frame(
     *,
     first: int,
     names_first: int,
+    label: str,
 ) -> Block:
     """A block of a table; its rows are named by its index, or by the column that pandas or R wrote for it."""
     named = bool(frame.attrs.get("named", True))
@@ -133,12 +144,15 @@ def _of_frame(
     names: Sequence[Any] = [str(each) if isinstance(each, tuple) else each for each in frame.index]
     if len(frame.columns) and frame.columns[0] in INDICES:
         names, frame = frame.iloc[:, 0].tolist(), frame.iloc[:, 1:]
+    line, classes = first + names_first, None
+    if label and label in frame.columns:
+        classes = coded(where, frame[label], preparation.classes, line, missing=False).astype(np.int64)
+        frame = frame.drop(columns=label)
     if preparation.columns and named:
         places, others = preparation.matched(list(frame.columns))
         if others and not first:
             note(f"{where}: columns that the model does not know are left out: {', '.join(map(repr, others))}")
         frame = frame.iloc[:, places]
-    line = first + names_first
     categories = preparation.categories if len(preparation.categories) == len(frame.columns) else ((),) * len(frame.columns)
     columns = [
         coded(where, frame[name], known, line, missing=preparation.missing)
@@ -146,4 +160,4 @@ def _of_frame(
         else frame_numbers(where, frame[name], line, missing=preparation.missing)
         for name, known in zip(frame.columns, categories, strict=True)
     ]
-    return Block(names, np.column_stack(columns) if columns else np.zeros((len(frame), 0)))
+    return Block(names, np.column_stack(columns) if columns else np.zeros((len(frame), 0)), classes)

@@ -1,0 +1,110 @@
+"""What is missing in new examples, filled in by a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pyrovae.data.user_files.arrays import read_npy
+from pyrovae.data.user_files.images import stacked
+from pyrovae.errors import InputError
+from pyrovae.evaluation.imputation import impute
+from pyrovae.experiments.new_examples import Note, prepared
+
+if TYPE_CHECKING:
+    from pyrovae.data.preparation import Preparation
+    from pyrovae.experiments.folder import RunFolder
+    from pyrovae.programs.models import GenerativeModel
+
+# Of the chains of a model whose guide has seen no gaps.
+UNSEEN_STEPS = 100
+
+
+def imputed(
+    run: RunFolder,
+    source: Any,
+    *,
+    mask: Any = None,
+    draws: int = 10,
+    num_samples: int = 1000,
+    num_steps: int | None = None,
+    seed: int = 0,
+    note: Note = print,
+) -> Iterator[tuple[Sequence[Any], np.ndarray]]:
+    """Names of examples, and fillings of what is missing in them ``(M, N, ...)``, in original units.
+
+    Args:
+        run: a trained model.
+        source: a path, a DataFrame or an array: see ``blocks_of``; what is not a number in it is missing.
+        mask: what is missing beside it, for all examples alike or for each: an array, or the path of one or of an image.
+        draws: M, fillings of each example.
+        num_samples: importance samples that they are chosen from.
+        num_steps: of the chain that each goes on as; by default none of a model that was trained with ``missing``, and 100 of
+            another, whose guide has never seen gaps.
+        seed: of all that is drawn.
+        note: called with what a reader must know.
+
+    Raises:
+        InputError: for a regressor, a conditional model, and examples or a mask that it cannot take.
+    """
+    if run.condition is not None or not run.recipe.latent_sizes:
+        raise InputError(f"{run.folder}: expected a model with latents that is told nothing; this one is another: train one")
+    steps = (0 if run.recipe.missing else UNSEEN_STEPS) if num_steps is None else num_steps
+    hidden, start = None if mask is None else read_mask(mask, run.prepared), 0
+    for each in prepared(run, source, seed, note, missing=True):
+        known: np.ndarray = np.asarray(each.block.values, np.float64).reshape(len(each.x), -1)
+        if hidden is not None:
+            rows = hidden if len(hidden) == 1 else hidden[start : start + len(known)]
+            if len(rows) not in (1, len(known)):
+                raise InputError(f"expected a mask for all examples or for each; got {len(hidden)} for more than as many")
+            known = np.where(rows, np.nan, known)
+        start += len(known)
+        x = each.x.masked_fill(torch.from_numpy(np.isnan(known)).to(each.x.device), torch.nan)
+        with _gaps_allowed(run) as (model, guide):
+            filled = impute(model, guide, x, num_draws=draws, num_samples=num_samples, num_steps=steps)
+        original = np.stack([run.prepared.restored(one) for one in filled])
+        # What was there stays as it was, to the last digit.
+        known = known.reshape(original.shape[1:])
+        yield each.block.names, np.where(np.isnan(known), original, known)
+
+
+@contextmanager
+def _gaps_allowed(run: RunFolder) -> Iterator[tuple[GenerativeModel, Any]]:
+    """Programs that take gaps: a model scores what is there, and a guide that has never seen any takes them for zeros."""
+    model, guide, before = run.vae.model, run.vae.guide, run.vae.model.incomplete
+    # Nothing below zero has a logarithm: a gap in a positive column is seen as its geometric mean.
+    seen = torch.tensor([float(kind == "positive") for kind in run.prepared.kinds] or [0.0])
+    model.incomplete = True
+    try:
+        yield model, guide if before else lambda x: guide(torch.where(x.isnan(), seen.to(x), x))
+    finally:
+        model.incomplete = before
+
+
+def read_mask(mask: Any, preparation: Preparation) -> np.ndarray:
+    """What is missing, of all examples alike ``(1, D)`` or of each ``(N, D)``: wherever an array or an image is not zero.
+
+    Args:
+        mask: an array of any shape that examples have, or the path of an ``.npy`` file or of an image.
+        preparation: of the training.
+
+    Raises:
+        InputError: for what cannot be read, and for another size than examples have.
+    """
+    if isinstance(mask, str | Path):
+        path = Path(mask).expanduser()
+        if not path.is_file():
+            raise InputError(f"{path}: expected an .npy file or an image; there is none: name another")
+        array = read_npy(path).arrays["all"] if path.suffix.lower() == ".npy" else stacked(path.parent, [path])[0, 0]
+    else:
+        array = np.asarray(mask)
+    if array.size % preparation.size:
+        raise InputError(
+            f"expected a mask of {' x '.join(map(str, preparation.shape))} entries, or one for each example; got {array.shape}"
+        )
+    return np.asarray(array != 0).reshape(-1, preparation.size)

@@ -1,0 +1,139 @@
+"""Conditional models at work: told of classes and of pixels, by people's own data or for all of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from own_files import png
+from pyrovae.cli import main
+
+from pyrovae.errors import InputError
+from pyrovae.evaluation import using
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.training import train
+from pyrovae.programs.distributions import GaussianMixture
+from pyrovae.programs.likelihoods import Bernoulli
+from pyrovae.programs.models import GenerativeModel
+from pyrovae.programs.priors import MixtureOfGaussians
+
+SMALL = {"latent_sizes": (2,), "hidden_sizes": (16,), "batch_size": 40, "learning_rate": 1e-2}
+CITIES = {"Lima": -50.0, "Oslo": 0.0, "Rome": 50.0}
+
+
+def towns(count=600, seed=0):
+    generator = np.random.default_rng(seed)
+    city = generator.choice(list(CITIES), count)
+    place = np.array([CITIES[each] for each in city])
+    return pd.DataFrame({"east": place + generator.normal(0, 5, count), "north": generator.normal(0, 3, count), "city": city})
+
+
+@pytest.fixture(scope="module")
+def told_city(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("towns")
+    towns().to_csv(folder / "towns.csv", index=False)
+    recipe = Recipe(dataset=str(folder / "towns.csv"), label="city", condition="label", epochs=60, **SMALL)
+    return train(recipe, folder / "run", engine="graph")
+
+
+def test_samples_are_drawn_given_a_class(told_city):
+    for city, place in CITIES.items():
+        drawn = told_city.sample(400, given=city)
+        assert drawn[:, 0].mean() == pytest.approx(place, abs=10), city
+    again = told_city.sample(2, told=towns(3, seed=4))
+    assert again.shape == (6, 2)
+
+
+def test_a_row_is_scored_given_its_class(told_city, tmp_path):
+    new = towns(30, seed=5)
+    right, wrong = told_city.score(new, num_samples=20), told_city.score(new.assign(city="Rome"), num_samples=20)
+    elsewhere = (new["city"] != "Rome").to_numpy()
+    assert (right["log_likelihood"] > wrong["log_likelihood"])[elsewhere].all()
+    given = told_city.score(new.drop(columns="city"), num_samples=20, given="Rome")
+    np.testing.assert_array_equal(given["log_likelihood"], wrong["log_likelihood"])
+    assert told_city.encode(new).shape == (30, 4)
+    assert np.abs(told_city.reconstruct(new)[:, 0] - new["east"]).mean() < 15
+    new.to_csv(tmp_path / "new.csv", index=False)
+    command = ["score", str(told_city.folder), str(tmp_path / "new.csv"), "-o", str(tmp_path / "s.csv"), "--given", "Oslo"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "percentile" in pd.read_csv(tmp_path / "s.csv").columns
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda run: run.sample(3), "expected a class to draw given, --given NAME, out of Lima, Oslo, Rome"),
+        (lambda run: run.sample(3, given="Roma"), "expected a class out of Lima, Oslo, Rome; got 'Roma'; did you mean 'Rome'?"),
+        (lambda run: run.sample(3, given="Rome", told=towns(3)), "expected one of a class and examples"),
+        (lambda run: run.score(towns(3).drop(columns="city")), "expected the class of each example, which this model is told"),
+        (lambda run: run.encode(towns(3).assign(city="Paris")), "expected one of 'Lima', 'Oslo', 'Rome' in column 'city'"),
+        (lambda run: run.impute(towns(3)), "expected a model with latents that is told nothing"),
+    ],
+)
+def test_what_a_conditional_model_must_be_told_is_said(told_city, call, words):
+    with pytest.raises(InputError) as refused:
+        call(told_city)
+    assert words in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("half")
+    for number in range(40):
+        png(folder / "images" / "ab"[number % 2] / f"{number:02}.png", mode="L", seed=number)
+    recipe = Recipe(dataset=str(folder / "images"), condition="left-half", epochs=2, **(SMALL | {"batch_size": 8}))
+    return train(recipe, folder / "run", engine="eager")
+
+
+def test_pixels_that_are_told_stay_in_samples_and_reconstructions(half):
+    images = half.dataset().test
+    grey = np.rint(images[:3].numpy() * 255).reshape(3, 1, 4, 6).astype(np.uint8)
+    for made in (half.sample(2, told=grey)[::2], half.reconstruct(grey)):
+        np.testing.assert_allclose(made[..., :3], grey[..., :3], atol=1e-3)
+    assert half.prepared.classes == ("a", "b")
+    with pytest.raises(
+        InputError, match="expected examples to draw given, for it is told 'left-half' of each: name some, --told"
+    ):
+        half.sample(3)
+    with pytest.raises(InputError, match="expected a model that is told classes for 'a'"):
+        half.score(grey, given="a")
+
+
+def test_images_are_filled_behind_a_mask(tmp_path):
+    for number in range(40):
+        png(tmp_path / "images" / f"{number:02}.png", mode="1", seed=number)
+    run = train(
+        Recipe(dataset=str(tmp_path / "images"), epochs=2, **(SMALL | {"batch_size": 8})), tmp_path / "run", engine="eager"
+    )
+    mask = np.zeros((4, 6), bool)
+    mask[2:] = True
+    np.save(tmp_path / "mask.npy", mask)
+    filled = run.impute(tmp_path / "images", mask=mask, draws=3, num_samples=20, num_steps=2)
+    whole = run.dataset()
+    assert filled.shape == (3, 40, 1, 4, 6)
+    assert set(np.unique(filled)) == {0.0, 1.0}
+    assert (filled[0, :, :, :2] == filled[1, :, :, :2]).all()
+    assert (filled[0, :, :, 2:] != filled[1, :, :, 2:]).any()
+    assert len(whole.train) == 32
+    command = ["impute", run.folder, tmp_path / "images", "-o", tmp_path / "f.npz", "--mask", tmp_path / "mask.npy"]
+    result = CliRunner().invoke(main, list(map(str, (*command, "--draws", 2, "--samples", 10, "--steps", 1))))
+    assert result.exit_code == 0, result.output
+    with pytest.raises(InputError, match="expected a mask of 1 x 4 x 6 entries, or one for each example; got \\(5,\\)"):
+        run.impute(tmp_path / "images", mask=np.ones(5))
+
+
+def test_a_temperature_narrows_the_components_of_a_mixture():
+    torch.manual_seed(0)
+    prior = MixtureOfGaussians(1, 2)
+    with torch.no_grad():
+        prior.loc.copy_(torch.tensor([[-3.0], [3.0]]))
+    model = GenerativeModel(prior, Bernoulli(1, 2))
+    latents = {}
+    for temperature in (1.0, 0.1):
+        with using.at_temperature(temperature), torch.no_grad():
+            trace = using.poutine.trace(model).get_trace(batch_size=4000)
+        assert isinstance(trace.nodes["z1"]["fn"], GaussianMixture)
+        latents[temperature] = trace.nodes["z1"]["value"][:, 0]
+    assert latents[1.0].abs().mean() == pytest.approx(3.0, abs=0.1)
+    assert (latents[0.1].abs() - 3).std() == pytest.approx(0.1, rel=0.1)
