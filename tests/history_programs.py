@@ -74,6 +74,8 @@ class Subject:
     numbers: ClassVar[dict[str, tuple]] = {}
     # Those of plain Pyro too, which trains what its store holds.
     stored = True
+    # What engine graph may refuse in the programs as they are: its message must hold one of them.
+    words: tuple[str, ...] = ()
 
     @classmethod
     def batch(cls, size, seed):
@@ -163,6 +165,12 @@ class TutorialSubject(Subject):
 
     model = property(lambda self: self.vae.model)
     guide = property(lambda self: self.vae.guide)
+
+    @property
+    def words(self):
+        """Without momentum, batch norm of torch's reads how many batches it has seen."""
+        norms = [each for each in self.vae.modules() if isinstance(each, nn.BatchNorm1d)]
+        return ("by if",) if any(each.momentum is None and each.training for each in norms) else ()
 
     def __setattr__(self, name, value):
         if name == "prior_scale":

@@ -223,6 +223,17 @@ def live(program, engines, histories, *, length=LENGTH, shrink=False):
     run_state_machine_as_test(machine, settings=chosen)
 
 
+@pytest.mark.parametrize("engine", ["graph", "auto", "eager"])
+def test_batch_norm_without_momentum_is_refused_by_name_or_trained(engine):
+    """A history that was drawn once: a statistic that is averaged over all batches reads their number."""
+    ours, plain = World("vae", "Adam", engine), World("vae", "Adam", None)
+    for count in range(1, 6):
+        if count == 3:
+            for world in (ours, plain):
+                changes.change_number(world, "vae.encoder.1.momentum", None)
+        compare(ours, plain, Batch(ours.subject.batch(8, count), count, arguments={"weight": 0.1}), FORMS["tensor"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("program", SUBJECTS)
 def test_plain_pyro_equals_itself(program):

@@ -139,8 +139,11 @@ def test_the_reported_density_is_that_of_the_values_in_the_file(tmp_path, shape)
     axis = 0 if len(shape) == 2 else None
     exact = norm(train.mean(axis), train.std(axis)).logpdf(test).reshape(20, -1).sum(1).mean()
     vae = flat_vae(dataset)
-    measured = log_likelihood(vae.model, vae.guide, dataset.test, num_samples=3)
-    assert measured.mean + dataset.log_jacobian == pytest.approx(exact, rel=1e-5)
+    measured = log_likelihood(vae.model, vae.guide, dataset, num_samples=3)
+    assert measured.mean == pytest.approx(exact, rel=1e-5)
+    assert measured.elbo == pytest.approx(exact, rel=1e-5)
+    assert measured.curve[3] == pytest.approx(exact, rel=1e-5)
+    assert log_likelihood(vae.model, vae.guide, dataset.test, num_samples=3).mean != pytest.approx(exact, rel=1e-2)
     scaled = load_dataset(saved(tmp_path / "b.npy", 1000 * values))
     assert scaled.log_jacobian - dataset.log_jacobian == pytest.approx(-dataset.train.shape[1] * np.log(1000))
 

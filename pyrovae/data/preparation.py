@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,8 @@ class Preparation:
             came = " x ".join(map(str, values.shape[1:]))
             raise InputError(f"expected {what}, as it was trained on; got {came} numbers in each example")
         flat = values.astype(np.float64).reshape(len(values), -1)
+        for place, numbers in self._numbered.items():
+            flat[:, place] = self._places(flat[:, place], numbers, self.columns[place])
         self._check(flat, is_bool=values.dtype == bool)
         if self.values in ("real", "mixed"):
             flat = (flat - np.array(self.shift)) / np.array(self.scale)
@@ -201,6 +204,29 @@ class Preparation:
                 "bring them to that scale"
             )
 
+    @property
+    def _numbered(self) -> dict[int, np.ndarray]:
+        """The numbers that columns with names hold, where all names are numbers."""
+        found: dict[int, np.ndarray] = {}
+        for place, names in enumerate(self.categories):
+            with suppress(ValueError):
+                found |= {place: np.array([float(name) for name in names])} if names else {}
+        return found
+
+    @staticmethod
+    def _places(x: np.ndarray, numbers: np.ndarray, column: str) -> np.ndarray:
+        """The place of each number among those that a column holds; gaps stay gaps.
+
+        Raises:
+            InputError: for another number.
+        """
+        is_it = np.isclose(x[:, None], numbers, rtol=1e-9, atol=0)
+        if (wrong := ~(is_it.any(1) | np.isnan(x))).any():
+            row = int(wrong.argmax())
+            shown = ", ".join(f"{each:g}" for each in numbers[:10])
+            raise InputError(f"expected one of {shown} in column {column!r}, as in the training; got {x[row]:g}, row {row + 1}")
+        return np.where(np.isnan(x), np.nan, is_it.argmax(1))
+
     def _check_kinds(self, flat: np.ndarray) -> None:
         """Refuse numbers that a column of some kind does not have.
 
@@ -218,15 +244,34 @@ class Preparation:
                     f"expected {words} in column {self.columns[place]!r}, a {kind} column; got {x[row]:g} in row {row + 1}"
                 )
 
+    def named_as(self, place: int, x: np.ndarray) -> np.ndarray:
+        """The values of a column in original units as it has them: words, or of its numbers the nearest ones."""
+        names = self.categories[place] if self.categories else ()
+        if not names:
+            return x
+        numbers = self._numbered.get(place)
+        if numbers is None:
+            return np.array(names, dtype=object)[np.clip(np.rint(x), 0, len(names) - 1).astype(int)]
+        return numbers[np.abs(x[:, None] - numbers).argmin(1)]
+
+    def is_numbered(self, place: int) -> bool:
+        """Whether a column holds some numbers alone."""
+        return place in self._numbered
+
     def _of_kind(self, kind: str) -> np.ndarray | slice:
         """Which columns are of a kind; all of those that are not mixed."""
         return np.array([each == kind for each in self.kinds]) if self.kinds else slice(None)
 
     def restored(self, x: Tensor) -> np.ndarray:
-        """Prepared examples ``(N, D)`` in their original units: a table ``(N, D)``, images ``(N, C, H, W)``."""
+        """Prepared examples ``(N, D)`` in their original units: a table ``(N, D)``, images ``(N, C, H, W)``.
+
+        Of a column of words the place of each among the words; of a column of two numbers also what lies between them.
+        """
         values = x.detach().cpu().double().numpy()
         if self.values in ("real", "mixed"):
             values = values * np.array(self.scale) + np.array(self.shift)
+            for place, numbers in self._numbered.items():
+                values[:, place] = np.interp(values[:, place], np.arange(len(numbers)), numbers)
         elif self.values == "levels" and self.binarize == "no":
             values = values * 255
         return values if self.is_table else values.reshape(len(values), *self.shape)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyrovae.data.datasets import Dataset
 from pyrovae.data.rows import Rows
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of
@@ -81,6 +82,11 @@ class LogLikelihood(Estimates):
         known = self.pareto_k[~self.pareto_k.isnan()]
         return (known > heavy_tail(self.num_samples)).double().mean().item() if len(known) else math.nan
 
+    def shifted(self, nats: float) -> "LogLikelihood":
+        """With as much added to each estimate: for a change of variables."""
+        curve = {size: value + nats for size, value in self.curve.items()}
+        return replace(self, per_image=self.per_image + nats, elbo_per_image=self.elbo_per_image + nats, curve=curve)
+
     def __repr__(self) -> str:
         images = f"{len(self.per_image)} images, {self.num_samples} samples each"
         return f"LogLikelihood({self.mean:.2f} ± {self.standard_error:.2f} nats, ELBO {self.elbo:.2f}; {images})"
@@ -89,7 +95,7 @@ class LogLikelihood(Estimates):
 def log_likelihood(
     model: Program,
     guide: Program,
-    x: Tensor | Rows,
+    x: Tensor | Rows | Dataset,
     num_samples: int = 5000,
     *,
     context: Tensor | None = None,
@@ -109,7 +115,8 @@ def log_likelihood(
     Args:
         model: the generative program.
         guide: the proposal.
-        x: the images, in memory or not.
+        x: the images, in memory or not; or a dataset, whose test images are measured given their contexts, in nats of the
+            original values where these were standardised.
         num_samples: K.
         context: c ``(N, C)`` of a conditional model.
         engine: how samples are drawn: see ``WeightSampler``.
@@ -121,6 +128,9 @@ def log_likelihood(
     """
     if num_samples < 1:
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
+    if isinstance(x, Dataset):
+        found = log_likelihood(model, guide, x.test, num_samples, context=x.contexts.get("test"), engine=engine, track=track)
+        return found.shifted(x.log_jacobian)
     columns = columns_of(x, context)
     chunks = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(x), IMAGES_AT_ONCE)]
     sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)

@@ -16,7 +16,7 @@ from torch import nn
 
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
-from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
+from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.programs.distributions import GaussianMixture, gaussian_of
 
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from pyrovae.programs.models import GenerativeModel
 
 Moments = dict[str, "tuple[Tensor, Tensor]"]
+
+# Rows of few numbers cost their calls alone, which many share; images in numbers as large fill memory.
+FEWEST_ROWS, MOST_ROWS, NUMBERS_AT_ONCE = 100, 2000, 200_000
+
+
+def _rows_at_once(size: int) -> int:
+    """How many examples of so many numbers programs take at a time."""
+    return min(MOST_ROWS, max(FEWEST_ROWS, NUMBERS_AT_ONCE // size))
 
 
 def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int = 10) -> Moments:
@@ -45,13 +53,16 @@ def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samp
     """
     chunks: list[Moments] = []
     with measuring(guide):
-        for rows in rows_of(x, context, IMAGES_AT_ONCE):
-            drawn = [latent_sites(guide, rows) for _ in range(num_samples)]
+        for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
+            drawn = [latent_sites(guide, rows) for _ in range(min(2, num_samples))]
+            # Where no layer depends on another, two draws have the same moments, and so has each.
+            if any(not torch.equal(site["fn"].mean, drawn[-1][name]["fn"].mean) for name, site in drawn[0].items()):
+                drawn += [latent_sites(guide, rows) for _ in range(num_samples - len(drawn))]
             found = {}
             for name in drawn[0]:
                 means = torch.stack([sites[name]["fn"].mean for sites in drawn])
                 variances = torch.stack([sites[name]["fn"].variance for sites in drawn])
-                found[name] = means.mean(0), (variances.mean(0) + means.var(0, correction=min(1, num_samples - 1))).sqrt()
+                found[name] = means.mean(0), (variances.mean(0) + means.var(0, correction=min(1, len(drawn) - 1))).sqrt()
             chunks.append(found)
     whole = {name: list(zip(*(chunk[name] for chunk in chunks), strict=True)) for name in chunks[0]}
     return {name: (torch.cat(means), torch.cat(deviations)) for name, (means, deviations) in whole.items()}
@@ -61,7 +72,7 @@ def draw_latents(guide: Program, x: Tensor, context: Tensor | None = None, *, nu
     """Draws of each latent given each example ``(S, N, D_l)``, by layer, the layers of a draw together."""
     chunks = []
     with measuring(guide):
-        for rows in rows_of(x, context, IMAGES_AT_ONCE):
+        for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
             drawn = [latent_sites(guide, rows) for _ in range(num_samples)]
             chunks.append({name: torch.stack([sites[name]["value"] for sites in drawn]) for name in drawn[0]})
     return {name: torch.cat([chunk[name] for chunk in chunks], 1) for name in chunks[0]}
@@ -114,7 +125,7 @@ def score(
     """
     found = log_likelihood(model, guide, x, num_samples, context=context)
     with measuring(model, guide):
-        parts = [_expected_terms(model, guide, rows, num_draws) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
+        parts = [_expected_terms(model, guide, rows, num_draws) for rows in rows_of(x, context, _rows_at_once(x.shape[1]))]
     by_entry, rate = (torch.cat(each).cpu().double() for each in zip(*parts, strict=True))
     distortion = -(by_entry if by_entry.dim() == 1 else by_entry.sum(1))
     return Scores(
@@ -203,9 +214,9 @@ def sample(
     """
     chunks = []
     with measuring(model), at_temperature(temperature):
-        for start in range(0, number, IMAGES_AT_ONCE):
-            told = None if context is None else context[start : start + IMAGES_AT_ONCE]
-            trace = poutine.trace(model).get_trace(None, told, batch_size=min(IMAGES_AT_ONCE, number - start))
+        for start in range(0, number, FEWEST_ROWS):
+            told = None if context is None else context[start : start + FEWEST_ROWS]
+            trace = poutine.trace(model).get_trace(None, told, batch_size=min(FEWEST_ROWS, number - start))
             site: Any = trace.nodes["x"]
             chunks.append(model.completed(site["fn"].mean if means else site["value"], told))
     return torch.cat(chunks)
@@ -215,7 +226,7 @@ def reconstruct(model: GenerativeModel, guide: Program, x: Tensor, context: Tens
     """The means of p(x | z) at one draw of the guide for each example ``(N, D)``."""
     chunks = []
     with measuring(model, guide):
-        for rows in rows_of(x, context, IMAGES_AT_ONCE):
+        for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
             latents = {name: site["value"] for name, site in latent_sites(guide, rows).items()}
             told = rows[1] if len(rows) > 1 else None
             trace = poutine.trace(poutine.condition(model, latents)).get_trace(None, told, batch_size=len(rows[0]))

@@ -72,8 +72,7 @@ def as_table(preparation: Preparation, x: np.ndarray, rows: Iterable[Any]) -> pa
     A binary column of means in place of bits has the name of the likelier one.
     """
     names = preparation.columns or tuple(str(each + 1) for each in range(preparation.size))
-    categories = preparation.categories or ((),) * len(names)
-    columns = {name: _named(x[:, place], known) for place, (name, known) in enumerate(zip(names, categories, strict=True))}
+    columns = {name: preparation.named_as(place, x[:, place]) for place, name in enumerate(names)}
     return pandas.DataFrame(columns, index=pandas.Index(list(rows), name="row"))
 
 
@@ -85,10 +84,11 @@ def summary_of(preparation: Preparation, filled: np.ndarray, rows: Iterable[Any]
     kinds = preparation.kinds or ("real",) * preparation.size
     is_named = np.array([kind in ("binary", "category") for kind in kinds])
     low, high = np.quantile(filled, (0.025, 0.975), 0)
-    typical = np.where(is_named, 0.0, filled.mean(0))
+    typical = filled.mean(0)
     for place in np.flatnonzero(is_named).tolist():
-        counts = np.stack([(filled[:, :, place] == code).mean(0) for code in range(len(preparation.categories[place]))])
-        typical[:, place], high[:, place] = counts.argmax(0), counts.max(0)
+        known = np.unique(filled[:, :, place])
+        shares = np.stack([(filled[:, :, place] == each).mean(0) for each in known])
+        typical[:, place], high[:, place] = known[shares.argmax(0)], shares.max(0)
     table = as_table(preparation, typical, rows)
     for place, name in enumerate(list(table.columns)):
         if is_named[place]:
@@ -96,17 +96,6 @@ def summary_of(preparation: Preparation, filled: np.ndarray, rows: Iterable[Any]
         else:
             table[f"{name}_low"], table[f"{name}_high"] = low[:, place], high[:, place]
     return table
-
-
-def _named(x: np.ndarray, names: Sequence[str]) -> Any:
-    """Numbers, or the names that they are the places of; names of numbers are numbers again."""
-    if not names:
-        return x
-    try:
-        known: Any = np.array([float(name) for name in names])
-    except ValueError:
-        known = np.array(names, dtype=object)
-    return known[np.clip(np.rint(x), 0, len(names) - 1).astype(int)]
 
 
 def _csv(file: IO[bytes], _: str, blocks: Iterable[pandas.DataFrame]) -> int:

@@ -220,14 +220,13 @@ def measured(
     from pyrovae.programs.likelihoods import LIKELIHOODS
 
     start = time.perf_counter()
-    context = dataset.contexts.get("test")
     # Without a latent every sample is the same one.
     num_samples = num_samples if vae.model.depth else 1
-    result = log_likelihood(vae.model, vae.guide, dataset.test, num_samples, context=context, track=track)
+    result = log_likelihood(vae.model, vae.guide, dataset, num_samples, track=track)
     likelihood = LIKELIHOODS[recipe.likelihood]
     return Evaluation(
         **_figures(result, dataset, normalized=likelihood.normalized),
-        **measured_latents(vae, dataset.test, context),
+        **measured_latents(vae, dataset.test, dataset.contexts.get("test")),
         num_samples=num_samples,
         num_images=len(dataset.test),
         dataset=dataset.name,
@@ -242,19 +241,18 @@ def measured(
         kl_weight=kl_weight,
         protocol=str(dataset.protocol),
         protocol_hash=dataset.protocol.hash,
-        per_image=_per_image(result, dataset, normalized=likelihood.normalized),
+        per_image=_per_image(result, normalized=likelihood.normalized),
         seconds=time.perf_counter() - start,
     )
 
 
 def _figures(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> dict[str, Any]:
     """None for what cannot be known, which JSON has no number for."""
-    log_likelihood = result.mean + dataset.log_jacobian
     figures = {
-        "log_likelihood": log_likelihood,
+        "log_likelihood": result.mean,
         "standard_error": result.standard_error,
-        "elbo": result.elbo + dataset.log_jacobian,
-        "bits_per_dimension": -log_likelihood / (math.log(2) * _scored(dataset)),
+        "elbo": result.elbo,
+        "bits_per_dimension": -result.mean / (math.log(2) * _scored(dataset)),
         "sampling_error": result.sampling_error,
         "share_of_heavy_tails": result.share_of_heavy_tails,
         "effective_sample_size": result.effective_sample_size.median().item(),
@@ -263,12 +261,12 @@ def _figures(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> di
     if not normalized:
         # A loss that is no density of the data has a bound of its own, and no likelihood.
         known |= dict.fromkeys(("log_likelihood", "standard_error", "bits_per_dimension", "sampling_error"))
-    return known | {"curve": {str(size): value + dataset.log_jacobian for size, value in result.curve.items()}}
+    return known | {"curve": {str(size): value for size, value in result.curve.items()}}
 
 
-def _per_image(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> dict[str, NDArray[np.floating]]:
-    per_image = {"elbo": result.elbo_per_image + dataset.log_jacobian, "pareto_k": result.pareto_k}
-    per_image |= {"log_likelihood": result.per_image + dataset.log_jacobian} if normalized else {}
+def _per_image(result: LogLikelihood, *, normalized: bool) -> dict[str, NDArray[np.floating]]:
+    per_image = {"elbo": result.elbo_per_image, "pareto_k": result.pareto_k}
+    per_image |= {"log_likelihood": result.per_image} if normalized else {}
     return {name: each.cpu().numpy() for name, each in per_image.items()}
 
 

@@ -96,12 +96,12 @@ def named_values(column: pandas.Series[Any]) -> tuple[np.ndarray, tuple[str, ...
 
 
 def plain(value: Any) -> str:
-    """A value as people write it.
+    """A value as people write it, to its last digit.
 
-    >>> plain(2.0), plain(0.5), plain("Rome")
-    ('2', '0.5', 'Rome')
+    >>> plain(2.0), plain(0.1 + 0.2), plain("Rome")
+    ('2', '0.30000000000000004', 'Rome')
     """
-    return f"{value:.15g}" if isinstance(value, float) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def column_of(where: str, column: pandas.Series[Any], asked: str, first_line: int, *, missing: bool) -> Column:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas
 
 # Rows of a block, and the bytes that it takes as double precision.
-MOST_ROWS, MOST_BYTES = 10_000, 2**26
+MOST_ROWS, MOST_BYTES = 50_000, 2**26
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,11 +154,11 @@ def _of_frame(
         if others and not first:
             note(f"{where}: columns that the model does not know are left out: {', '.join(map(repr, others))}")
         frame = frame.iloc[:, places]
-    categories = preparation.categories if len(preparation.categories) == len(frame.columns) else ((),) * len(frame.columns)
+    words = [() if preparation.is_numbered(place) else names for place, names in enumerate(preparation.categories)]
     columns = [
         coded(where, frame[name], known, line, missing=preparation.missing)
         if known
         else frame_numbers(where, frame[name], line, missing=preparation.missing)
-        for name, known in zip(frame.columns, categories, strict=True)
+        for name, known in zip_longest(frame.columns, words if len(words) == len(frame.columns) else ())
     ]
     return Block(names, np.column_stack(columns) if columns else np.zeros((len(frame), 0)), classes)
