@@ -114,7 +114,15 @@ def test_a_training_makes_many_calls(straight):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-def test_a_fault_at_any_call_is_survived(way, trained, straight, tmp_path):
+def test_each_call_fails_in_one_way_and_is_survived(way, trained, straight, tmp_path):
+    expected, calls = straight
+    for place in range(1 + list(WAYS).index(way), calls + 1, len(WAYS)):
+        survives(trained, way, place, expected, tmp_path / f"{place}")
+
+
+@pytest.mark.hours
+@pytest.mark.parametrize("way", WAYS)
+def test_each_call_fails_in_every_way_and_is_survived(way, trained, straight, tmp_path):
     expected, calls = straight
     for place in range(1, calls + 1):
         survives(trained, way, place, expected, tmp_path / f"{place}")

@@ -512,7 +512,9 @@ def test_a_preparation_of_a_stranger_is_checked(damage, tabled, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["wine", "diabetes", "breast_cancer"])
+@pytest.mark.parametrize(
+    "name", ["wine", *(pytest.param(name, marks=pytest.mark.hours) for name in ("diabetes", "breast_cancer"))]
+)
 def test_gaps_of_real_tables_are_filled_better_than_by_means(name, tmp_path):
     """A fifth of the fields of tables of scikit-learn's; the errors beside nearest neighbours are in benchmarks/RESULTS.md."""
     table = getattr(sklearn_tables, f"load_{name}")(as_frame=True).data.astype(float)
