@@ -14,6 +14,7 @@ EXAMPLES = {
     "contact_sheets.py": ["mnist-5k"],
     "gallery.py": [".", "--epochs", "1", "--samples", "60"],
     "complete_digits.py": ["--epochs", "1"],
+    "fill_digits.py": ["--epochs", "2", "--number", "20"],
     "ladder_on_digits.py": ["--epochs", "2"],
 }
 FEWER = {

@@ -184,9 +184,10 @@ def served(stored: Dataset, binarization: str) -> Dataset:
     """
     if binarization not in BINARIZATIONS:
         raise InputError(f"expected a binarization out of {', '.join(BINARIZATIONS)}; got {binarization!r}")
-    if stored.missing and binarization in ("dynamic", "threshold"):
+    is_grey = stored.values in ("grey", "levels")
+    if stored.missing and is_grey and binarization in ("dynamic", "threshold"):
         raise InputError(f"{stored.name}: expected grey values without gaps for bits: leave --missing or the binarization out")
-    if stored.values not in ("grey", "levels"):
+    if not is_grey:
         if binarization in ("auto", "dynamic" if stored.values == "bits" else "none"):
             return replace(stored, binarize=False)
         raise InputError(

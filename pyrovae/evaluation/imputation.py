@@ -6,6 +6,7 @@ Entries that are not a number are missing. The programs take them so: ``Generati
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,14 +48,56 @@ def impute(
     chunks = []
     with measuring(model, guide):
         for (rows,) in rows_of(x, None, max(1, ROWS_AT_ONCE // max(num_samples, num_draws))):
-            latents = _resampled(model, guide, rows, num_draws, num_samples)
-            known = rows.repeat(num_draws, 1)
-            filled = _filled(model, latents, known)
-            for _ in range(num_steps):
-                latents = _moved(model, guide, latents, filled)
-                filled = _filled(model, latents, known)
+            _, filled = _chains(model, guide, rows, num_draws, num_samples, num_steps)
             chunks.append(filled.reshape(num_draws, len(rows), -1))
     return torch.cat(chunks, 1)
+
+
+def log_density_of_missing(
+    model: nn.Module,
+    guide: Program,
+    x: Tensor,
+    truth: Tensor,
+    *,
+    num_draws: int = 100,
+    num_samples: int = 1000,
+    num_steps: int = 0,
+) -> Tensor:
+    r"""What the draws of ``impute`` say of the true values of what is missing ``(N,)``, in nats: low in expectation.
+
+    .. math:: \log p(x_{missing} | x_{observed}) \approx \log \frac 1 M \sum_{m=1}^M p(x_{missing} | z_m)
+
+    Args:
+        model: the generative program, p(x | z) a product over entries.
+        guide: the variational one.
+        x: examples ``(N, D)``, what is missing in them not a number.
+        truth: the same with nothing missing.
+        num_draws: M.
+        num_samples: that they are chosen from.
+        num_steps: of the chain that each goes on as.
+    """
+    chunks = []
+    with measuring(model, guide):
+        for rows, true in rows_of(x, truth, max(1, ROWS_AT_ONCE // max(num_samples, num_draws))):
+            latents, _ = _chains(model, guide, rows, num_draws, num_samples, num_steps)
+            trace = poutine.trace(poutine.condition(model, latents)).get_trace(batch_size=num_draws * len(rows))
+            site: Any = trace.nodes["x"]
+            entries = site["fn"].base_dist.log_prob(true.repeat(num_draws, 1)).reshape(num_draws, len(rows), -1)
+            chunks.append(torch.where(rows.isnan(), entries, 0).sum(-1).logsumexp(0) - math.log(num_draws))
+    return torch.cat(chunks)
+
+
+def _chains(
+    model: Program, guide: Program, x: Tensor, num_draws: int, num_samples: int, num_steps: int
+) -> tuple[Latents, Tensor]:
+    """Latents of each example, resampled and moved, as ``_resampled`` has them; and the examples filled ``(M B, D)``."""
+    latents = _resampled(model, guide, x, num_draws, num_samples)
+    known = x.repeat(num_draws, 1)
+    filled = _filled(model, latents, known)
+    for _ in range(num_steps):
+        latents = _moved(model, guide, latents, filled)
+        filled = _filled(model, latents, known)
+    return latents, filled
 
 
 def _resampled(model: Program, guide: Program, x: Tensor, num_draws: int, num_samples: int) -> Latents:
