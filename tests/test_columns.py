@@ -17,7 +17,7 @@ from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.experiments.building import build, columns_of
-from pyrovae.experiments.exporting import as_table
+from pyrovae.experiments.exporting import as_table, summary_of
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
@@ -303,3 +303,44 @@ def test_numbers_that_stand_for_categories_come_and_go_as_numbers(shopped):
     assert set(np.unique(shopped.impute(holed, draws=5, num_samples=20)[:, :, 5])) <= set(SIZES)
     with pytest.raises(InputError, match=r"expected one of 36, 36.7 in column 'size', as in the training; got 38, row 1"):
         shopped.score(shop(2).assign(size=38))
+
+
+def test_intervals_overwrite_no_column_of_the_table(tmp_path):
+    values = np.random.default_rng(0).normal(size=(60, 3))
+    table = pd.DataFrame(values, columns=["t", "t_low", "t_high"]).mask(values > 1.5)
+    table.to_csv(tmp_path / "a.csv", index=False)
+    run = train(Recipe(dataset=str(tmp_path / "a.csv"), missing=True, epochs=1, **SMALL), tmp_path / "run", engine="eager")
+    with pytest.raises(InputError, match="expected a table without 't_high', 't_low', which intervals are named"):
+        summary_of(run.prepared, run.impute(table, draws=2, num_samples=5), range(60))
+
+
+def test_the_density_of_a_row_with_gaps_is_that_of_what_is_there(tmp_path):
+    """In other units each value that is there moves it by the logarithm of the unit, and no gap does."""
+    values = np.random.default_rng(0).normal(size=(60, 3))
+    table = pd.DataFrame(values, columns=list("abc")).mask(np.random.default_rng(1).random((60, 3)) < 0.3)
+    found = []
+    for scale in (1.0, 1000.0):
+        (scale * table).to_csv(tmp_path / f"{scale}.csv", index=False)
+        recipe = Recipe(dataset=str(tmp_path / f"{scale}.csv"), missing=True, epochs=1, **SMALL)
+        run = train(recipe, tmp_path / f"run{scale}", engine="eager")
+        found.append((run.score(scale * table, num_samples=20)["log_likelihood"].to_numpy(), run.evaluate(20).log_likelihood))
+    moved = -np.log(1000) * (~table.isna()).to_numpy().sum(1)
+    np.testing.assert_allclose(found[1][0] - found[0][0], moved, atol=1e-2)
+    test = torch.randperm(60, generator=torch.Generator().manual_seed(0)).numpy()[6:12]
+    assert found[1][1] - found[0][1] == pytest.approx(moved[test].mean(), abs=1e-2)
+
+
+def test_digits_as_text_stay_text(tmp_path):
+    table = pd.DataFrame({"z": ["01", "02", "03"] * 20, "x": np.random.default_rng(0).normal(size=60)})
+    table.to_parquet(tmp_path / "a.parquet")
+    recipe = Recipe(dataset=str(tmp_path / "a.parquet"), columns=("z=category",), epochs=1, **SMALL)
+    run = train(recipe, tmp_path / "run", engine="eager")
+    assert np.isfinite(run.score(table, num_samples=5)["log_likelihood"]).all()
+    assert set(as_table(run.prepared, run.sample(50), range(50))["z"]) <= {"01", "02", "03"}
+
+
+def test_large_counts_are_told(tmp_path):
+    counts = np.random.default_rng(0).integers(900, 6000, (60, 3))
+    np.save(tmp_path / "a.npy", counts)
+    assert load_dataset(tmp_path / "a.npy").values == "real"
+    assert load_dataset(tmp_path / "a.npy", columns=("*=count",)).values == "counts"

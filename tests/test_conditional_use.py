@@ -8,8 +8,10 @@ from click.testing import CliRunner
 from own_files import png
 from pyrovae.cli import main
 
+from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError
 from pyrovae.evaluation import using
+from pyrovae.experiments.imputing import read_mask
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.training import train
 from pyrovae.programs.distributions import GaussianMixture
@@ -137,3 +139,19 @@ def test_a_temperature_narrows_the_components_of_a_mixture():
         latents[temperature] = trace.nodes["z1"]["value"][:, 0]
     assert latents[1.0].abs().mean() == pytest.approx(3.0, abs=0.1)
     assert (latents[0.1].abs() - 3).std() == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_mask_may_have_its_channels_last_or_none():
+    preparation = Preparation(shape=(3, 2, 4), values="levels")
+    corner = np.zeros((2, 4), bool)
+    corner[0, 1] = True
+    expected = np.broadcast_to(corner, (3, 2, 4)).reshape(1, 24)
+    for mask in (corner, np.repeat(corner[..., None], 3, 2), np.repeat(corner[None], 3, 0)):
+        np.testing.assert_array_equal(read_mask(mask, preparation), expected)
+
+
+def test_labels_are_read_by_models_that_are_told_them_alone(told_city):
+    unknown = towns(3).assign(city=["Paris", None, "Rome"])
+    assert told_city.encode(unknown, given="Rome").shape == (3, 4)
+    with pytest.raises(InputError, match="column 'city' has none in line 0"):
+        told_city.encode(unknown.assign(city=[None, "Rome", "Rome"]))

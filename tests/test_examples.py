@@ -36,7 +36,7 @@ def test_example(name, tmp_path):
     command = [sys.executable, str(HOUSE / "examples" / name), *EXAMPLES[name]]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stderr
-    assert {"contact_sheets.py": "mnist-5k", "gallery.py": "manifold.png"}.get(name, "log p(x") in result.stdout
+    assert {"contact_sheets.py": "mnist-5k", "gallery.py": "manifold.png"}.get(name, "log p(") in result.stdout
     assert list(tmp_path.glob("*.png" if name != "gallery.py" else "gallery/*.png"))
 
 

@@ -601,3 +601,14 @@ def test_a_table_without_names_says_so_and_counts_its_lines(tmp_path):
         load_dataset(tmp_path / "b.csv")
     (tmp_path / "c.csv").write_text("\n".join([",0,1,2", *(f"{number},{row}" for number, row in enumerate(rows))]) + "\n")
     assert load_dataset(tmp_path / "c.csv").columns == ("0", "1", "2")
+
+
+def test_the_first_of_rows_without_names_is_no_line_of_names(tmp_path):
+    """As the iris of the UCI repository come: numbers, and a word at the end."""
+    lines = [f"{number / 10},{number % 7},{'setosa' if number % 2 else 'virginica'}" for number in range(60)]
+    (tmp_path / "iris.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match="column '3' holds 'virginica' in line 1: --drop 3 leaves it out, --label 3 makes it"):
+        load_dataset(tmp_path / "iris.csv")
+    dataset = load_dataset(tmp_path / "iris.csv", label="3")
+    assert (sum(dataset.protocol.sizes), dataset.num_classes) == (60, 2)
+    assert dataset.classes == ("setosa", "virginica")

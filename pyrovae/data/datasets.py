@@ -176,6 +176,14 @@ def log_jacobian(shape: tuple[int, int, int], scale: Sequence[float]) -> float:
     return -math.prod(shape) / len(scale) * math.fsum(map(math.log, scale))
 
 
+def log_jacobians(x: Tensor, scale: Sequence[float]) -> Tensor:
+    """``log_jacobian`` of each example ``(N,)``, in double precision: of the entries that are there, where some are missing."""
+    import torch
+
+    scales = torch.tensor(scale, dtype=torch.float64, device=x.device).log().expand(x.shape[1])
+    return -((~x.isnan()).double() @ scales)
+
+
 def served(stored: Dataset, binarization: str) -> Dataset:
     """With its grey values as bits, or as they are, and validation and test as they are measured.
 

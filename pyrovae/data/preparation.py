@@ -210,7 +210,10 @@ class Preparation:
         found: dict[int, np.ndarray] = {}
         for place, names in enumerate(self.categories):
             with suppress(ValueError):
-                found |= {place: np.array([float(name) for name in names])} if names else {}
+                numbers = [float(name) for name in names]
+                # '01' is a word.
+                if names and all(repr(each).removesuffix(".0") == name for each, name in zip(numbers, names, strict=True)):
+                    found[place] = np.array(numbers)
         return found
 
     @staticmethod
@@ -220,7 +223,7 @@ class Preparation:
         Raises:
             InputError: for another number.
         """
-        is_it = np.isclose(x[:, None], numbers, rtol=1e-9, atol=0)
+        is_it = np.isclose(x[:, None], numbers, rtol=1e-6, atol=0)
         if (wrong := ~(is_it.any(1) | np.isnan(x))).any():
             row = int(wrong.argmax())
             shown = ", ".join(f"{each:g}" for each in numbers[:10])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrovae.data.datasets import Dataset
+from pyrovae.data.datasets import Dataset, log_jacobians
 from pyrovae.data.rows import Rows
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of
@@ -82,9 +82,9 @@ class LogLikelihood(Estimates):
         known = self.pareto_k[~self.pareto_k.isnan()]
         return (known > heavy_tail(self.num_samples)).double().mean().item() if len(known) else math.nan
 
-    def shifted(self, nats: float) -> "LogLikelihood":
-        """With as much added to each estimate: for a change of variables."""
-        curve = {size: value + nats for size, value in self.curve.items()}
+    def shifted(self, nats: Tensor) -> "LogLikelihood":
+        """With as much added to the estimate of each image ``(N,)``: for a change of variables."""
+        curve = {size: value + nats.mean().item() for size, value in self.curve.items()}
         return replace(self, per_image=self.per_image + nats, elbo_per_image=self.elbo_per_image + nats, curve=curve)
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ def log_likelihood(
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
     if isinstance(x, Dataset):
         found = log_likelihood(model, guide, x.test, num_samples, context=x.contexts.get("test"), engine=engine, track=track)
-        return found.shifted(x.log_jacobian)
+        return found.shifted(_log_jacobians(x).to(found.per_image))
     columns = columns_of(x, context)
     chunks = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(x), IMAGES_AT_ONCE)]
     sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)
@@ -140,6 +140,12 @@ def log_likelihood(
     curve = torch.cat([each[5] for each in measured], 1).mean(1).tolist()
     curve_by_size = dict(zip(sizes_of_curve(num_samples), curve, strict=True))
     return LogLikelihood(log_mean, error, elbo, sample_size, tail, curve_by_size, num_samples)
+
+
+def _log_jacobians(dataset: Dataset) -> Tensor:
+    if not dataset.missing:
+        return torch.full((len(dataset.test),), dataset.log_jacobian, dtype=torch.float64)
+    return log_jacobians(dataset.test[:], dataset.scale)
 
 
 def _measured(weights: Tensor) -> tuple[Tensor, ...]:

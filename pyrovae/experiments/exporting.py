@@ -90,6 +90,11 @@ def summary_of(preparation: Preparation, filled: np.ndarray, rows: Iterable[Any]
         shares = np.stack([(filled[:, :, place] == each).mean(0) for each in known])
         typical[:, place], high[:, place] = known[shares.argmax(0)], shares.max(0)
     table = as_table(preparation, typical, rows)
+    added = [f"{name}_{each}" for name in table.columns for each in ("low", "high", "share")]
+    if taken := sorted(set(added) & set(table.columns)):
+        raise InputError(
+            f"expected a table without {', '.join(map(repr, taken))}, which intervals are named: write all fillings as .npz"
+        )
     for place, name in enumerate(list(table.columns)):
         if is_named[place]:
             table[f"{name}_share"] = high[:, place]

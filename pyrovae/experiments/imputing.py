@@ -60,17 +60,21 @@ def imputed(
         known: np.ndarray = np.asarray(each.block.values, np.float64).reshape(len(each.x), -1)
         if hidden is not None:
             rows = hidden if len(hidden) == 1 else hidden[start : start + len(known)]
-            if len(rows) not in (1, len(known)):
-                raise InputError(f"expected a mask for all examples or for each; got {len(hidden)} for more than as many")
+            if len(hidden) > 1 and len(rows) != len(known):
+                raise InputError(f"expected a mask for all examples or for each; got {len(hidden)} for more of them")
             known = np.where(rows, np.nan, known)
         start += len(known)
         x = each.x.masked_fill(torch.from_numpy(np.isnan(known)).to(each.x.device), torch.nan)
         with _gaps_allowed(run) as (model, guide):
             filled = impute(model, guide, x, num_draws=draws, num_samples=num_samples, num_steps=steps)
-        original = np.stack([run.prepared.restored(one) for one in filled])
+        # Bits of grey levels are on the scale of these.
+        white = 255.0 if run.prepared.values == "levels" and run.prepared.binarize != "no" else 1.0
+        original = np.stack([white * run.prepared.restored(one) for one in filled])
         # What was there stays as it was, to the last digit.
         known = known.reshape(original.shape[1:])
         yield each.block.names, np.where(np.isnan(known), original, known)
+    if hidden is not None and len(hidden) not in (1, start):
+        raise InputError(f"expected a mask for all examples or for each; got {len(hidden)} for {start}")
 
 
 @contextmanager
@@ -100,10 +104,15 @@ def read_mask(mask: Any, preparation: Preparation) -> np.ndarray:
         path = Path(mask).expanduser()
         if not path.is_file():
             raise InputError(f"{path}: expected an .npy file or an image; there is none: name another")
-        array = read_npy(path).arrays["all"] if path.suffix.lower() == ".npy" else stacked(path.parent, [path])[0, 0]
+        array = read_npy(path).arrays["all"] if path.suffix.lower() == ".npy" else stacked(path.parent, [path])[0].any(0)
     else:
         array = np.asarray(mask)
-    if array.size % preparation.size:
+    channels, height, width = preparation.shape
+    if array.shape[-3:] == (height, width, channels) != preparation.shape:
+        array = np.moveaxis(array, -1, -3)
+    if array.shape == (height, width):
+        array = np.broadcast_to(array, preparation.shape)
+    if array.size % preparation.size or not array.size:
         raise InputError(
             f"expected a mask of {' x '.join(map(str, preparation.shape))} entries, or one for each example; got {array.shape}"
         )

@@ -48,7 +48,9 @@ def prepared(
             # No bit is drawn of a gap.
             gaps = scaled.isnan()
             x = preparation.served(scaled.nan_to_num(), seed=seed_of(seed, number, 0)).masked_fill(gaps, torch.nan)
-            labels = np.full(len(x), one_class) if given else block.classes
+            labels = np.full(len(x), one_class) if given else None
+            if run.recipe.condition == "label" and not given and block.classes is not None:
+                labels = block.classes().astype(np.int64)
             generator = torch.Generator().manual_seed(seed_of(seed, number, 2))
             context = _contexts(run, scaled, x, labels, generator)
             torch.manual_seed(seed_of(seed, number, 1))

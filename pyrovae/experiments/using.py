@@ -13,6 +13,7 @@ import numpy as np
 import pandas
 import torch
 
+from pyrovae.data.datasets import log_jacobians
 from pyrovae.errors import InputError
 from pyrovae.evaluation import using
 from pyrovae.experiments.new_examples import Note, prepared, told_of
@@ -108,7 +109,6 @@ def scored(
     if not LIKELIHOODS[run.recipe.likelihood].normalized:
         raise InputError(f"{run.folder}: expected a likelihood that is a density; {run.recipe.likelihood!r} is a loss")
     preparation, model, guide = run.prepared, run.vae.model, run.vae.guide
-    shift = preparation.log_jacobian
     known = None
     if reference is not None:
         run.check_data(reference)
@@ -121,6 +121,8 @@ def scored(
             note(f"percentiles are among {len(held_out)} examples alone")
     for each in prepared(run, source, seed, note, given):
         found = using.score(model, guide, each.x, each.context, num_samples=num_samples)
+        # Of what is there: a gap has no density, in whatever unit.
+        shift = log_jacobians(each.x, preparation.scale).to(found.log_likelihood)
         columns: dict[str, Any] = {
             "log_likelihood": found.log_likelihood + shift,
             "standard_error": found.standard_error,
@@ -134,6 +136,7 @@ def scored(
             columns["percentile"] = 100 * torch.searchsorted(among, found.log_likelihood.contiguous()) / len(among)
             if preparation.is_table and known.by_entry is not None and found.by_entry is not None:
                 away = (found.by_entry - known.by_entry.mean(0)) / known.by_entry.std(0)
+                away = away.masked_fill(each.x.isnan().to(away.device), torch.inf)
                 names = preparation.columns or [str(number + 1) for number in range(preparation.size)]
                 columns["oddest"] = [names[place] for place in away.argmin(1).tolist()]
                 columns["oddest_by"] = -away.min(1).values

@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 import pandas
 
-from pyrovae.data.user_files.ranges import BITS, LEVELS, UNIT_INTERVAL, Range
+from pyrovae.data.user_files.ranges import BITS, LARGEST_COUNT, LEVELS, UNIT_INTERVAL, Range
 from pyrovae.errors import InputError, nearest
 
 KINDS = ("real", "positive", "count", "binary", "category")
 ALL_COLUMNS = "*"
 # More different words are names or sentences rather than categories.
 MOST_CATEGORIES = 100
-# Beyond it whole numbers are not exact in single precision.
-LARGEST_COUNT = 2.0**24
 # Of what pandas reads as a gap.
 GAPS = ("", "NA", "N/A", "NAN", "NULL", "NONE", "-NAN", "#N/A", "<NA>")
 # In nats for each row: a log-normal column is told from a Gaussian one by a clear margin.

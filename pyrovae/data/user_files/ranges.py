@@ -41,6 +41,8 @@ COUNTS = Kind("counts", "counts", "poisson")
 MIXED = Kind("columns of several kinds", "mixed", "mixed")
 # Whole numbers beyond it are taken for real ones, unless somebody says that they count.
 MOST_COUNTED = 1000
+# Beyond it whole numbers are not exact in single precision.
+LARGEST_COUNT = 2.0**24
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,12 @@ def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = (), *, miss
         if not np.isfinite([smallest, largest]).all():
             raise InputError(_not_finite(path, block, rows.start, columns))
         low, high = min(low, smallest), max(high, largest)
-        # Looked at only where it matters: beyond these all numbers are real.
+        # Looked at only where it matters: beyond it all numbers are real.
         whole = (
-            whole and low >= 0 and high <= MOST_COUNTED and (block.dtype.kind in "bui" or bool((block == np.rint(block)).all()))
+            whole
+            and low >= 0
+            and high <= LARGEST_COUNT
+            and (block.dtype.kind in "bui" or bool((block == np.rint(block)).all()))
         )
     return Range(low, high, whole, array.dtype == np.uint8, digest.hexdigest()[:16])
 

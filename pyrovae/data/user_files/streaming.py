@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,12 @@ class Block:
     Args:
         names: of the examples: of files, of an index, or numbers from 0.
         values: as they are stored ``(N, ...)``, images with channels first.
-        classes: the number of the class of each ``(N,)``, where the source says them.
+        classes: gives the number of the class of each ``(N,)``, where the source says them.
     """
 
     names: Sequence[Any]
     values: np.ndarray
-    classes: np.ndarray | None = None
+    classes: Callable[[], np.ndarray] | None = None
 
 
 def blocks_of(
@@ -50,7 +51,7 @@ def blocks_of(
         source: a path, a DataFrame, an array or a tensor ``(N, ...)``.
         preparation: of the training.
         note: called with what a reader must know.
-        label: the column that holds the names of classes, where a table has it.
+        label: the column that holds the names of classes, where a table has it and they are asked for.
 
     Raises:
         InputError: for what cannot be read, a column that is missing, and text where numbers are expected.
@@ -111,7 +112,7 @@ def _of_folder(folder: Path, preparation: Preparation, at_once: int) -> Iterator
     for start in range(0, len(paths), at_once):
         some = paths[start : start + at_once]
         known = [preparation.classes.index(path.parent.name) for path in some if path.parent.name in preparation.classes]
-        classes = np.array(known) if len(known) == len(some) else None
+        classes = partial(np.array, known) if len(known) == len(some) else None
         yield Block([str(path.relative_to(folder)) for path in some], stacked(folder, some), classes)
 
 
@@ -123,7 +124,7 @@ def _of_array(array: np.ndarray, preparation: Preparation, at_once: int, classes
         array = np.moveaxis(array, -1, 1)
     for start in range(0, len(array), at_once):
         some = slice(start, start + at_once)
-        known = None if classes is None else classes[some]
+        known = None if classes is None else partial(np.asarray, classes[some])
         yield Block(range(start, min(start + at_once, len(array))), np.asarray(array[some]), known)
 
 
@@ -147,7 +148,7 @@ def _of_frame(
         names, frame = frame.iloc[:, 0].tolist(), frame.iloc[:, 1:]
     line, classes = first + names_first, None
     if label and label in frame.columns:
-        classes = coded(where, frame[label], preparation.classes, line, missing=False).astype(np.int64)
+        classes = partial(coded, where, frame[label], preparation.classes, line, missing=False)
         frame = frame.drop(columns=label)
     if preparation.columns and named:
         places, others = preparation.matched(list(frame.columns))

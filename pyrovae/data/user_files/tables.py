@@ -55,7 +55,7 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
             lines = [line.rstrip("\r\n") for _, line in zip(range(LOOKED_AT), file, strict=False)]
         separator, decimal = _dialect(path, lines)
         rows = [row for row in csv.reader(lines, delimiter=separator) if row]
-        named = bool(rows) and _are_names(rows[0], decimal)
+        named = bool(rows) and _are_names(rows[0], decimal) and not _is_row_of(rows[0], rows[1:], decimal)
         if len(rows) < 1 + named:
             raise InputError(f"{path}: expected rows of numbers; got no more than one line: replace it by a whole copy")
         # R leaves out the name of the column of row names.
@@ -173,6 +173,13 @@ def _are_names(fields: Sequence[str], decimal: str) -> bool:
     numbers = [field.strip().replace(decimal, ".") for field in fields]
     counted = [str(each) for each in range(len(fields))]
     return not all(map(is_number, numbers)) or (len(fields) > 1 and numbers in (counted, ["", *counted[:-1]]))
+
+
+def _is_row_of(first: Sequence[str], others: Sequence[Sequence[str]], decimal: str) -> bool:
+    """Whether a line of numbers and words is a row like those below: its words occur there again, in the same places."""
+    words = [place for place, field in enumerate(first) if not is_number(field.strip().replace(decimal, "."))]
+    below = [{row[place] for row in others if place < len(row)} for place in words]
+    return 0 < len(words) < len(first) and all(first[place] in each for place, each in zip(words, below, strict=True))
 
 
 def _contents(path: Path, frame: pandas.DataFrame, options: Options) -> Contents:
