@@ -121,7 +121,7 @@ def reconstruct(run: str, data: str, output: Path, given: str, seed: int, device
     from pyrovae.experiments.using import reconstructed
 
     opened = _opened(run, device)
-    check_ending(output, TABLES if opened.is_table else ARRAYS, data)
+    check_ending(output, TABLES if opened.prepared.is_table else ARRAYS, data)
     if output.suffix.lower() in (".csv", ".parquet"):
         found = reconstructed(opened, data, given=given, seed=seed, note=_note)
         _written(output, data, as_json, lambda note: (as_table(opened.prepared, x, some) for some, x in found))
@@ -174,7 +174,7 @@ def impute(
     from pyrovae.experiments.imputing import imputed
 
     opened = _opened(run, device)
-    check_ending(output, TABLES if opened.is_table else ARRAYS, data)
+    check_ending(output, TABLES if opened.prepared.is_table else ARRAYS, data)
     found = imputed(opened, data, mask=mask, draws=draws, num_samples=samples, num_steps=steps, seed=seed, note=_note)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)

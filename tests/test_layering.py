@@ -19,6 +19,7 @@ ORDER = [
         "data.conditions",
         "data.protocol",
         "data.datasets",
+        "data.kinds",
         "data.preparation",
         "data.published_files.readers",
         "data.published_files.archives",

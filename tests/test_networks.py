@@ -8,7 +8,7 @@ from torch import nn
 
 from pyrovae.programs.architecture import NETWORKS, Architecture
 from pyrovae.programs.convolutions import ImageBatchNorm, PixelReadout, ResidualBlock, convolution
-from pyrovae.programs.likelihoods import LIKELIHOODS, start_at_means
+from pyrovae.programs.likelihoods import LIKELIHOODS
 from pyrovae.programs.networks import ACTIVATIONS, frozen_statistics, gate, mlp
 
 CONVOLUTIONAL = [name for name, block in NETWORKS.items() if block]
@@ -97,5 +97,5 @@ def test_a_likelihood_starts_at_the_means_of_the_pixels(name, convolutional):
     shape, means = (1, 3, 4), torch.linspace(0.2, 0.8, 12)
     options = {"readout": lambda inputs, outputs: PixelReadout(shape, inputs, outputs)} if convolutional else {}
     likelihood = LIKELIHOODS[name](24, 12, **options)
-    start_at_means(likelihood, means)
+    likelihood.start_at_means(means)
     torch.testing.assert_close(likelihood(torch.zeros(24)).mean, means, rtol=1e-3, atol=1e-3)

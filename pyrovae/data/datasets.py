@@ -118,11 +118,11 @@ class Dataset:
     @property
     def log_jacobian(self) -> float:
         """What is added to a log-density of these examples to make it one of the values in the file, in nats."""
-        return log_jacobian(self.shape, self.scale)
+        return -math.prod(self.shape) / len(self.scale) * math.fsum(map(math.log, self.scale))
 
     @property
     def example(self) -> str:
-        """What each is called: an image, or a row of a table."""
+        """The word for one of them: image, or row of a table."""
         return "row" if self.shape[:2] == (1, 1) else "image"
 
     @property
@@ -171,13 +171,11 @@ class Dataset:
         )
 
 
-def log_jacobian(shape: tuple[int, int, int], scale: Sequence[float]) -> float:
-    """What is added to a log-density of examples that were divided by scales to make it one of the values before, in nats."""
-    return -math.prod(shape) / len(scale) * math.fsum(map(math.log, scale))
-
-
 def log_jacobians(x: Tensor, scale: Sequence[float]) -> Tensor:
-    """``log_jacobian`` of each example ``(N,)``, in double precision: of the entries that are there, where some are missing."""
+    """The change of variables of each example ``(N,)``: added to its log-density, it is that of the values before scaling.
+
+    In nats and double precision; of the entries that are there, where some are missing.
+    """
     import torch
 
     scales = torch.tensor(scale, dtype=torch.float64, device=x.device).log().expand(x.shape[1])

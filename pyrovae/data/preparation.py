@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyrovae.data.datasets import Dataset, log_jacobian
+from pyrovae.data.datasets import Dataset
+from pyrovae.data.kinds import KINDS, LARGEST_COUNT, misfits
 from pyrovae.errors import InputError, nearest, visible
 
 if TYPE_CHECKING:
@@ -23,11 +24,10 @@ RANGES = {
     "bits": (0.0, 1.0),
     "levels": (0.0, 255.0),
     "grey": (0.0, 1.0),
-    "counts": (0.0, 2.0**24),
+    "counts": (0.0, LARGEST_COUNT),
     "real": (-np.inf, np.inf),
     "mixed": (-np.inf, np.inf),
 }
-KINDS = ("real", "positive", "count", "binary", "category")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +83,6 @@ class Preparation:
     def is_table(self) -> bool:
         """Whether examples are rows of a table."""
         return self.shape[:2] == (1, 1)
-
-    @property
-    def log_jacobian(self) -> float:
-        """What is added to a log-density of prepared examples to make it one of the original values, in nats."""
-        return log_jacobian(self.shape, self.scale)
 
     def as_dict(self) -> dict[str, Any]:
         """The values that are written."""
@@ -237,15 +232,11 @@ class Preparation:
             InputError: for them, by row and column.
         """
         for place, (kind, names) in enumerate(self._typed):
-            x = flat[:, place]
-            last = {"binary": 1.0, "category": len(names) - 1.0}.get(kind, RANGES["counts"][1])
-            fits = {"real": np.ones(len(x), bool), "positive": x > 0}.get(kind, (x >= 0) & (x <= last) & (x == np.rint(x)))
-            if (wrong := ~(fits | np.isnan(x))).any():
-                words = {"positive": "numbers above zero"}.get(kind, f"whole numbers from 0 to {last:,.0f}")
+            wrong, words = misfits(kind, flat[:, place], len(names))
+            if wrong.any():
                 row = int(wrong.argmax())
-                raise InputError(
-                    f"expected {words} in column {self.columns[place]!r}, a {kind} column; got {x[row]:g} in row {row + 1}"
-                )
+                came = f"got {flat[row, place]:g} in row {row + 1}"
+                raise InputError(f"expected {words} in column {self.columns[place]!r}, a {kind} column; {came}")
 
     def named_as(self, place: int, x: np.ndarray) -> np.ndarray:
         """The values of a column in original units as it has them: words, or of its numbers the nearest ones."""

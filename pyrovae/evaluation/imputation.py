@@ -63,7 +63,7 @@ def log_density_of_missing(
     num_samples: int = 1000,
     num_steps: int = 0,
 ) -> Tensor:
-    r"""What the draws of ``impute`` say of the true values of what is missing ``(N,)``, in nats: low in expectation.
+    r"""The log-density of the true values of what is missing ``(N,)`` under draws of ``impute``, in nats: low in expectation.
 
     .. math:: \log p(x_{missing} | x_{observed}) \approx \log \frac 1 M \sum_{m=1}^M p(x_{missing} | z_m)
 

@@ -204,7 +204,6 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
     import torch
 
     from pyrovae.data.conditions import CONDITIONS
-    from pyrovae.programs.likelihoods import start_at_means
 
     recipe = resolved(recipe, dataset)
     if recipe.network != "mlp" and dataset.shape[1] == 1:
@@ -227,8 +226,8 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
         vae = assemble(recipe, dataset.shape, dataset.num_classes, examples, columns_of(dataset)).to(dataset.train.device)
     # Counts far from one are out of reach of a mean that starts there.
     if recipe.output_bias or dataset.served_values in ("counts", "mixed"):
-        *_, likelihood = vae.model.likelihood.children()
-        start_at_means(likelihood, dataset.train[:].nanmean(0) if recipe.missing else dataset.train.mean(0))
+        likelihood: Any = list(vae.model.likelihood.children())[-1]
+        likelihood.start_at_means(dataset.train[:].nanmean(0) if recipe.missing else dataset.train.mean(0))
     if any(stage.analytic_kl for stage in recipe.schedule) and not vae.guide.analytic_kl:
         raise InputError(
             f"expected a guide that allows analytic_kl; got {recipe.guide!r} with {len(recipe.latent_sizes)} layers, where a "

@@ -144,11 +144,6 @@ class RunFolder:
         return CONDITIONS[self.recipe.condition](self.shape, self.num_classes)
 
     @property
-    def is_table(self) -> bool:
-        """Whether it was trained on a table."""
-        return self.prepared.is_table
-
-    @property
     def num_bytes(self) -> int:
         """Of parameters and buffers."""
         return sum(each.numel() * each.element_size() for each in self.vae.state_dict().values())

@@ -1,4 +1,4 @@
-"""What is missing in new examples, filled in by a run."""
+"""Gaps of new examples, filled in by a run."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _gaps_allowed(run: RunFolder) -> Iterator[tuple[GenerativeModel, Any]]:
 
 
 def read_mask(mask: Any, preparation: Preparation) -> np.ndarray:
-    """What is missing, of all examples alike ``(1, D)`` or of each ``(N, D)``: wherever an array or an image is not zero.
+    """The entries that a mask hides, where it is not zero: of all examples alike ``(1, D)``, or of each ``(N, D)``.
 
     Args:
         mask: an array of any shape that examples have, or the path of an ``.npy`` file or of an image.

@@ -48,7 +48,7 @@ class Columns:
 
 
 class InputFeatures(nn.Module):
-    """What networks see of data: logarithms of positive columns and of counts, an entry for each category, the rest as it is.
+    """Features of data for networks: logarithms of positive columns and counts, an entry for each category, the rest as it is.
 
     Args:
         data_size: D entries of a row of data; what lies behind them is context.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
+import torch
 import torch.nn.functional as F
 from pyro.distributions import Independent
 from pyro.poutine.messenger import Messenger
@@ -81,7 +82,18 @@ class Likelihood(nn.Module):
     discrete: ClassVar[bool] = False
     # Of a bias that features of zero get their mean by.
     largest_bias: ClassVar[float] = 8.0
-    readout: nn.Module
+    readout: Any
+
+    def start_at_means(self, means: Tensor) -> None:
+        """Set the biases so that features of zero have the means ``(size,)``, as far as the largest bias reaches."""
+        bias, features = self.readout.bias, means.new_zeros(self.readout.in_features)
+        lower, upper = torch.full_like(means, -self.largest_bias), torch.full_like(means, self.largest_bias)
+        with torch.no_grad():
+            for _ in range(30):
+                middle = (lower + upper) / 2
+                bias[: len(means)] = middle
+                below = self(features).mean < means
+                lower, upper = torch.where(below, middle, lower), torch.where(below, upper, middle)
 
 
 class DiagonalGaussian(Likelihood):

@@ -8,7 +8,7 @@ linear in the features through ``readout``, made by ``readout(in_features, numbe
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -229,7 +229,7 @@ class MixedColumns(Likelihood):
 
     def start_at_means(self, means: Tensor) -> None:
         """Set the biases of counts and bits so that features of zero have the means ``(size,)``."""
-        place, bias = 0, cast("Tensor", self.readout.bias)
+        place, bias = 0, self.readout.bias
         with torch.no_grad():
             for (kind, columns), size in zip(self._places.items(), self._sizes, strict=True):
                 own = means[list(columns)]
@@ -247,22 +247,6 @@ def _dispersed(log_mean: Tensor, dispersion: Tensor) -> Any:
     """Counts of a mean m and a variance m + m^2 times the softplus of a parameter."""
     total = 1 / (F.softplus(dispersion) + LEAST_DISPERSION)
     return dist.NegativeBinomial(total, logits=log_mean.clamp(max=LARGEST_LOG_MEAN) - total.log())
-
-
-def start_at_means(likelihood: Any, means: Tensor) -> None:
-    """Set the biases of a likelihood so that features of zero have the means ``(size,)``, as far as biases reach."""
-    if isinstance(likelihood, MixedColumns):
-        likelihood.start_at_means(means)
-        return
-    bias, features = likelihood.readout.bias, means.new_zeros(likelihood.readout.in_features)
-    lower = torch.full_like(means, -likelihood.largest_bias)
-    upper = torch.full_like(means, likelihood.largest_bias)
-    with torch.no_grad():
-        for _ in range(30):
-            middle = (lower + upper) / 2
-            bias[: len(means)] = middle
-            below = likelihood(features).mean < means
-            lower, upper = torch.where(below, middle, lower), torch.where(below, upper, middle)
 
 
 LIKELIHOODS: dict[str, Any] = {

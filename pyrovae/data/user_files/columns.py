@@ -1,4 +1,4 @@
-"""Which kind each column of a table is: as somebody says, or found out from its values.
+"""The kind of each column of a table: as somebody says, or found out from its values.
 
 Real columns are numbers of any size; positive ones lie above zero and are log-normal rather than Gaussian; counts are whole
 numbers from 0 on; binary columns hold two values; categories are words, or numbers that stand for such.
@@ -6,17 +6,17 @@ numbers from 0 on; binary columns hold two values; categories are words, or numb
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas
 
-from pyrovae.data.user_files.ranges import BITS, LARGEST_COUNT, LEVELS, UNIT_INTERVAL, Range
+from pyrovae.data.kinds import KINDS, LARGEST_COUNT, misfits
+from pyrovae.data.user_files.ranges import BITS, LEVELS, UNIT_INTERVAL, Range
 from pyrovae.errors import InputError, nearest
 
-KINDS = ("real", "positive", "count", "binary", "category")
 ALL_COLUMNS = "*"
 # More different words are names or sentences rather than categories.
 MOST_CATEGORIES = 100
@@ -213,19 +213,13 @@ def _check_kind(where: str, name: str, kind: str, values: np.ndarray, first_line
     Raises:
         InputError: for them, by their line.
     """
-    fits: Mapping[str, Any] = {
-        "positive": (lambda x: x > 0, "numbers above zero"),
-        "count": (lambda x: (x >= 0) & (x <= LARGEST_COUNT) & (x == np.rint(x)), "whole numbers from 0 to 16,777,216"),
-    }
-    if kind in fits:
-        test, words = fits[kind]
-        wrong = ~(test(values) | np.isnan(values))
-        if wrong.any():
-            row = int(wrong.argmax())
-            raise InputError(
-                f"{where}: expected {words} in column {name!r}, a {kind} column; got {values[row]:g} in line "
-                f"{row + first_line}: mend it, or train with --columns '{name}=real'"
-            )
+    wrong, words = misfits(kind, values)
+    if kind in ("positive", "count") and wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(
+            f"{where}: expected {words} in column {name!r}, a {kind} column; got {values[row]:g} in line "
+            f"{row + first_line}: mend it, or train with --columns '{name}=real'"
+        )
 
 
 def coded(where: str, column: pandas.Series[Any], names: Sequence[str], first_line: int, *, missing: bool) -> np.ndarray:

@@ -72,7 +72,8 @@ def own_dataset(name: str, options: Options) -> Dataset:
     shape = _common_shape(path, contents)
     arrays = {key: _channels_first(array, shape) for key, array in contents.arrays.items()}
     ranges = {key: survey(path, array, contents.columns, missing=options.missing) for key, array in arrays.items()}
-    found, kind = _common_range(path, ranges), _kind(path, contents, options, ranges)
+    found = _common_range(path, ranges)
+    kind = _kind(path, contents, options, found)
     rows = _split(arrays, options, kind)
     in_memory = sum(each.nbytes for each in arrays.values()) <= LOADED_BYTES
     droppable = kind in (REAL, MIXED, COUNTS) and bool(contents.columns) and in_memory
@@ -114,15 +115,14 @@ def own_dataset(name: str, options: Options) -> Dataset:
     )
 
 
-def _kind(path: Path, contents: Contents, options: Options, ranges: dict[str, Range]) -> Kind:
-    """What kind of numbers they are: as the table knows, as somebody says of all of them, or by their range.
+def _kind(path: Path, contents: Contents, options: Options, found: Range) -> Kind:
+    """The kind of all numbers: as the table knows, as somebody says of all of them, or by their range.
 
     Raises:
         InputError: for kinds of the columns of what has no named ones.
     """
     if contents.values:
         return {"real": REAL, "counts": COUNTS, "mixed": MIXED}[contents.values]
-    found = _common_range(path, ranges)
     if not options.columns or contents.columns:
         return found.kind
     asked = {"*=real": REAL, "*=count": COUNTS}.get(",".join(options.columns))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pyrovae.data.kinds import LARGEST_COUNT
 from pyrovae.data.rows import Rows, blocks
 from pyrovae.errors import InputError
 
@@ -41,8 +42,6 @@ COUNTS = Kind("counts", "counts", "poisson")
 MIXED = Kind("columns of several kinds", "mixed", "mixed")
 # Whole numbers beyond it are taken for real ones, unless somebody says that they count.
 MOST_COUNTED = 1000
-# Beyond it whole numbers are not exact in single precision.
-LARGEST_COUNT = 2.0**24
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def constant_columns(train: Rows) -> np.ndarray:
 
 
 def by_kind(kinds: Sequence[str], train: Rows, shift: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What is subtracted from columns of several kinds, and what they are divided by.
+    """Shift and scale of columns of several kinds.
 
     Real ones are standardised, positive ones divided by their geometric mean; the others stay as they are.
     """
