@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 @options.mirror
 @options.device
 @options.threads
-@click.option("--output", metavar="FOLDER", help="Folder of the run; a begun one is gone on with.  [default: runs/NAME-N]")
+@click.option(
+    "-o", "--output", metavar="FOLDER", help="Folder of the run; a begun one is gone on with.  [default: runs/NAME-N]"
+)
 @options.as_json
 def fit(
     recipe: str | None,

@@ -144,6 +144,7 @@ def reconstruct(run: str, data: str, output: Path, given: str, seed: int, device
     "--steps", type=click.IntRange(min=0), help="Steps of a chain after each filling.  [default: 100; 0 after --missing]"
 )
 @click.option("--mask", metavar="FILE", type=click.Path(), help="What is missing: not zero in an .npy file or an image.")
+@_given
 @_seed
 @options.device
 @options.threads
@@ -156,6 +157,7 @@ def impute(
     samples: int,
     steps: int | None,
     mask: str | None,
+    given: str,
     seed: int,
     device: str | None,
     as_json: bool,
@@ -175,7 +177,8 @@ def impute(
 
     opened = _opened(run, device)
     check_ending(output, TABLES if opened.prepared.is_table else ARRAYS, data)
-    found = imputed(opened, data, mask=mask, draws=draws, num_samples=samples, num_steps=steps, seed=seed, note=_note)
+    how: dict[str, Any] = {"given": given, "draws": draws, "num_samples": samples, "num_steps": steps, "seed": seed}
+    found = imputed(opened, data, mask=mask, **how, note=_note)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)
         write_images(output, [name for some in rows for name in some], np.concatenate(blocks, 1))

@@ -22,6 +22,7 @@ from scipy.stats import norm
 
 from pyrovae.data.loading import load_dataset
 from pyrovae.data.user_files import datasets as own
+from pyrovae.data.user_files.images import stacked
 from pyrovae.errors import InputError
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.experiments.building import build
@@ -320,6 +321,33 @@ def test_another_table_is_not_scored_by_statistics_of_its_own(tmp_path, monkeypa
     assert "'other.csv' holds real ones, standardised by statistics of their own" in result.stderr
 
 
+def test_a_photograph_is_turned_as_its_file_says(tmp_path):
+    """All eight orientations of the standard: each, turned, is the same picture."""
+    upright = numbers().integers(0, 255, (4, 6, 3), dtype=np.uint8)
+    turned = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1]}
+    on_side = upright.transpose(1, 0, 2)
+    turned |= {5: on_side, 6: on_side[::-1], 7: on_side[::-1, ::-1], 8: on_side[:, ::-1]}
+    for orientation, pixels in turned.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / f"{orientation}.png", exif=exif)
+    found = stacked(tmp_path, sorted(tmp_path.glob("*.png")))
+    for orientation, pixels in zip(turned, found, strict=True):
+        np.testing.assert_array_equal(pixels, upright.transpose(2, 0, 1), str(orientation))
+
+
+def test_a_palette_with_transparency_has_four_channels_and_is_not_mixed_with_others(tmp_path):
+    image = Image.fromarray(numbers().integers(0, 255, (4, 6), dtype=np.uint8)).convert("P")
+    image.save(tmp_path / "b.png", transparency=int(np.asarray(image)[1, 2]))
+    found = stacked(tmp_path, [tmp_path / "b.png"])
+    assert found.shape == (1, 4, 4, 6)
+    assert found[0, 3, 1, 2] == 0
+    assert found[0, 3].max() == 255
+    image.save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"b.png: expected 6 x 4 pixels of mode RGB like a.png; got 6 x 4 of mode RGBA"):
+        load_dataset(tmp_path)
+
+
 def test_a_folder_of_images_keeps_its_split(tmp_path):
     for part, shade in (("train", 10), ("test", 200)):
         (tmp_path / part).mkdir()
@@ -496,11 +524,28 @@ def test_a_table_of_r_has_names_of_rows(tmp_path):
     (tmp_path / "table.tsv").write_text("\n".join(tabs) + "\n")
     (tmp_path / "table.csv").write_text("\n".join(commas) + "\n")
     expected = load_dataset(saved(tmp_path / "a.npy", table(60)))
-    said = {"table.tsv": "the names of the rows are left out", "table.csv": "the index 'Unnamed: 0' is left out"}
+    spaces = ['"a" "b" "c"', *(f'"{number}" {row}' for number, row in enumerate(rows, 1))]
+    (tmp_path / "spaces.csv").write_text("\n".join(spaces) + "\n")
+    names = "the names of the rows are left out"
+    said = {"table.tsv": names, "spaces.csv": names, "table.csv": "the index 'Unnamed: 0' is left out"}
     for name, remark in said.items():
         dataset = load_dataset(tmp_path / name)
         torch.testing.assert_close(dataset.train, expected.train)
         assert remark in dataset.found
+
+
+def test_a_table_is_text_in_utf_8_or_16(tmp_path):
+    """A spreadsheet's "Unicode text", and what older ones write, which is refused: a letter would be another."""
+    cities = np.array(["Oslo", "S\u00e3o Paulo"])[np.arange(60) % 2]
+    for name, encoding in (("a.csv", "utf-8"), ("b.csv", "utf-16"), ("c.csv", "latin-1"), ("d.csv.gz", "utf-16")):
+        frame().assign(city=cities).to_csv(tmp_path / name, index=False, encoding=encoding, sep="\t")
+    expected = load_dataset(tmp_path / "a.csv", columns=("city=category",))
+    for name in ("b.csv", "d.csv.gz"):
+        found = load_dataset(tmp_path / name, columns=("city=category",))
+        assert torch.equal(found.train, expected.train)
+        assert found.categories == expected.categories
+    with pytest.raises(InputError, match=r"c.csv: expected text in UTF-8; got the byte b'\\xe3': save it as UTF-8$"):
+        load_dataset(tmp_path / "c.csv")
 
 
 def test_a_table_may_hold_a_label_and_columns_to_leave_out(tmp_path):

@@ -22,12 +22,15 @@ from pyrovae.errors import InputError
 from pyrovae.evaluation import using
 from pyrovae.evaluation.imputation import impute, log_density_of_missing
 from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.experiments.bounding import SUBSET_SEED
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
+from pyrovae.programs.guides import GUIDES
 from pyrovae.seeds import seed_of
 
 NAMES = ["height", "weight", "age"]
+SMALL_TABLE = {"latent_sizes": (2,), "hidden_sizes": (8,)}
 
 
 # For any model and guide: a linear-Gaussian chain, whose posterior and evidence are known.
@@ -428,6 +431,64 @@ def test_a_run_finds_its_data_with_gaps_again(kind, tmp_path):
     assert run.dataset().served_values == kind
     assert run.evaluate(5).values == kind
     assert np.isfinite(run.impute(values, draws=2, num_samples=5)).all()
+
+
+def test_a_unit_shifts_every_bound_of_data_with_gaps_by_the_entries_that_are_there(tmp_path):
+    """Of each example its own: what is followed, what is measured, and the bounds from both sides."""
+    figures = {}
+    table = people(200)
+    table = table.mask(np.random.default_rng(1).random(table.shape) < 0.3).dropna(how="all")
+    for unit in (1.0, 1000.0):
+        (folder := tmp_path / str(unit)).mkdir()
+        (unit * table).to_csv(folder / "a.csv", index=False)
+        recipe = Recipe(dataset=str(folder / "a.csv"), missing=True, epochs=1, batch_size=20, **SMALL_TABLE)
+        run = train(recipe, folder / "run", engine="eager")
+        last = run.history[-1]
+        on_test = run.bounds(num_images=10, num_temperatures=5, num_samples=5).test
+        followed = {
+            name: sign * last[name] for name, sign in (("loss_nats", -1), ("train_elbo_nats", 1), ("valid_elbo_nats", 1))
+        }
+        figures[unit] = followed | {
+            "evaluated": run.evaluate(5).log_likelihood,
+            "sampled": on_test.importance_sampled,
+            "annealed": on_test.annealed,
+        }
+    dataset = run.dataset()
+    entries = {name: (~getattr(dataset, name)[:].isnan()).sum(1).double() for name in ("train", "valid", "test")}
+    assert entries["test"].mean() < 2.9
+    chosen = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(SUBSET_SEED))[:10]
+    there = dict.fromkeys(("loss_nats", "train_elbo_nats"), entries["train"]) | {
+        "valid_elbo_nats": entries["valid"],
+        "evaluated": entries["test"],
+        "sampled": entries["test"][chosen],
+        "annealed": entries["test"][chosen],
+    }
+    for name, some in there.items():
+        shift = figures[1000.0][name] - figures[1.0][name]
+        assert shift == pytest.approx(-np.log(1000) * some.mean().item(), abs=2e-3), name
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"objective": "elbo"},
+        {"objective": "iwelbo", "gradient": "doubly_reparameterized"},
+        {"objective": "renyi"},
+    ],
+    ids=lambda settings: settings["objective"],
+)
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_guide_and_objective_trains_on_gaps_whatever_lies_under_them(guide, objective, tmp_path):
+    """Whole rows, rows with gaps, and one that is empty but for one number; the gradient is finite everywhere."""
+    table = people(60)
+    table = table.mask(np.random.default_rng(1).random(table.shape) < 0.3)
+    table.loc[3] = [np.nan, np.nan, 7.0]
+    table.dropna(how="all").to_csv(tmp_path / "a.csv", index=False)
+    sizes = {"latent_sizes": (2, 2), "hidden_sizes": (4, 4), "num_particles": 1 if objective["objective"] == "elbo" else 3}
+    recipe = Recipe(dataset=str(tmp_path / "a.csv"), missing=True, guide=guide, epochs=2, batch_size=20, **sizes, **objective)
+    run = train(recipe, tmp_path / "run", engine="graph")
+    assert all(each.isfinite().all() for each in run.vae.parameters())
+    assert np.isfinite([each["train_elbo_nats"] for each in run.history]).all()
 
 
 def test_gaps_are_refused_by_a_model_that_was_trained_without(tabled, tmp_path):

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # How grey values become bits: drawn anew in training and once elsewhere, rounded, or not at all; as the likelihood wants it.
 BINARIZATIONS = ("auto", "dynamic", "threshold", "none")
+# Of examples that stay on disk.
+ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +119,17 @@ class Dataset:
 
     @property
     def log_jacobian(self) -> float:
-        """What is added to a log-density of these examples to make it one of the values in the file, in nats."""
+        """The change of variables of an example without gaps: from a log-density to that of the values in the file, in nats."""
         return -math.prod(self.shape) / len(self.scale) * math.fsum(map(math.log, self.scale))
+
+    def log_jacobians(self, x: Tensor | Rows) -> Tensor:
+        """The change of variables of each of these examples ``(N,)``: of the entries that are there, where some are missing."""
+        import torch
+
+        if self.missing:
+            blocks = (x[start : start + ROWS_AT_ONCE] for start in range(0, len(x), ROWS_AT_ONCE))
+            return torch.cat([log_jacobians(block, self.scale) for block in blocks])
+        return torch.full((len(x),), self.log_jacobian, dtype=torch.float64, device=x.device)
 
     @property
     def example(self) -> str:

@@ -28,6 +28,9 @@ def reading(path: Path, what: str, remedy: str = "mend it or replace it by a who
         yield
     except InputError:
         raise
+    except UnicodeDecodeError as error:
+        got = error.object[error.start : error.start + 1]
+        raise InputError(f"{path}: expected text in UTF-8; got the byte {got!r}: save it as UTF-8") from error
     except Exception as error:
         raise InputError(f"{path}: expected {what}; reading it failed ({in_one_line(error)}): {remedy}") from error
 

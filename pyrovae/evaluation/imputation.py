@@ -7,6 +7,7 @@ Entries that are not a number are missing. The programs take them so: ``Generati
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,14 @@ Latents = dict[str, "Tensor"]
 
 
 def impute(
-    model: nn.Module, guide: Program, x: Tensor, *, num_draws: int = 10, num_samples: int = 1000, num_steps: int = 0
+    model: nn.Module,
+    guide: Program,
+    x: Tensor,
+    *,
+    num_draws: int = 10,
+    num_samples: int = 1000,
+    num_steps: int = 0,
+    context: Tensor | None = None,
 ) -> Tensor:
     r"""Fill what is missing, each time anew ``(M, N, D)``.
 
@@ -44,11 +52,12 @@ def impute(
         num_draws: M.
         num_samples: K.
         num_steps: of each chain.
+        context: c ``(N, C)`` of a conditional model.
     """
     chunks = []
     with measuring(model, guide):
-        for (rows,) in rows_of(x, None, max(1, ROWS_AT_ONCE // max(num_samples, num_draws))):
-            _, filled = _chains(model, guide, rows, num_draws, num_samples, num_steps)
+        for rows, *contexts in rows_of(x, context, max(1, ROWS_AT_ONCE // max(num_samples, num_draws))):
+            _, filled = _chains(model, guide, rows, contexts, num_draws, num_samples, num_steps)
             chunks.append(filled.reshape(num_draws, len(rows), -1))
     return torch.cat(chunks, 1)
 
@@ -79,7 +88,7 @@ def log_density_of_missing(
     chunks = []
     with measuring(model, guide):
         for rows, true in rows_of(x, truth, max(1, ROWS_AT_ONCE // max(num_samples, num_draws))):
-            latents, _ = _chains(model, guide, rows, num_draws, num_samples, num_steps)
+            latents, _ = _chains(model, guide, rows, [], num_draws, num_samples, num_steps)
             trace = poutine.trace(poutine.condition(model, latents)).get_trace(batch_size=num_draws * len(rows))
             site: Any = trace.nodes["x"]
             entries = site["fn"].base_dist.log_prob(true.repeat(num_draws, 1)).reshape(num_draws, len(rows), -1)
@@ -88,48 +97,59 @@ def log_density_of_missing(
 
 
 def _chains(
-    model: Program, guide: Program, x: Tensor, num_draws: int, num_samples: int, num_steps: int
+    model: Program,
+    guide: Program,
+    x: Tensor,
+    contexts: Sequence[Tensor],
+    num_draws: int,
+    num_samples: int,
+    num_steps: int,
 ) -> tuple[Latents, Tensor]:
     """Latents of each example, resampled and moved, as ``_resampled`` has them; and the examples filled ``(M B, D)``."""
-    latents = _resampled(model, guide, x, num_draws, num_samples)
-    known = x.repeat(num_draws, 1)
-    filled = _filled(model, latents, known)
+    latents = _resampled(model, guide, (x, *contexts), num_draws, num_samples)
+    known, *told = _repeated((x, *contexts), num_draws)
+    filled = _filled(model, latents, known, told)
     for _ in range(num_steps):
-        latents = _moved(model, guide, latents, filled)
-        filled = _filled(model, latents, known)
+        latents = _moved(model, guide, latents, (filled, *told))
+        filled = _filled(model, latents, known, told)
     return latents, filled
 
 
-def _resampled(model: Program, guide: Program, x: Tensor, num_draws: int, num_samples: int) -> Latents:
+def _repeated(columns: Sequence[Tensor], times: int) -> list[Tensor]:
+    """All rows of each column, so many times one after the other."""
+    return [each.repeat(times, 1) for each in columns]
+
+
+def _resampled(model: Program, guide: Program, columns: Sequence[Tensor], num_draws: int, num_samples: int) -> Latents:
     """Draws of the posterior by importance resampling, as examples ``(M B, D_l)``, the first draw of all of them first."""
-    many = x.repeat(num_samples, 1)
-    latents = {name: site["value"] for name, site in latent_sites(guide, (many,)).items()}
-    weights = (_log_density(model, latents, many) - _log_density(guide, latents, many)).reshape(num_samples, len(x))
+    many, count = _repeated(columns, num_samples), len(columns[0])
+    latents = {name: site["value"] for name, site in latent_sites(guide, many).items()}
+    weights = (_log_density(model, latents, many) - _log_density(guide, latents, many)).reshape(num_samples, count)
     chosen = torch.multinomial(weights.T.softmax(1), num_draws, replacement=True).T
-    places = (chosen * len(x) + torch.arange(len(x), device=x.device)).reshape(-1)
+    places = (chosen * count + torch.arange(count, device=chosen.device)).reshape(-1)
     return {name: each[places] for name, each in latents.items()}
 
 
-def _moved(model: Program, guide: Program, latents: Latents, filled: Tensor) -> Latents:
+def _moved(model: Program, guide: Program, latents: Latents, filled: Sequence[Tensor]) -> Latents:
     """One step of Metropolis and Hastings for the latents of each filled example, proposed by the guide."""
-    proposed = {name: site["value"] for name, site in latent_sites(guide, (filled,)).items()}
+    proposed = {name: site["value"] for name, site in latent_sites(guide, filled).items()}
     gain = _log_density(model, proposed, filled) - _log_density(guide, proposed, filled)
     gain = gain - _log_density(model, latents, filled) + _log_density(guide, latents, filled)
     accepted = torch.rand_like(gain).log() < gain
     return {name: torch.where(accepted[:, None], proposed[name], each) for name, each in latents.items()}
 
 
-def _filled(model: Program, latents: Latents, known: Tensor) -> Tensor:
+def _filled(model: Program, latents: Latents, known: Tensor, told: Sequence[Tensor]) -> Tensor:
     """The examples with what is missing drawn given their latents."""
-    site: Any = poutine.trace(poutine.condition(model, latents)).get_trace(batch_size=len(known)).nodes["x"]
+    site: Any = poutine.trace(poutine.condition(model, latents)).get_trace(None, *told, batch_size=len(known)).nodes["x"]
     return torch.where(known.isnan(), site["value"].to(known.dtype), known)
 
 
-def _log_density(program: Program, latents: Latents, x: Tensor) -> Tensor:
+def _log_density(program: Program, latents: Latents, columns: Sequence[Tensor]) -> Tensor:
     """The log-density of a program's sites for each example ``(B,)``, the latents given."""
-    trace = poutine.trace(poutine.condition(program, latents)).get_trace(x)
+    trace = poutine.trace(poutine.condition(program, latents)).get_trace(*columns)
     trace.compute_log_prob()
-    total = torch.zeros(len(x), device=x.device)
+    total = torch.zeros(len(columns[0]), device=columns[0].device)
     for site in trace.nodes.values():
         if site["type"] == "sample" and "log_prob" in site and site["log_prob"].dim():
             total = total + site["log_prob"]

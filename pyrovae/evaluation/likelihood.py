@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrovae.data.datasets import Dataset, log_jacobians
+from pyrovae.data.datasets import Dataset
 from pyrovae.data.rows import Rows
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of
@@ -130,7 +130,7 @@ def log_likelihood(
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
     if isinstance(x, Dataset):
         found = log_likelihood(model, guide, x.test, num_samples, context=x.contexts.get("test"), engine=engine, track=track)
-        return found.shifted(_log_jacobians(x).to(found.per_image))
+        return found.shifted(x.log_jacobians(x.test).to(found.per_image))
     columns = columns_of(x, context)
     chunks = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(x), IMAGES_AT_ONCE)]
     sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)
@@ -140,12 +140,6 @@ def log_likelihood(
     curve = torch.cat([each[5] for each in measured], 1).mean(1).tolist()
     curve_by_size = dict(zip(sizes_of_curve(num_samples), curve, strict=True))
     return LogLikelihood(log_mean, error, elbo, sample_size, tail, curve_by_size, num_samples)
-
-
-def _log_jacobians(dataset: Dataset) -> Tensor:
-    if not dataset.missing:
-        return torch.full((len(dataset.test),), dataset.log_jacobian, dtype=torch.float64)
-    return log_jacobians(dataset.test[:], dataset.scale)
 
 
 def _measured(weights: Tensor) -> tuple[Tensor, ...]:

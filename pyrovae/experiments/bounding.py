@@ -14,6 +14,8 @@ from pyrovae.experiments.checking import DAMAGE, check_value
 from pyrovae.experiments.measuring import KINDS, in_one_line
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pyrovae.data.datasets import Dataset
     from pyrovae.evaluation.annealing import AnnealedLikelihood, BidirectionalBounds
     from pyrovae.evaluation.likelihood import Estimates, LogLikelihood
@@ -189,7 +191,7 @@ def bounded(
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 
     start = time.perf_counter()
-    model, guide, shift = vae.model, vae.guide, dataset.log_jacobian
+    model, guide = vae.model, vae.guide
     x, context = _subset(dataset, num_images)
     sampled = log_likelihood(
         model,
@@ -219,8 +221,8 @@ def bounded(
         track=track("both ways on simulated images", "transitions"),
     )
     return Bounds(
-        OnTestImages(**_on_test_images(sampled, annealed, shift)),
-        OnSimulatedImages(**_on_simulated_images(both, shift)),
+        OnTestImages(**_on_test_images(sampled, annealed, dataset.log_jacobians(x))),
+        OnSimulatedImages(**_on_simulated_images(both, dataset.log_jacobian)),
         len(x),
         len(dataset.test),
         num_samples,
@@ -236,7 +238,7 @@ def bounded(
     )
 
 
-def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift: float) -> dict[str, float]:
+def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift: Tensor) -> dict[str, float]:
     from pyrovae.evaluation.likelihood import Estimates
 
     return (
@@ -266,12 +268,15 @@ def _subset(dataset: Dataset, images: int) -> tuple[Any, Any]:
     return dataset.test[chosen], None if context is None else context[chosen]
 
 
-def _annealed(result: AnnealedLikelihood, shift: float) -> dict[str, float]:
+def _annealed(result: AnnealedLikelihood, shift: Tensor | float) -> dict[str, float]:
     return _estimated("annealed", result, shift) | {
         "acceptance_rate": result.acceptance_rate.mean().item(),
         "step_size": result.step_size.mean().item(),
     }
 
 
-def _estimated(name: str, estimates: Estimates, shift: float = 0.0) -> dict[str, float]:
-    return {name: estimates.mean + shift, f"{name}_standard_error": estimates.standard_error}
+def _estimated(name: str, estimates: Estimates, shift: Tensor | float = 0.0) -> dict[str, float]:
+    from pyrovae.evaluation.likelihood import Estimates
+
+    shifted = Estimates(estimates.per_image.double() + shift)
+    return {name: shifted.mean, f"{name}_standard_error": shifted.standard_error}

@@ -30,6 +30,7 @@ def imputed(
     source: Any,
     *,
     mask: Any = None,
+    given: str = "",
     draws: int = 10,
     num_samples: int = 1000,
     num_steps: int | None = None,
@@ -42,6 +43,7 @@ def imputed(
         run: a trained model.
         source: a path, a DataFrame or an array: see ``blocks_of``; what is not a number in it is missing.
         mask: what is missing beside it, for all examples alike or for each: an array, or the path of one or of an image.
+        given: the class of all examples, of a model that is told classes and data without them.
         draws: M, fillings of each example.
         num_samples: importance samples that they are chosen from.
         num_steps: of the chain that each goes on as; by default none of a model that was trained with ``missing``, and 100 of
@@ -50,13 +52,15 @@ def imputed(
         note: called with what a reader must know.
 
     Raises:
-        InputError: for a regressor, a conditional model, and examples or a mask that it cannot take.
+        InputError: for a regressor, a model that is told pixels, and examples or a mask that it cannot take.
     """
-    if run.condition is not None or not run.recipe.latent_sizes:
-        raise InputError(f"{run.folder}: expected a model with latents that is told nothing; this one is another: train one")
+    if run.recipe.condition not in ("none", "label") or not run.recipe.latent_sizes:
+        raise InputError(
+            f"{run.folder}: expected a model with latents that is told a class or nothing; this one is another: train one"
+        )
     steps = (0 if run.recipe.missing else UNSEEN_STEPS) if num_steps is None else num_steps
     hidden, start = None if mask is None else read_mask(mask, run.prepared), 0
-    for each in prepared(run, source, seed, note, missing=True):
+    for each in prepared(run, source, seed, note, given, missing=True):
         known: np.ndarray = np.asarray(each.block.values, np.float64).reshape(len(each.x), -1)
         if hidden is not None:
             rows = hidden if len(hidden) == 1 else hidden[start : start + len(known)]
@@ -66,7 +70,7 @@ def imputed(
         start += len(known)
         x = each.x.masked_fill(torch.from_numpy(np.isnan(known)).to(each.x.device), torch.nan)
         with _gaps_allowed(run) as (model, guide):
-            filled = impute(model, guide, x, num_draws=draws, num_samples=num_samples, num_steps=steps)
+            filled = impute(model, guide, x, num_draws=draws, num_samples=num_samples, num_steps=steps, context=each.context)
         # Bits of grey levels are on the scale of these.
         white = 255.0 if run.prepared.values == "levels" and run.prepared.binarize != "no" else 1.0
         original = np.stack([white * run.prepared.restored(one) for one in filled])
@@ -85,7 +89,7 @@ def _gaps_allowed(run: RunFolder) -> Iterator[tuple[GenerativeModel, Any]]:
     seen = torch.tensor([float(kind == "positive") for kind in run.prepared.kinds] or [0.0])
     model.incomplete = True
     try:
-        yield model, guide if before else lambda x: guide(torch.where(x.isnan(), seen.to(x), x))
+        yield model, guide if before else lambda x, *told: guide(torch.where(x.isnan(), seen.to(x), x), *told)
     finally:
         model.incomplete = before
 

@@ -279,6 +279,7 @@ class Run(RunFolder):
         data: Any,
         *,
         mask: Any = None,
+        given: str = "",
         draws: int = 10,
         num_samples: int = 1000,
         num_steps: int | None = None,
@@ -289,20 +290,23 @@ class Run(RunFolder):
         Args:
             data: a path, a DataFrame or an array of examples as they were before the training, with gaps.
             mask: what is missing beside these, of all alike or of each: an array, or the path of one or of an image.
+            given: the class of all examples, of a model that is told classes and data without them.
             draws: M, fillings of each example.
             num_samples: importance samples that they are chosen from.
             num_steps: of the chain that each goes on as; by default 100 where the training had no gaps, else none.
             seed: of all that is drawn.
 
         Raises:
-            InputError: for a conditional model, and examples that it cannot take.
+            InputError: for a model that is told pixels, and examples that it cannot take.
         """
         import numpy as np
 
         from pyrovae.experiments.imputing import imputed
 
         sizes: dict[str, Any] = {"draws": draws, "num_samples": num_samples, "num_steps": num_steps}
-        return np.concatenate([each for _, each in imputed(self, data, mask=mask, **sizes, seed=seed, note=_warn)], 1)
+        return np.concatenate(
+            [each for _, each in imputed(self, data, mask=mask, given=given, **sizes, seed=seed, note=_warn)], 1
+        )
 
     def sample(
         self,

@@ -27,10 +27,11 @@ EXAMPLES_PER_REFINEMENT = 50_000
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images, and their contexts where there are any."""
+    """Images, their contexts where there are any, and what makes the mean of their bounds one of the values in the file."""
 
     x: Tensor
     context: Tensor | None
+    log_jacobian: float
 
     def first(self, number: int) -> tuple[Tensor, Tensor | None]:
         """Some of them."""
@@ -45,13 +46,16 @@ class Images:
             # Rows may be sorted: the first of them are no sample.
             return torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:BOUND_IMAGES].to(rows.device)
 
+        def images(x: Tensor, context: Tensor | None) -> Images:
+            return cls(x, context, dataset.log_jacobians(x).mean().item())
+
         found = {}
         if dataset.valid is not None:
             rows, contexts = chosen(dataset.valid), dataset.contexts.get("valid")
-            found["valid"] = cls(dataset.valid[rows], None if contexts is None else contexts[rows])
+            found["valid"] = images(dataset.valid[rows], None if contexts is None else contexts[rows])
         generator = torch.Generator(dataset.train.device).manual_seed(0)
         drawn = dataset.draw_train(chosen(dataset.train), generator=generator)
-        found["train"] = cls(*drawn) if isinstance(drawn, tuple) else cls(drawn, None)
+        found["train"] = images(*drawn) if isinstance(drawn, tuple) else images(drawn, None)
         return found
 
 
@@ -62,14 +66,12 @@ class Tracked:
     Args:
         vae: the programs.
         images: by the name of their split, the one that decides first.
-        log_jacobian: what makes a bound one of the values in the file.
         epochs_per_refinement: how often the guide is refined.
         epochs: of the whole training.
     """
 
     vae: VAE
     images: Mapping[str, Images]
-    log_jacobian: float
     epochs_per_refinement: int
     epochs: int
 
@@ -77,7 +79,7 @@ class Tracked:
     def of(cls, vae: VAE, dataset: Dataset, epochs: int) -> Tracked:
         """On images of the validation data where there are any, and of the training data, for so many epochs."""
         refinement = -(-EXAMPLES_PER_REFINEMENT // len(dataset.train))
-        return cls(vae, Images.of(dataset), dataset.log_jacobian, refinement, epochs)
+        return cls(vae, Images.of(dataset), refinement, epochs)
 
     def bounds(self, stage: Recipe) -> dict[str, float]:
         """The true bound on each split, in nats per image; behind it the one that was trained, where that has more samples."""
@@ -87,9 +89,9 @@ class Tracked:
         found = {}
         for split, images in self.images.items():
             result = log_likelihood(self.vae.model, self.vae.guide, images.x, samples, context=images.context, engine="eager")
-            found[f"{split}_elbo_nats"] = result.elbo + self.log_jacobian
+            found[f"{split}_elbo_nats"] = result.elbo + images.log_jacobian
             if samples > 1:
-                found[f"{split}_iwelbo_{samples}_nats"] = result.mean + self.log_jacobian
+                found[f"{split}_iwelbo_{samples}_nats"] = result.mean + images.log_jacobian
         return found
 
     def latents(self, epoch: int) -> dict[str, Any]:

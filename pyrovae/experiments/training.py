@@ -132,6 +132,7 @@ class _Training:
     def __post_init__(self) -> None:
         found = checkpoints.latest(self.run.folder, self.run.num_bytes)
         self.total_steps = num_steps(self.recipe.schedule, self.dataset)
+        self.log_jacobian = self.dataset.log_jacobians(self.dataset.train).mean().item()
         self.tracked = Tracked.of(self.run.vae, self.dataset, self.recipe.total_epochs)
         self.state = State(self.run, self.dataset, engines_of(self.run, self.dataset, self.engine))
         self.run.save_recipe()
@@ -227,7 +228,7 @@ class _Training:
     def _record(self, epoch: Epoch) -> dict[str, Any]:
         record: dict[str, Any] = {
             "epoch": epoch.number,
-            "loss_nats": epoch.loss - self.dataset.log_jacobian,
+            "loss_nats": epoch.loss - self.log_jacobian,
             "kl_weight": epoch.kl_weight,
         }
         if len(self.recipe.schedule) > 1:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from pyrovae.plots.images import Shape, tiled
-from pyrovae.plots.style import SMALL, color_of, finish, grid_of_axes, is_many, new_figure
+from pyrovae.plots.style import SMALL, as_text, color_of, finish, grid_of_axes, is_many, new_figure
 
 Array = NDArray[np.floating]
-Classes = NDArray[np.integer]
+Classes = NDArray[np.integer] | NDArray[np.str_]
 FEW_POINTS = 1000
 
 
@@ -73,7 +73,7 @@ def encodings(runs: Mapping[str, Array], classes: Classes | None) -> Figure:
 
 
 def scatter_by_class(axes: Axes, points: Array, classes: Classes | None, *, marks: int) -> None:
-    """Points ``(N, 2)``; each class in its colour, its number at the median of its points.
+    """Points ``(N, 2)``; each class in its colour, its number or name at the median of its points.
 
     Args:
         axes: to draw on.
@@ -94,7 +94,7 @@ def scatter_by_class(axes: Axes, points: Array, classes: Classes | None, *, mark
         axes.text(
             x,
             y,
-            str(each),
+            as_text(str(each)),
             color=color_of(number),
             ha="center",
             va="center",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pyrovae.data.reading import reading
 from pyrovae.data.user_files.arrays import Contents, limit, parts_named
@@ -15,13 +15,16 @@ from pyrovae.errors import InputError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 CHANNELS = {"1": 1, "L": 1, "RGB": 3, "RGBA": 4}
+# A photograph that lies on its side: its file says how to turn it.
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
 def read_folder(folder: Path) -> Contents:
     """All images under a folder, ``(N, C, H, W)``, in the order of their paths; sub-folders are classes, where all lie in some.
 
     Sub-folders ``train`` and ``test``, and perhaps ``valid`` or ``val``, keep that split, and may hold classes themselves.
-    Links to other folders are not followed; what is hidden, and what systems and editors leave behind, is left out.
+    Photographs are turned as their files say. Links to other folders are not followed; what is hidden, and what systems and
+    editors leave behind, is left out.
 
     Raises:
         InputError: for a folder without images, some parts of a split without the rest or with others beside them, for images
@@ -98,16 +101,25 @@ def _open(path: Path) -> Image.Image:
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
     with reading(path, "a whole image of less than 90 million pixels"), _open(path) as image:
-        mode = "RGB" if image.mode == "P" else image.mode
+        mode = _mode(image)
         if mode not in CHANNELS:
             raise InputError(
                 f"{path}: expected an image of mode {', '.join(CHANNELS)}; got {mode}: convert it to 8 bits, L or RGB"
             )
         if (pages := getattr(image, "n_frames", 1)) > 1:
             raise InputError(f"{path}: expected one image in each file; got {pages} of them: save each as a file of its own")
-        return image.size, mode
+        width, height = image.size
+        return ((height, width) if image.getexif().get(ORIENTATION) in SIDEWAYS else (width, height)), mode
+
+
+def _mode(image: Image.Image) -> str:
+    """That of its pixels: a palette is colour, with transparency where it has one."""
+    if image.mode not in ("P", "PA"):
+        return image.mode
+    return "RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"
 
 
 def _pixels(path: Path) -> np.ndarray:
     with reading(path, "a whole image"), _open(path) as image:
-        return np.asarray(image.convert("RGB") if image.mode == "P" else image)
+        mode = _mode(image)
+        return np.asarray(ImageOps.exif_transpose(image if mode == image.mode else image.convert(mode)))

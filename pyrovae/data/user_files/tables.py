@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import re
@@ -22,7 +23,7 @@ from pyrovae.errors import InputError, nearest
 
 # Bytes in memory for each byte of text: a digit and its comma become a double. Of compressed text ten times that.
 BYTES_OF_TEXT, COMPRESSION = 4, 10
-SEPARATORS = ("\t", ";", ",", "|")
+SEPARATORS = ("\t", ";", ",", "|", " ")
 LOOKED_AT = 20
 # Under these names pandas and R write the numbers or names of rows.
 INDICES = ("", "Unnamed: 0", "__index_level_0__")
@@ -32,8 +33,9 @@ LIKE_LABELS = ("label", "labels", "class", "target")
 def read_csv(path: Path, options: Options) -> Contents:
     """The numbers of a text file of columns, with a line of names above them or not.
 
-    Columns end at commas, semicolons, tabs or bars, whichever all lines have; beside another separator than a comma a comma may
-    be the decimal sign. A first line of exactly 0, 1, 2, ... is one of names. The index that pandas or R wrote is left out.
+    Columns end at commas, semicolons, tabs, bars or spaces, whichever all lines have; beside another separator than a comma
+    a comma may be the decimal sign. A first line of exactly 0, 1, 2, ... is one of names. The index that pandas or R wrote
+    is left out.
 
     Raises:
         InputError: for text in a column that is not said to be a label or left out, missing values, rows of different lengths,
@@ -51,7 +53,8 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
         InputError: for rows of different lengths, and files without rows.
     """
     with reading(path, "numbers in columns, in rows of one length, with or without a line of names above"):
-        with _text(path) as file:
+        encoding = _encoding(path)
+        with _text(path, encoding) as file:
             lines = [line.rstrip("\r\n") for _, line in zip(range(LOOKED_AT), file, strict=False)]
         separator, decimal = _dialect(path, lines)
         rows = [row for row in csv.reader(lines, delimiter=separator) if row]
@@ -69,7 +72,7 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
                 decimal=decimal,
                 header=0 if named else None,
                 index_col=0 if shorter else False,
-                encoding="utf-8-sig",
+                encoding=encoding,
                 compression="gzip" if _is_packed(path) else None,
                 skipinitialspace=True,
                 low_memory=False,
@@ -83,18 +86,18 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
                 for frame in frames:
                     # Once for the whole file, however many parts have gaps.
                     if not has_gaps and frame.iloc[:, -1].isna().any():
-                        _refuse_shorter_lines(path, separator, len(rows[0]) + shorter)
+                        _refuse_shorter_lines(path, encoding, separator, len(rows[0]) + shorter)
                         has_gaps = True
                     yield _described(frame, named, shorter, decimal)
 
 
-def _refuse_shorter_lines(path: Path, separator: str, number: int) -> None:
+def _refuse_shorter_lines(path: Path, encoding: str, separator: str, number: int) -> None:
     """Refuse a line of too few fields, which pandas takes for gaps at its end.
 
     Raises:
         InputError: for it.
     """
-    with _text(path) as file:
+    with _text(path, encoding) as file:
         lines = csv.reader(file, delimiter=separator)
         for row in lines:
             if row and lines.line_num > 1 and len(row) < number:
@@ -109,10 +112,16 @@ def _described(frame: pandas.DataFrame, named: bool, shorter: bool, decimal: str
     return frame
 
 
-def _text(path: Path) -> IO[str]:
+def _text(path: Path, encoding: str) -> IO[str]:
     if _is_packed(path):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
+def _encoding(path: Path) -> str:
+    """UTF-16 where the first bytes say so, as in the "Unicode text" of spreadsheets; else UTF-8."""
+    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def _is_packed(path: Path) -> bool:

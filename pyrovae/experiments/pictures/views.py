@@ -128,10 +128,13 @@ class View:
         contexts = self.dataset.contexts.get("test")
         return self.dataset.test[places], None if contexts is None else contexts[places]
 
-    def classes(self, number: int) -> NDArray[np.integer] | None:
-        """The classes of the images that are ``chosen``, where they have any."""
+    def classes(self, number: int) -> NDArray[Any] | None:
+        """The classes of the images that are ``chosen``, where they have any: by name, or by number."""
         labels = self.dataset.labels.get("test")
-        return None if labels is None else labels[self._spread(number)].cpu().numpy()
+        if labels is None:
+            return None
+        numbers = labels[self._spread(number)].cpu().numpy()
+        return np.array(self.dataset.classes)[numbers] if self.dataset.classes else numbers
 
     def _spread(self, number: int) -> Tensor:
         size = len(self.dataset.test)
