@@ -10,6 +10,7 @@ from .bounds import bounds
 from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
+from .explore import explore
 from .fit import fit
 from .pack import pack, unpack
 from .plot import plot
@@ -27,5 +28,5 @@ def main() -> None:
 
 
 _USING = (encode, score, reconstruct, sample, impute)
-for command in (fit, evaluate, compare, bounds, plot, report, reproduce, *_USING, pack, unpack, recipes, datasets):
+for command in (fit, evaluate, compare, bounds, plot, report, explore, reproduce, *_USING, pack, unpack, recipes, datasets):
     main.add_command(command)

@@ -185,6 +185,23 @@ class Run(RunFolder):
             return draw(kind, views)
         return [self.save_figure(name, draw(name, views)).name for name in drawable(views, usual=True)]
 
+    def explore(self, *, dataset: Dataset | None = None) -> Any:
+        """A widget of notebooks to play with the model: sliders of the latents, a map of encodings, images drawn by hand.
+
+        ``pyrovae explore`` shows the same as a page. Its trait ``latents`` holds those that are decoded just now.
+
+        Args:
+            dataset: the run's own, loaded before.
+
+        Raises:
+            InputError: for a model of a table, a regressor and a conditional model, data that cannot be found, and where the
+                extra ``explore`` is not installed.
+        """
+        from pyrovae.experiments.exploring.explorer import Explorer
+        from pyrovae.experiments.exploring.widget import widget
+
+        return widget(Explorer(self, dataset))
+
     def draw_evaluation(self, other: str | None = None) -> list[str]:
         """Draw the log-likelihoods of the last evaluation, and over them those of another dataset; return the file's name.
 

@@ -1,0 +1,1 @@
+"""A page, and a widget of notebooks, to play with a trained model."""
