@@ -18,6 +18,7 @@ from .recipes import recipes
 from .refusals import OneLineErrors
 from .report import report
 from .reproduce import reproduce
+from .sweep import sweep
 from .using import encode, impute, reconstruct, sample, score
 
 
@@ -28,5 +29,20 @@ def main() -> None:
 
 
 _USING = (encode, score, reconstruct, sample, impute)
-for command in (fit, evaluate, compare, bounds, plot, report, explore, reproduce, *_USING, pack, unpack, recipes, datasets):
+for command in (
+    fit,
+    evaluate,
+    compare,
+    bounds,
+    plot,
+    report,
+    explore,
+    sweep,
+    reproduce,
+    *_USING,
+    pack,
+    unpack,
+    recipes,
+    datasets,
+):
     main.add_command(command)

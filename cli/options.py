@@ -120,6 +120,22 @@ def _flag(each: Field[Any]) -> Callable[[Command], Command]:
     return click.option(f"--{name}", type=kind, default=None, help=text)
 
 
+def value_of(name: str, text: str) -> Any:
+    """The value of a field of a recipe from the text that its flag takes.
+
+    Raises:
+        InputError: for text that is no such value.
+    """
+    known = {each.name: each for each in fields(Recipe)}
+    if name not in known:
+        return text
+    kind = click.BOOL if known[name].type == "bool" else _TYPES[str(known[name].type)]
+    try:
+        return click.types.convert_type(kind)(text)
+    except click.BadParameter as error:
+        raise InputError(f"--vary {name}: {error.message}") from error
+
+
 def plain(value: Any) -> str:
     """A setting as people read it."""
     if isinstance(value, dict):

@@ -191,6 +191,11 @@ ORDER = [
         "experiments.papers.writing",
         "experiments.papers.reproducing",
         "experiments.papers.progress",
+        "experiments.sweeping.grid",
+        "experiments.sweeping.jobs",
+        "experiments.sweeping.backends",
+        "experiments.sweeping.results",
+        "experiments.sweeping.sweep",
     ],
 ]
 FLOORS = {module: (group, place) for group, row in enumerate(ORDER) for place, module in enumerate(row)}

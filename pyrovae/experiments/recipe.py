@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -251,8 +251,12 @@ class Recipe:
         return tomli_w.dumps({name: _mutable(value) for name, (value, _) in self.differences(Recipe()).items()})
 
 
-def settings_in(path: str | Path) -> dict[str, Any]:
+def settings_in(path: str | Path, also: Sequence[str] = ()) -> dict[str, Any]:
     """The settings in a file of TOML.
+
+    Args:
+        path: the file.
+        also: keys that it may have beside the settings of a recipe.
 
     Raises:
         InputError: for what is no such file, and keys that are no settings.
@@ -265,7 +269,7 @@ def settings_in(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: expected a recipe as TOML; got {reason[:200]}") from error
-    _refuse_unknown(values, f"{path}: a recipe with keys")
+    _refuse_unknown({key: value for key, value in values.items() if key not in also}, f"{path}: a recipe with keys")
     return values
 
 

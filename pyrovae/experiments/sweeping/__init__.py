@@ -1,0 +1,1 @@
+"""Many trainings: a grid over settings and seeds, each member a run folder."""

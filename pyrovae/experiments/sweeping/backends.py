@@ -1,0 +1,128 @@
+"""``BACKENDS``: where the jobs of a sweep run. Each takes jobs and yields, in any order, their numbers and reasons of failure.
+
+A backend that loses a process raises; ``run_all`` starts what is not done again, as often as a job may be the culprit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyrovae.errors import InputError
+from pyrovae.experiments.sweeping.jobs import Job
+
+MOST_STARTS = 3
+# Of a SLURM job, where SBATCH_TIMELIMIT says nothing else: a day.
+MINUTES = 24 * 60
+
+logger = logging.getLogger(__name__)
+
+Outcomes = Iterator[tuple[int, str]]
+Backend = Callable[[Sequence[Job], int, Path], Outcomes]
+
+
+def run_all(jobs: Sequence[Job], backend: str, workers: int, folder: Path, ended: Callable[[int, str], Any]) -> None:
+    """Run all jobs that are not done; one that fails or dies does not stop the others.
+
+    Args:
+        jobs: of the sweep.
+        backend: one of ``BACKENDS``.
+        workers: jobs at a time.
+        folder: of the sweep.
+        ended: called with the number of each job and the reason of its failure, empty where there was none.
+
+    Raises:
+        InputError: for another backend, and one that is not installed.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"expected a backend out of {', '.join(BACKENDS)}; got {backend!r}")
+    left, reason = list(range(len(jobs))), ""
+    for _ in range(MOST_STARTS):
+        numbers = list(left)
+        try:
+            for place, reason in BACKENDS[backend]([jobs[number] for number in numbers], workers, folder):
+                left.remove(numbers[place])
+                ended(numbers[place], reason)
+            return
+        except (InputError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            logger.warning("a process of the sweep was lost (%s): what is not done is started again", reason)
+    for number in left:
+        ended(number, f"its process was lost {MOST_STARTS} times: {reason}")
+
+
+def _processes(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
+    """Processes of this machine."""
+    return _by_joblib("loky", jobs, workers)
+
+
+def _ray(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
+    """A Ray cluster: that of $RAY_ADDRESS, else one that is started on this machine."""
+    ray = _installed("ray")
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    ray.init(ignore_reinit_error=True, log_to_driver=False)
+    return _by_joblib("ray", jobs, workers)
+
+
+def _dask(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
+    """A Dask cluster: that of $DASK_SCHEDULER_ADDRESS, else one that is started on this machine."""
+    import os
+
+    distributed = _installed("distributed", "dask")
+    distributed.Client(os.environ.get("DASK_SCHEDULER_ADDRESS"), set_as_default=True)
+    return _by_joblib("dask", jobs, workers)
+
+
+def _by_joblib(name: str, jobs: Sequence[Job], workers: int) -> Outcomes:
+    from joblib import Parallel, delayed, parallel_config
+
+    # One worker of joblib's is this process itself: where several are asked for, a job that dies must not take it down.
+    with parallel_config(name, n_jobs=min(workers, max(2, len(jobs)))):
+        yield from Parallel(return_as="generator_unordered", batch_size=1)(
+            delayed(_numbered)(number, job) for number, job in enumerate(jobs)
+        )
+
+
+def _numbered(number: int, job: Job) -> tuple[int, str]:
+    return number, job()
+
+
+def _slurm(jobs: Sequence[Job], workers: int, folder: Path, cluster: str = "slurm") -> Outcomes:
+    """A SLURM array through submitit; partition, memory and time are those of sbatch's own $SBATCH_... variables."""
+    submitit = _installed("submitit", "slurm")
+    import shutil
+
+    if cluster == "slurm" and shutil.which("sbatch") is None:
+        raise InputError("expected a machine that submits to SLURM; this one has no sbatch: choose another backend")
+    executor = submitit.AutoExecutor(folder=folder / ".submitit", cluster=cluster)
+    executor.update_parameters(name=f"pyrovae-{folder.name}", timeout_min=MINUTES, cpus_per_task=jobs[0].threads)
+    if cluster == "slurm":
+        executor.update_parameters(slurm_array_parallelism=workers)
+    with executor.batch():
+        submitted = [executor.submit(job) for job in jobs]
+    for job in submitit.helpers.as_completed(submitted):
+        try:
+            reason = job.result()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        yield submitted.index(job), reason
+
+
+def _installed(module: str, extra: str = "") -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = extra or module
+        raise InputError(
+            f'expected the package {module} for this backend; it is not installed: pip install "pyrovae[{name}]"'
+        ) from error
+
+
+BACKENDS: dict[str, Backend] = {"processes": _processes, "ray": _ray, "dask": _dask, "slurm": _slurm}

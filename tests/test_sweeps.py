@@ -1,0 +1,246 @@
+"""A sweep is every combination of its grid, whatever happens meanwhile, and says what came of each."""
+
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from pyrovae.cli import main
+
+from pyrovae.errors import InputError
+from pyrovae.evaluation.comparison import paired_difference
+from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.run import Run
+from pyrovae.experiments.sweeping.backends import run_all
+from pyrovae.experiments.sweeping.grid import Grid, Member
+from pyrovae.experiments.sweeping.results import SweepResult
+from pyrovae.experiments.sweeping.sweep import members_of, sweep
+from pyrovae.experiments.training import train
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "a.npz"
+    bits = np.random.default_rng(0).random((150, 3, 3)) > np.linspace(0.2, 0.8, 9).reshape(3, 3)
+    np.savez(path, train=bits[:100], test=bits[100:])
+    small = {"latent_sizes": (2,), "hidden_sizes": (4,), "batch_size": 50, "warmup_epochs": 0.0}
+    return {"dataset": str(path), "epochs": 3, **small}
+
+
+def grid(settings, **vary):
+    return Grid(recipe="activity-vae", settings={k: v for k, v in settings.items() if k not in vary}, vary=vary, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def made(settings, tmp_path_factory):
+    """Four members: two objectives, two seeds."""
+    folder = tmp_path_factory.mktemp("sweeps") / "objectives"
+    chosen = Grid(recipe="activity-vae", settings=settings, vary={"learning_rate": (1e-3, 1e-2)}, seeds=2)
+    return chosen, sweep(chosen, folder, num_samples=20, workers=2, engine="graph")
+
+
+def weights(folder):
+    return Run.load(folder).vae.state_dict()
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_grid_is_every_combination_named_by_what_it_changes(settings, tmp_path):
+    chosen = Grid(
+        recipe="ladder",
+        settings={"dataset": settings["dataset"]},
+        vary={"latent_sizes": ((64,), (64, 32)), "guide": ("ladder",)},
+        seeds=2,
+    )
+    members = list(members_of(chosen, tmp_path))
+    assert [each.folder.name for each in members] == [
+        "latent_sizes=64--guide=ladder--seed=0",
+        "latent_sizes=64--guide=ladder--seed=1",
+        "latent_sizes=64,32--guide=ladder--seed=0",
+        "latent_sizes=64,32--guide=ladder--seed=1",
+    ]
+    assert [each.recipe.hidden_sizes for each in members[::2]] == [(512,), (512, 256)]
+    assert [each.recipe.seed for each in members] == [0, 1, 0, 1]
+
+
+def test_recipes_vary_too(settings, tmp_path):
+    chosen = Grid(settings={"dataset": settings["dataset"], "epochs": 2}, vary={"recipe": ("activity-vae", "ladder")})
+    assert [each.recipe.guide for each in members_of(chosen, tmp_path)] == ["mean_field", "ladder"]
+
+
+def test_every_member_is_the_training_that_it_would_be_alone(made, settings, tmp_path):
+    _, result = made
+    assert not result.failures
+    member = result.members[3]
+    alone = train(member.recipe, tmp_path / "alone", engine="graph")
+    alone.evaluate(20)
+    assert equal(weights(member.folder), weights(alone.folder))
+    np.testing.assert_array_equal(
+        Evaluation.load(member.folder).per_image["log_likelihood"], Evaluation.load(alone.folder).per_image["log_likelihood"]
+    )
+
+
+def test_what_is_done_is_left_alone_and_more_seeds_extend_a_sweep(made, settings):
+    chosen, result = made
+    before = {each.folder: (each.folder / "history.jsonl").stat().st_mtime_ns for each in result.members}
+    told = []
+    again = sweep(chosen, result.folder, num_samples=20, watch=lambda members: Counting(members, told))
+    assert told == []
+    assert {each.folder: (each.folder / "history.jsonl").stat().st_mtime_ns for each in again.members} == before
+    wider = Grid(recipe="activity-vae", settings=settings, vary={"learning_rate": (1e-3, 1e-2, 3e-3)}, seeds=2)
+    more = sweep(wider, result.folder, num_samples=20, workers=2, engine="graph", watch=lambda members: Counting(members, told))
+    assert sorted(told) == ["learning_rate=0.003--seed=0", "learning_rate=0.003--seed=1"]
+    assert len(more.evaluations()) == 6
+
+
+class Counting:
+    def __init__(self, members, told):
+        self.told = told
+
+    def __enter__(self):
+        return lambda name, reason: self.told.append(name)
+
+    def __exit__(self, *_):
+        pass
+
+
+def test_settings_are_ranked_with_their_spread_and_a_paired_difference(made):
+    _, result = made
+    best, other = SweepResult(result.folder, result.members).settings()
+    assert best.log_likelihood > other.log_likelihood
+    assert best.difference is None
+    values = {seed: each.per_image["log_likelihood"] for seed, each in other.evaluations.items()}
+    assert other.log_likelihood == pytest.approx(np.mean([each.mean() for each in values.values()]))
+    assert other.deviation == pytest.approx(np.std([each.mean() for each in values.values()], ddof=1))
+    of_best = np.mean([each.per_image["log_likelihood"] for each in best.evaluations.values()], 0)
+    paired = paired_difference(np.mean(list(values.values()), 0), of_best)
+    assert other.difference.value == pytest.approx(paired.mean)
+    # The spread over seeds makes the interval wider than that over images.
+    assert other.difference.upper - other.difference.lower > paired.upper - paired.lower
+    frame = result.frame()
+    assert list(frame.columns) == ["learning_rate", "seed", "log_likelihood", "standard_error", "elbo", "folder", "failure"]
+    assert len(frame) == 4
+
+
+def test_one_that_fails_does_not_stop_the_others(settings, tmp_path):
+    chosen = grid(settings, likelihood=("bernoulli", "gaussian"))
+    result = sweep(chosen, tmp_path / "s", num_samples=5, workers=2, engine="eager")
+    assert sorted(result.failures) == ["likelihood=gaussian--seed=0", "likelihood=gaussian--seed=1"]
+    assert all(reason.startswith("expected ") and "\n" not in reason for reason in result.failures.values()), result.failures
+    assert len(result.evaluations()) == 2
+    assert "likelihood=gaussian--seed=0: " in str(result)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_made_up_for(settings, tmp_path):
+    """SIGKILL to every process that trains, once the first member has ended an epoch."""
+    longer = Grid(recipe="activity-vae", settings={**settings, "epochs": 60}, vary={"learning_rate": (1e-2,)}, seeds=3)
+
+    def kill():
+        while not list((tmp_path / "s").glob("*/history.jsonl")):
+            time.sleep(0.05)
+        for path in (tmp_path / "s").glob("*/.lock.json"):
+            process = json.loads(path.read_text())["process"]
+            if process != os.getpid():
+                os.kill(process, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    result = sweep(longer, tmp_path / "s", num_samples=5, workers=2, engine="graph")
+    killer.join()
+    assert not result.failures
+    whole = sweep(longer, tmp_path / "whole", num_samples=5, workers=1, engine="graph")
+    for one, other in zip(result.members, whole.members, strict=True):
+        assert equal(weights(one.folder), weights(other.folder))
+
+
+def test_a_file_says_the_same_as_flags(settings, tmp_path):
+    (tmp_path / "s.toml").write_text(
+        f'recipe = "activity-vae"\nseeds = 2\ndataset = "{settings["dataset"]}"\n[vary]\nlatent_sizes = [[2], [4]]\n'
+    )
+    found = Grid.from_toml(tmp_path / "s.toml")
+    assert found == Grid(
+        recipe="activity-vae", settings={"dataset": settings["dataset"]}, vary={"latent_sizes": ((2,), (4,))}, seeds=2
+    )
+
+
+def invoked(*arguments):
+    return CliRunner().invoke(main, ["sweep", *map(str, arguments)])
+
+
+def test_the_command_prints_a_table_and_fails_where_a_member_did(settings, tmp_path):
+    flags = ["--recipe", "activity-vae", "--dataset", settings["dataset"], "--epochs", 1, "--latent-sizes", "2"]
+    flags += ["--hidden-sizes", "4", "--batch-size", 50, "--engine", "eager", "--samples", 5, "-o", tmp_path / "s"]
+    vary = ["--vary", "likelihood=bernoulli", "--vary", "likelihood=gaussian"]
+    result = invoked(*flags, *vary)
+    assert result.exit_code == 1
+    assert "1 of 2 members are done" in result.stdout
+    assert "1 of 2: likelihood=" in result.stderr
+    assert "failed: likelihood=gaussian--seed=0: expected" in result.stderr
+    again = invoked(*flags, *vary, "--json")
+    rows = json.loads(again.stdout)["members"]
+    assert [each["likelihood"] for each in rows] == ["bernoulli", "gaussian"]
+    assert rows[0]["failure"] == ""
+    assert rows[1]["log_likelihood"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--vary", "laten_sizes=2"], "expected a field of a recipe to vary; got 'laten_sizes'; did you mean 'latent_sizes'?"),
+        (["--vary", "latent_sizes"], "expected FIELD=VALUE after --vary"),
+        (["--vary", "latent_sizes=many"], "--vary latent_sizes: expected numbers separated by commas"),
+        (["--vary", "recipe=lader"], "got 'lader'"),
+        (["--vary", "epochs=2", "--epochs", "3"], "expected each field fixed or varied; got both of epochs"),
+        (["--vary", "seed=2"], "expected a field of a recipe to vary; got 'seed'"),
+        (["none.toml"], "none.toml: expected a recipe as TOML"),
+        (["none.toml", "--epochs", "3"], "expected a file, or flags of what is trained"),
+        (["--backend", "ray"], None),
+    ],
+)
+def test_bad_input_is_a_line(flags, words, tmp_path, monkeypatch):
+    if words is None:
+        monkeypatch.setitem(__import__("sys").modules, "ray", None)
+        words = 'expected the package ray for this backend; it is not installed: pip install "pyrovae[ray]"'
+        flags = [*flags, "--dataset", "mnist-5k", "--recipe", "activity-vae"]
+    result = invoked(*flags, "-o", tmp_path / "s")
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_two_sweeps_do_not_share_a_folder(made, settings):
+    _, result = made
+    other = Grid(recipe="activity-vae", settings={**settings, "epochs": 4}, vary={"learning_rate": (1e-3,)}, seeds=1)
+    with pytest.raises(
+        InputError, match="expected the sweep that was begun there, with more values or seeds; got another settings"
+    ):
+        sweep(other, result.folder)
+
+
+class Doomed:
+    """A job whose process dies each time."""
+
+    is_done = False
+
+    def __init__(self, member):
+        self.member = member
+
+    def __call__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_job_that_kills_its_process_each_time_is_given_up(tmp_path):
+    told = []
+    run_all(
+        [Doomed(Member({}, None, tmp_path))], "processes", 2, tmp_path, lambda number, reason: told.append((number, reason))
+    )
+    assert [number for number, _ in told] == [0]
+    assert told[0][1].startswith("its process was lost 3 times")
