@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from generating import copy_notebooks, write_families
+from generating import copy_notebooks, write_contents, write_families
 from mathml import add_mathml
 
 import pyrovae
@@ -21,8 +21,7 @@ author = "The pyrovae developers"
 copyright = author
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "myst_nb"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
-# The page of notebooks is built where there are none, too.
-suppress_warnings = ["toc.empty_glob"]
+highlight_language = "sh"
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
@@ -51,6 +50,7 @@ html_math_renderer = "mathml"
 
 assert pyrovae.__all__, "the package that is documented"
 copy_notebooks(HOUSE / "examples" / "notebooks", HOUSE / "docs" / "notebooks")
+write_contents(HOUSE / "docs" / "notebooks", HOUSE / "docs" / "generated")
 write_families(HOUSE / "docs" / "generated")
 
 

@@ -22,8 +22,21 @@ def copy_notebooks(source: Path, target: Path) -> None:
     """Copy the notebooks of the examples to where Sphinx finds them; those that are gone there go here too."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for path in sorted(source.glob("*.ipynb")):
+    for path in source.glob("*.ipynb"):
         shutil.copy2(path, target)
+
+
+def write_contents(notebooks: Path, folder: Path) -> None:
+    """Write the table of contents of the notebooks; where there are none, it says so: an empty one is a warning."""
+    names = [
+        f"{notebooks.name}/{path.stem}" for path in sorted(notebooks.glob("*.ipynb"))
+    ]
+    contents = "\n".join(["```{toctree}", ":maxdepth: 1", "", *names, "```"])
+    folder.mkdir(exist_ok=True)
+    _write_where_new(
+        folder / "notebooks.txt",
+        (contents if names else "There are none in this checkout.") + "\n",
+    )
 
 
 def write_families(folder: Path) -> None:
@@ -37,23 +50,46 @@ def write_families(folder: Path) -> None:
     from pyrovae.experiments.pictures.kinds import KINDS
     from pyrovae.experiments.published import PUBLISHED
 
-    datasets = {name: (_summary(each.load), "x".join(map(str, each.shape))) for name, each in DATASETS.items()}
+    datasets = {
+        name: (_summary(each.load), "x".join(map(str, each.shape)))
+        for name, each in DATASETS.items()
+    }
     recipes = {name: (PUBLISHED[name].paper, PUBLISHED[name].figure) for name in RECIPES}
-    pictures = {name: (f"{each.shows[0].upper()}{each.shows[1:]}.", each.reading) for name, each in KINDS.items()}
-    settings = {each.name: (_default(each), each.metadata["help"]) for each in fields(Recipe)}
+    pictures = {
+        name: (f"{each.shows[0].upper()}{each.shows[1:]}.", each.reading)
+        for name, each in KINDS.items()
+    }
+    settings = {
+        each.name: (_default(each), each.metadata["help"]) for each in fields(Recipe)
+    }
     _write_table(folder / "settings.txt", ("setting", "default", "what it is"), settings)
     _write_table(folder / "datasets.txt", ("name", "what it is", "shape"), datasets)
-    _write_table(folder / "recipes.txt", ("name", "paper", "what was reached there, in nats"), recipes)
-    _write_table(folder / "pictures.txt", ("name", "what is seen", "how to read it"), pictures)
+    _write_table(
+        folder / "recipes.txt",
+        ("name", "paper", "what was reached there, in nats"),
+        recipes,
+    )
+    _write_table(
+        folder / "pictures.txt", ("name", "what is seen", "how to read it"), pictures
+    )
 
 
 def _rows(table: dict[str, Any]) -> list[str]:
-    return ["| name | what it is |", "| --- | --- |", *(f"| `{name}` | {_summary(each)} |" for name, each in table.items())]
+    return [
+        "| name | what it is |",
+        "| --- | --- |",
+        *(f"| `{name}` | {_summary(each)} |" for name, each in table.items()),
+    ]
 
 
-def _write_table(path: Path, head: tuple[str, ...], rows: dict[str, tuple[str, ...]]) -> None:
+def _write_table(
+    path: Path, head: tuple[str, ...], rows: dict[str, tuple[str, ...]]
+) -> None:
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
-    lines += [f"| `{name}` | {' | '.join(_cell(each) for each in cells)} |" for name, cells in rows.items()]
+    lines += [
+        f"| `{name}` | {' | '.join(_cell(each) for each in cells)} |"
+        for name, cells in rows.items()
+    ]
     _write_where_new(path, "\n".join(lines) + "\n")
 
 
@@ -63,7 +99,9 @@ def _summary(part: Any) -> str:
 
 
 def _default(setting: Field[Any]) -> str:
-    value = setting.default if setting.default is not MISSING else setting.default_factory()  # type: ignore[misc]
+    value = (
+        setting.default if setting.default is not MISSING else setting.default_factory()
+    )  # type: ignore[misc]
     return f"`{value!r}`"
 
 
