@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import pyrovae
+
 from generating import copy_notebooks, write_contents, write_families
 from mathml import add_mathml
-
-import pyrovae
 
 HOUSE = Path(__file__).parent.parent
 
@@ -22,6 +22,8 @@ copyright = author
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "myst_nb"]
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 highlight_language = "sh"
+# Two hyphens are a flag, and no dash.
+smartquotes = False
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
