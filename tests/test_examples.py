@@ -1,4 +1,4 @@
-"""The examples and the README's Python run as they stand, with fewer epochs."""
+"""The examples, and the Python of the README and of the documentation, run as they stand, with fewer epochs."""
 
 import re
 import subprocess
@@ -23,7 +23,18 @@ FEWER = {
     "num_samples=1000": "num_samples=10",
     "num_steps=100": "num_steps=5",
     "num_temperatures=20": "num_temperatures=3",
+    "epochs=20": "epochs=1",
+    "linear_warmup(10)": "linear_warmup(1)",
+    "warmup_epochs=10": "warmup_epochs=1",
+    "range(1, 3)": "range(1, 2)",
+    "num_samples=100)": "num_samples=10)",
+    "num_samples=100,": "num_samples=10,",
+    "num_images=10": "num_images=2",
+    "num_temperatures=100": "num_temperatures=3",
+    "range(3)": "range(2)",
 }
+# These make the runs that the other pages go on with.
+FIRST_PAGES = ("start.md", "guide/data.md")
 
 
 def test_every_example_is_listed():
@@ -40,17 +51,46 @@ def test_example(name, tmp_path):
     assert list(tmp_path.glob("*.png" if name != "gallery.py" else "gallery/*.png"))
 
 
+def python_of(page):
+    """The Python of a page, shortened, each block at its own lines for tracebacks; those marked "not run" are left out."""
+    text = page.read_text()
+    for found in re.finditer(r"(<!-- not run -->\n)?```python\n(.*?)```", text, re.DOTALL):
+        marked, block = found.groups()
+        for many, few in FEWER.items():
+            block = block.replace(many, few)
+        if not marked:
+            yield compile("\n" * text[: found.start(2)].count("\n") + block, str(page), "exec")
+
+
+def documentation():
+    """The pages with Python, those first that others go on from."""
+    docs = HOUSE / "docs"
+    made = {"_build", "generated", "notebooks"}
+    pages = [path.relative_to(docs) for path in sorted(docs.rglob("*.md"))]
+    pages = [str(path) for path in pages if path.parts[0] not in made and "```python" in (docs / path).read_text()]
+    return [*FIRST_PAGES, *(path for path in pages if path not in FIRST_PAGES)]
+
+
+@pytest.mark.slow
+def test_documentation(tmp_path, monkeypatch):
+    """In one folder, as a reader would: a training that an earlier page has made is not made again."""
+    monkeypatch.chdir(tmp_path)
+    for page in documentation():
+        pyro.clear_param_store()
+        names = {"__name__": page}
+        for block in python_of(HOUSE / "docs" / page):
+            exec(block, names)
+
+
 @pytest.mark.slow
 def test_readme(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (HOUSE / "README.md").read_text(), re.DOTALL)
-    names = {}
-    for block in blocks:
-        for many, few in FEWER.items():
-            block = block.replace(many, few)
+    names, checked = {}, False
+    for block in python_of(HOUSE / "README.md"):
         exec(block, names)
-        if "same_top" in block:
+        if "same_top" in names and not checked:
             check_that_drawing_is_conditional(names["vae"].model)
+            checked = True
     printed = capsys.readouterr().out
     assert printed.startswith("log_likelihood, nats per image; mnist-5k")
     assert "runs/ladder: " in printed

@@ -71,7 +71,7 @@ def compare(*runs: Any) -> Comparison:
     of all such images 19 times in 20.
 
     Args:
-        runs: ``Run``s or their folders, at least two.
+        runs: two or more, each a ``Run`` or its folder.
 
     Raises:
         InputError: for fewer, and for runs that were measured on different things.
