@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pyrovae.experiments.published import RECIPES as RECIPES
     from pyrovae.experiments.recipe import Recipe as Recipe
     from pyrovae.experiments.run import Run as Run
+    from pyrovae.experiments.sweeping.grid import Grid as Grid
+    from pyrovae.experiments.sweeping.sweep import sweep as sweep
     from pyrovae.experiments.training import train as train
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
@@ -84,6 +86,8 @@ _MODULES = {
     "experiments.comparison": ("compare",),
     "experiments.measuring": ("Evaluation",),
     "experiments.run": ("Run",),
+    "experiments.sweeping.grid": ("Grid",),
+    "experiments.sweeping.sweep": ("sweep",),
     "experiments.training": ("train",),
     "experiments.recipe": ("Recipe",),
 }
