@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pyrovae.data.benchmarks import DATASETS, Benchmark
-from pyrovae.data.published_files.sources import Source, candidate_folders, files_in, find, locate, verified
+from pyrovae.data.published_files.sources import Source, candidate_folders, files_in, find, is_original, locate
 
 from . import console, options
 
@@ -46,7 +46,7 @@ def verify(context: click.Context, names: tuple[str, ...], root: str | None) -> 
     for source in filter(None, (DATASETS[name].source for name in names or DATASETS)):
         at_hand = list(_at_hand(source, root))
         for name, path in at_hand:
-            result = verified(source, name, path)
+            result = is_original(source, name, path)
             damaged, seen = damaged or result is False, True
             click.echo(f"{source.name}: {path}: {_judged(source, result, path)}")
         if names and not at_hand:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyrovae.data.batches import Batches as Batches
-    from pyrovae.data.batches import binarized as binarized
+    from pyrovae.data.batches import binarize as binarize
     from pyrovae.data.benchmarks import DATASETS as DATASETS
     from pyrovae.data.datasets import Dataset as Dataset
     from pyrovae.data.loading import load_dataset as load_dataset
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from pyrovae.programs.models import GenerativeModel as GenerativeModel
 
 _MODULES = {
-    "data.batches": ("Batches", "binarized"),
+    "data.batches": ("Batches", "binarize"),
     "data.benchmarks": ("DATASETS",),
     "data.datasets": ("Dataset",),
     "data.loading": ("load_dataset",),

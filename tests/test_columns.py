@@ -122,7 +122,7 @@ def test_the_kind_of_a_column_is_found_out(tmp_path, values, kind):
     dataset = load_dataset(tmp_path / "a.csv")
     assert dict(zip(dataset.columns, dataset.kinds, strict=True)) == {"found": kind, "words": "category", "x": "real"}
     assert dataset.likelihood == "mixed"
-    assert f"found {kind}" in dataset.found
+    assert f"found {kind}" in dataset.description
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_whole_numbers_are_counts_unless_somebody_says_otherwise(tmp_path):
     np.save(tmp_path / "a.npy", counts)
     dataset = load_dataset(tmp_path / "a.npy")
     assert (dataset.values, dataset.likelihood) == ("counts", "poisson")
-    assert "counts 0 to " in dataset.found
+    assert "counts 0 to " in dataset.description
     np.testing.assert_array_equal(np.sort(dataset.train.numpy(), 0)[-1] % 1, 0)
     assert load_dataset(tmp_path / "a.npy", columns=("*=real",)).likelihood == "gaussian"
     with pytest.raises(InputError, match="where columns have no names; got a=count"):

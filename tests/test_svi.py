@@ -15,7 +15,7 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 from torch.distributions import constraints
 
-from pyrovae.data.batches import binarized
+from pyrovae.data.batches import binarize
 from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
@@ -495,7 +495,7 @@ def test_a_transform_is_part_of_the_graph(cache):
         vae = make_vae("mean_field", 1)
         torch.manual_seed(7)
         trained = CompiledSVI(
-            vae.model, vae.guide, torch.optim.Adam(vae.parameters()), Watched(), engine=engine, transform=binarized
+            vae.model, vae.guide, torch.optim.Adam(vae.parameters()), Watched(), engine=engine, transform=binarize
         )
         return [trained.step(grey).item() for _ in range(3)]
 

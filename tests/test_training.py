@@ -6,7 +6,7 @@ import torch
 from linear_gaussian import Chain
 from pyro import poutine
 
-from pyrovae.data.batches import Batches, binarized
+from pyrovae.data.batches import Batches, binarize
 from pyrovae.errors import InputError
 from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
@@ -103,7 +103,7 @@ def test_training_stops_when_a_callback_says_so_and_calls_the_others():
 
 def test_batches_depend_on_seed_and_epoch_alone():
     grey = torch.full((10, 5), 0.5)
-    first, again, other_seed = (Batches(grey, 4, seed=seed, draw=binarized) for seed in (1, 1, 2))
+    first, again, other_seed = (Batches(grey, 4, seed=seed, draw=binarize) for seed in (1, 1, 2))
     list(again.epoch(1))
     assert all(torch.equal(a, b) for a, b in zip(first.epoch(2), again.epoch(2), strict=True))
     assert not torch.equal(torch.cat(list(first.epoch(2))), torch.cat(list(first.epoch(3))))
@@ -122,7 +122,7 @@ def test_an_epoch_serves_each_example_once_and_drops_the_rest():
 def test_binarization_has_the_grey_value_as_its_mean():
     """With 4,000 bits a pixel: five standard errors."""
     grey = torch.tensor([0.0, 0.2, 0.9, 1.0]).expand(4000, 4)
-    bits = torch.cat(list(Batches(grey, 1000, draw=binarized).epoch(1)))
+    bits = torch.cat(list(Batches(grey, 1000, draw=binarize).epoch(1)))
     assert set(bits.unique().tolist()) == {0.0, 1.0}
     assert ((bits.mean(0) - grey[0]).abs() <= 5 * (grey[0] * (1 - grey[0]) / 4000).sqrt()).all()
 

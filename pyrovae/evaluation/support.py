@@ -152,5 +152,5 @@ def _refuse(site: _Site, value: Tensor, count: int, first: int) -> None:
     held = f" holds {value[~inside][0].item():g}" if inside.shape == value.shape else " is none"
     raise ValueError(
         f"expected data that the likelihood at site {site.name!r} can have drawn, in the support {site.support} of "
-        f"{site.distribution}; {where}{held}: bring the data there (bits by binarized), or use a likelihood that covers them"
+        f"{site.distribution}; {where}{held}: bring the data there (bits by binarize), or use a likelihood that covers them"
     )

@@ -106,8 +106,8 @@ def announced(run: Run, dataset: Dataset) -> Iterator[str]:
     recipe = run.recipe
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
-    if dataset.found:
-        yield f"{dataset.found}; likelihood {recipe.likelihood}"
+    if dataset.description:
+        yield f"{dataset.description}; likelihood {recipe.likelihood}"
     yield f"{what}, on {dataset.protocol}"
     stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
     seconds = expected_seconds(run.vae, recipe, dataset)

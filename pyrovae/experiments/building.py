@@ -77,7 +77,7 @@ def assemble(
     architecture = _architecture(recipe, shape, 0 if condition is None else condition.size, columns)
     model = GenerativeModel.of(architecture, _likelihood(recipe, columns), skip_connections=recipe.skip_connections)
     if condition is not None:
-        model.told, model.pictured = condition.told, condition.pictured
+        model.observed_mask, model.pixels = condition.observed_mask, condition.pixels
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
     prior = _look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:
@@ -184,11 +184,11 @@ def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
 
     if recipe.likelihood == "auto":
         recipe = replace(recipe, likelihood=dataset.likelihood)
-    if dataset.served_values not in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
-        fitting = ", ".join(name for name, each in LIKELIHOODS.items() if dataset.served_values in each.values)
-        real = ": or use --columns '*=real'" if dataset.served_values in ("mixed", "counts") else ""
+    if dataset.batch_values not in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
+        fitting = ", ".join(name for name, each in LIKELIHOODS.items() if dataset.batch_values in each.values)
+        real = ": or use --columns '*=real'" if dataset.batch_values in ("mixed", "counts") else ""
         raise InputError(
-            f"expected a likelihood of {dataset.served_values} for {dataset.name!r}, out of {fitting}; "
+            f"expected a likelihood of {dataset.batch_values} for {dataset.name!r}, out of {fitting}; "
             f"got {recipe.likelihood!r}{real}"
         )
     return recipe
@@ -210,7 +210,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
         raise InputError(
             f"expected images for the network {recipe.network!r}; {dataset.name!r} is a table: use the network 'mlp'"
         )
-    if recipe.prior == "vamp" and dataset.served_values in ("real", "counts", "mixed"):
+    if recipe.prior == "vamp" and dataset.batch_values in ("real", "counts", "mixed"):
         raise InputError(
             "expected values in [0, 1], which trained pseudo-inputs are kept in, for the prior 'vamp'; got others: use the "
             "prior 'vamp_data' or 'mixture'"
@@ -225,7 +225,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
         examples = _examples(recipe, dataset)
         vae = assemble(recipe, dataset.shape, dataset.num_classes, examples, columns_of(dataset)).to(dataset.train.device)
     # Counts far from one are out of reach of a mean that starts there.
-    if recipe.output_bias or dataset.served_values in ("counts", "mixed"):
+    if recipe.output_bias or dataset.batch_values in ("counts", "mixed"):
         likelihood: Any = list(vae.model.likelihood.children())[-1]
         likelihood.start_at_means(dataset.train[:].nanmean(0) if recipe.missing else dataset.train.mean(0))
     if any(stage.analytic_kl for stage in recipe.schedule) and not vae.guide.analytic_kl:

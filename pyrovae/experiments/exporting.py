@@ -72,7 +72,7 @@ def as_table(preparation: Preparation, x: np.ndarray, rows: Iterable[Any]) -> pa
     A binary column of means in place of bits has the name of the likelier one.
     """
     names = preparation.columns or tuple(str(each + 1) for each in range(preparation.size))
-    columns = {name: preparation.named_as(place, x[:, place]) for place, name in enumerate(names)}
+    columns = {name: preparation.column_values(place, x[:, place]) for place, name in enumerate(names)}
     return pandas.DataFrame(columns, index=pandas.Index(list(rows), name="row"))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pyrovae.data.user_files.arrays import read_npy
-from pyrovae.data.user_files.images import stacked
+from pyrovae.data.user_files.images import stack_images
 from pyrovae.errors import InputError
 from pyrovae.evaluation.imputation import impute
 from pyrovae.experiments.new_examples import Note, prepared
@@ -73,7 +73,7 @@ def imputed(
             filled = impute(model, guide, x, num_draws=draws, num_samples=num_samples, num_steps=steps, context=each.context)
         # Bits of grey levels are on the scale of these.
         white = 255.0 if run.prepared.values == "levels" and run.prepared.binarize != "no" else 1.0
-        original = np.stack([white * run.prepared.restored(one) for one in filled])
+        original = np.stack([white * run.prepared.restore(one) for one in filled])
         # What was there stays as it was, to the last digit.
         known = known.reshape(original.shape[1:])
         yield each.block.names, np.where(np.isnan(known), original, known)
@@ -108,7 +108,7 @@ def read_mask(mask: Any, preparation: Preparation) -> np.ndarray:
         path = Path(mask).expanduser()
         if not path.is_file():
             raise InputError(f"{path}: expected an .npy file or an image; there is none: name another")
-        array = read_npy(path).arrays["all"] if path.suffix.lower() == ".npy" else stacked(path.parent, [path])[0].any(0)
+        array = read_npy(path).arrays["all"] if path.suffix.lower() == ".npy" else stack_images(path.parent, [path])[0].any(0)
     else:
         array = np.asarray(mask)
     channels, height, width = preparation.shape

@@ -230,7 +230,7 @@ def measured(
         num_samples=num_samples,
         num_images=len(dataset.test),
         dataset=dataset.name,
-        values=dataset.served_values,
+        values=dataset.batch_values,
         example=dataset.example,
         condition=recipe.condition,
         likelihood=recipe.likelihood,
@@ -273,8 +273,8 @@ def _per_image(result: LogLikelihood, *, normalized: bool) -> dict[str, NDArray[
 def _scored(dataset: Dataset) -> float:
     """Entries of an image that its context does not give away, on average over the test set."""
     context = dataset.contexts.get("test")
-    told = None if dataset.condition is None or context is None else dataset.condition.told(context)
-    return math.prod(dataset.shape) - (0.0 if told is None else told.sum(1).double().mean().item())
+    mask = None if dataset.condition is None or context is None else dataset.condition.observed_mask(context)
+    return math.prod(dataset.shape) - (0.0 if mask is None else mask.sum(1).double().mean().item())
 
 
 def measured_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict[str, Any]:

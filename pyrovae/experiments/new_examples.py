@@ -44,10 +44,10 @@ def prepared(
         for number, block in enumerate(blocks_of(source, preparation, note, label=run.recipe.label)):
             if not len(block.values):
                 continue
-            scaled = preparation.scaled(block.values)
+            scaled = preparation.rescale(block.values)
             # No bit is drawn of a gap.
             gaps = scaled.isnan()
-            x = preparation.served(scaled.nan_to_num(), seed=seed_of(seed, number, 0)).masked_fill(gaps, torch.nan)
+            x = preparation.with_bits(scaled.nan_to_num(), seed=seed_of(seed, number, 0)).masked_fill(gaps, torch.nan)
             labels = np.full(len(x), one_class) if given else None
             if run.recipe.condition == "label" and not given and block.classes is not None:
                 labels = block.classes().astype(np.int64)

@@ -163,7 +163,7 @@ def reconstructed(
         raise InputError(f"{run.folder}: expected latents; a regressor has none")
     for each in prepared(run, source, seed, note, given):
         made = using.reconstruct(run.vae.model, run.vae.guide, each.x, each.context)
-        yield each.block.names, run.prepared.restored(made)
+        yield each.block.names, run.prepared.restore(made)
 
 
 def drawn(
@@ -203,4 +203,4 @@ def drawn(
             x = using.sample(run.vae.model, number, context, means=means, temperature=temperature)
         except using.TemperatureError as error:
             raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error
-    return run.prepared.restored(x)
+    return run.prepared.restore(x)

@@ -55,7 +55,7 @@ class CompiledSVI:
         loss: any ``pyro.infer.ELBO`` with ``differentiable_loss``.
         engine: one of ``ENGINES``.
         precision: ``bfloat16`` multiplies matrices in it; parameters, samples and log-densities stay in float32.
-        transform: from the arguments of a step to those of model and guide (one, or a tuple), inside the graph: ``binarized``.
+        transform: from the arguments of a step to those of model and guide (one, or a tuple), inside the graph: ``binarize``.
         clipping: of the gradients, and which steps to leave out; none by default, of the loss summed over the batch.
 
     Raises:

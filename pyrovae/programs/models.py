@@ -28,7 +28,8 @@ class GenerativeModel(nn.Module):
         prior: p(z_L | c), called with the context, or None; no prior means no latent.
         likelihood: p(x | z_1, c), called with z_1 and behind it the context ``(*, D_1 + C)``.
         conditionals: p(z_l | z_{l+1}) for l = 1 to L - 1, each called with z_{l+1}; none for a plain VAE.
-        told: from contexts ``(B, C)`` to the entries of the data that they give away ``(B, D)``, which are not scored.
+        observed_mask: contexts ``(B, C)`` to the mask of the entries of the data that they contain ``(B, D)``, which are not
+            scored, or None.
         skip_connections: the data depend on every layer: the likelihood is p(x | z_1 ... z_L), called with all of them side
             by side, the bottom one first. Two layers are the hierarchical VAE of Tomczak and Welling (2018), equation 13.
 
@@ -44,15 +45,15 @@ class GenerativeModel(nn.Module):
         conditionals: Iterable[nn.Module] = (),
         *,
         skip_connections: bool = False,
-        told: Callable[[Tensor], Tensor | None] | None = None,
+        observed_mask: Callable[[Tensor], Tensor | None] | None = None,
     ) -> None:
         super().__init__()
         self.prior = prior
         self.likelihood = likelihood
         self.conditionals = nn.ModuleList(conditionals)
         self.skip_connections = skip_connections
-        self.told = told
-        self.pictured: Callable[[Tensor], Tensor] | None = None
+        self.observed_mask = observed_mask
+        self.pixels: Callable[[Tensor], Tensor] | None = None
         self.context_size: int | None = None
         self.incomplete = False
 
@@ -111,15 +112,15 @@ class GenerativeModel(nn.Module):
 
     def completed(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Data ``(B, D)`` as drawn, with the entries that their contexts give away in place of those that were drawn."""
-        told = None if self.told is None or context is None else self.told(context)
-        if told is None or self.pictured is None or context is None:
+        mask = None if self.observed_mask is None or context is None else self.observed_mask(context)
+        if mask is None or self.pixels is None or context is None:
             return x
-        return torch.where(told, self.pictured(context), x)
+        return torch.where(mask, self.pixels(context), x)
 
     def _scored(self, likelihood: Independent, context: Tensor | None) -> Independent:
         """The likelihood, of the entries alone that the context does not give away."""
-        told = None if self.told is None or context is None else self.told(context)
-        return likelihood if told is None else likelihood.base_dist.mask(~told).to_event(1)
+        mask = None if self.observed_mask is None or context is None else self.observed_mask(context)
+        return likelihood if mask is None else likelihood.base_dist.mask(~mask).to_event(1)
 
 
 def beside(*rows: Tensor | None) -> Tensor:

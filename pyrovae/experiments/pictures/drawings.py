@@ -56,7 +56,7 @@ def completions(views: Sequence[View]) -> Figure:
     condition = first.dataset.condition
     assert context is not None
     assert condition is not None
-    rows: dict[str, Any] = {"told": condition.pictured(context).cpu().numpy()}
+    rows: dict[str, Any] = {"told": condition.pixels(context).cpu().numpy()}
     for view in views:
         if view.run.recipe.latent_sizes:
             drawn = 1 if len(views) > 3 else 4
