@@ -286,9 +286,9 @@ def _say(output: Path, rows: int, as_json: bool) -> None:
 
 def _write_grid(path: Path, x: Any, shape: tuple[int, int, int], white: float) -> None:
     from pyrovae.experiments import files
-    from pyrovae.plots.encoding import encoded
+    from pyrovae.plots.encoding import encode_figure
     from pyrovae.plots.images import image_panels
 
     flat = x.reshape(len(x), -1) / white
     figure = image_panels({"": {"": flat}}, {"": shape}, columns=max(1, round(len(x) ** 0.5)))
-    files.write_file(path, encoded(figure, "png"))
+    files.write_file(path, encode_figure(figure, "png"))

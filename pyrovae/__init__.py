@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import RenyiELBO as RenyiELBO
-    from pyrovae.inference.registration import registered as registered
+    from pyrovae.inference.registration import register_parameters as register_parameters
     from pyrovae.inference.state import recollect_statistics as recollect_statistics
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
     from pyrovae.inference.training import fit as fit
@@ -68,7 +68,7 @@ _MODULES = {
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
-    "inference.registration": ("registered",),
+    "inference.registration": ("register_parameters",),
     "inference.state": ("recollect_statistics",),
     "inference.svi": ("CompiledSVI",),
     "inference.training": ("fit",),

@@ -170,5 +170,5 @@ def test_what_a_model_draws_is_completed_by_what_its_context_gives_away():
     model.pixels = condition.pixels
     other = 1 - x
     told = condition.observed_mask(context)
-    assert torch.equal(model.completed(other, context), torch.where(told, x, other))
-    assert torch.equal(model.completed(other, None), other)
+    assert torch.equal(model.complete(other, context), torch.where(told, x, other))
+    assert torch.equal(model.complete(other, None), other)

@@ -37,7 +37,7 @@ def test_each_kind_is_drawn_the_same_each_time_and_moves_nothing(runs, kind):
     shown = of_gallery(runs, kind)
     before = [{name: value.clone() for name, value in view.run.vae.state_dict().items()} for view in shown]
     noise, mode = torch.get_rng_state(), [view.run.vae.training for view in shown]
-    one, other = (plots.encoded(draw(kind, of_gallery(runs, kind))) for _ in range(2))
+    one, other = (plots.encode_figure(draw(kind, of_gallery(runs, kind))) for _ in range(2))
     assert one == other
     assert torch.equal(torch.get_rng_state(), noise)
     assert [view.run.vae.training for view in shown] == mode
@@ -198,7 +198,7 @@ def test_a_name_is_text_whatever_is_in_it(runs, tmp_path):
     shutil.copytree(runs["vae"][0].folder, folder)
     (view,) = views((Run.load(folder), dataset()))
     figure = draw("kl-bars", [view, *views(runs["ladder-2"])])
-    drawn = plots.encoded(figure, "svg").decode()
+    drawn = plots.encode_figure(figure, "svg").decode()
     assert "$x_1$ &amp; &lt;b&gt;" in drawn
 
 

@@ -32,7 +32,7 @@ from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.programs.architecture import NETWORKS, Architecture
-from pyrovae.programs.conditionals import given, share_conditionals
+from pyrovae.programs.conditionals import evaluate_conditional, share_conditionals
 from pyrovae.programs.guides import GUIDES, VAE
 from pyrovae.programs.models import GenerativeModel
 
@@ -418,11 +418,15 @@ def test_a_shared_conditional_is_evaluated_once():
 
     conditional, value = Counted(), torch.zeros(3)
     with share_conditionals():
-        first, second, third = given(conditional, value), given(conditional, value), given(conditional, value.clone())
+        first, second, third = (
+            evaluate_conditional(conditional, value),
+            evaluate_conditional(conditional, value),
+            evaluate_conditional(conditional, value.clone()),
+        )
     assert first is second
     assert third is not first
     assert len(calls) == 2
-    assert given(conditional, value) is not first, "nothing is kept outside"
+    assert evaluate_conditional(conditional, value) is not first, "nothing is kept outside"
 
 
 def poisoned(x):

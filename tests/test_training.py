@@ -14,7 +14,7 @@ from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.state import MovingAverage
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import EarlyStopping, Epoch, fit
-from pyrovae.inference.warmup import WARMUPS, linear_warmup, scale_latents, scaled
+from pyrovae.inference.warmup import WARMUPS, linear_warmup, scale_latents, scale_schedule
 from pyrovae.inference.weights import log_weights
 
 
@@ -202,12 +202,12 @@ def test_a_moving_average_leaves_the_buffers_that_are_trained_and_begins_anew():
     module = torch.nn.BatchNorm1d(1)
     average = MovingAverage(module, 0.5)
     average()
-    with average.swapped():
+    with average.averaged_parameters():
         module.running_mean.fill_(7.0)
     assert module.running_mean.item() == 0
     torch.nn.init.constant_(module.weight, 5.0)
     average.restart()
-    with average.swapped():
+    with average.averaged_parameters():
         assert module.weight.item() == 5
 
 
@@ -220,7 +220,7 @@ def test_the_moving_average_is_that_of_its_equation():
         torch.nn.init.zeros_(module.weight).data.add_(value)
         average()
         expected = expected if number == 0 else 0.9 * expected + 0.1 * value
-    with average.swapped():
+    with average.averaged_parameters():
         torch.testing.assert_close(module.weight.data, expected)
     torch.testing.assert_close(module.weight.data, values[-1])
     average.adopt()
@@ -239,7 +239,7 @@ def test_every_engine_trains_on_beside_the_moving_average(engine):
         swaps = []
 
         def measure(epoch):
-            with average.swapped():
+            with average.averaged_parameters():
                 swaps.append([parameter.detach().clone() for parameter in guide.parameters()])
 
         svi = CompiledSVI(chain.model, guide, torch.optim.Adam(guide.parameters(), lr=0.02), ELBO(), engine=engine)
@@ -279,4 +279,4 @@ def test_every_warmup_stays_above_zero_and_ends_at_one(name):
     assert all(0 < weight <= 1 for weight in weights)
     assert schedule(10) == 1
     assert WARMUPS[name](0)(0.1) == 1
-    assert scaled(schedule, 0.25)(10) == 0.25
+    assert scale_schedule(schedule, 0.25)(10) == 0.25

@@ -277,11 +277,11 @@ class RunFolder:
 
     def save_figure(self, name: str, figure: Figure, format: str = "png") -> Path:
         """Write a picture; return where it is."""
-        from pyrovae.plots.encoding import encoded
+        from pyrovae.plots.encoding import encode_figure
 
         files.make_folder(self.folder / FIGURES)
         path = self.folder / FIGURES / f"{name}.{format}"
-        files.write_file(path, encoded(figure, format))
+        files.write_file(path, encode_figure(figure, format))
         return path
 
     @property

@@ -25,7 +25,7 @@ from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.needs import comparable
 from pyrovae.experiments.pictures.views import View
 from pyrovae.experiments.summaries import of_bounds, of_evaluation, of_surroundings
-from pyrovae.plots.encoding import encoded
+from pyrovae.plots.encoding import encode_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -217,9 +217,9 @@ def drawing_of(figure: Figure, name: str, shows: str, *, is_grid: bool) -> Any:
     from markupsafe import Markup
 
     if is_grid:
-        content = base64.b64encode(encoded(figure, "png", dpi=RESOLUTION)).decode()
+        content = base64.b64encode(encode_figure(figure, "png", dpi=RESOLUTION)).decode()
         return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(shows, content)
-    drawn = encoded(figure, "svg", transparent=True, dpi=RESOLUTION).decode()
+    drawn = encode_figure(figure, "svg", transparent=True, dpi=RESOLUTION).decode()
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
     drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{shows}" ', 1)
     return Markup(_apart(drawn, name))

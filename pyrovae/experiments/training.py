@@ -178,7 +178,7 @@ class _Training:
 
     def _train_stage(self, stage: Recipe) -> None:
         from pyrovae.inference.training import fit
-        from pyrovae.inference.warmup import WARMUPS, scaled
+        from pyrovae.inference.warmup import WARMUPS, scale_schedule
 
         fit(
             Steps(self.state, self.on_nan, self._failure),
@@ -187,7 +187,7 @@ class _Training:
             start=self.state.position.first_epoch,
             progress=self.state.progress,
             seed=stage.seed + self.state.position.rewinds,
-            kl_weight=scaled(WARMUPS[stage.warmup](stage.warmup_epochs), stage.kl_weight),
+            kl_weight=scale_schedule(WARMUPS[stage.warmup](stage.warmup_epochs), stage.kl_weight),
             on_step=[self._after_step] if self.state.average is None else [self.state.average, self._after_step],
             on_epoch=[self._after_epoch],
         )

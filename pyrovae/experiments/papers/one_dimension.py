@@ -20,7 +20,7 @@ from pyrovae.experiments.papers.computed import Computed
 from pyrovae.experiments.papers.outcome import Figure as Value
 from pyrovae.experiments.papers.outcome import Row
 from pyrovae.experiments.papers.verdicts import FAILS, HOLDS, Verdict
-from pyrovae.plots.style import finish, look, new_figure
+from pyrovae.plots.style import finish, line_style, new_figure
 from pyrovae.programs.models import GenerativeModel
 
 # The density of the data: positive everywhere, smooth, and no Gaussian.
@@ -113,10 +113,10 @@ def falling_divergence() -> Computed:
 
     figure = new_figure(8, 3.4)
     left, right = figure.subplots(1, 2)
-    left.loglog(SIGMAS, means, "o-", color=look(0)["color"])
+    left.loglog(SIGMAS, means, "o-", color=line_style(0)["color"])
     finish(left, "sigma", "KL(q(z|x) || p(z|x)) (nats)")
     for number, (sigma, curve) in enumerate(list(zip(SIGMAS, curves, strict=True))[:3]):
-        right.plot(x, curve, label=f"sigma {sigma:g}", **look(number))
+        right.plot(x, curve, label=f"sigma {sigma:g}", **line_style(number))
     right.plot(x, density, "k--", label="data")
     finish(right, "x", "p(x)")
     right.legend(frameon=False)

@@ -68,7 +68,7 @@ def pictures_of(experiment: Experiment, views: Mapping[str, View]) -> tuple[list
 
 def written(outcome: Outcome, drawn: Sequence[Picture]) -> Outcome:
     """The outcome with its pictures, page and tables in its folder; while these are written there is no record."""
-    from pyrovae.plots.encoding import encoded
+    from pyrovae.plots.encoding import encode_figure
 
     folder = outcome.folder
     assert folder is not None
@@ -79,7 +79,7 @@ def written(outcome: Outcome, drawn: Sequence[Picture]) -> Outcome:
     for each in drawn:
         slug = "".join(letter if letter.isalnum() else "-" for letter in each.title)
         names.append(f"{FIGURES}/{slug}.png")
-        files.write_file(folder / names[-1], encoded(each.figure, "png"))
+        files.write_file(folder / names[-1], encode_figure(each.figure, "png"))
         kind = KINDS.get(each.kind)
         shows = kind.shows if kind else outcome.shows
         _, _, part = each.title.partition(" ")

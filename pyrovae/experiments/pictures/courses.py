@@ -91,7 +91,7 @@ def by_components(views: Sequence[View]) -> Figure:
 def _measured_over(
     views: Sequence[View], place: Callable[[View], float], x: str, *, logarithmic: bool = False, bound: bool = True
 ) -> Figure:
-    panels: dict[str, dict[str, list[curves.Measured]]] = defaultdict(lambda: defaultdict(list))
+    panels: dict[str, dict[str, list[curves.Measurement]]] = defaultdict(lambda: defaultdict(list))
     families = _families(views)
     for view, family in zip(views, families, strict=True):
         found, at = view.evaluation, place(view)
@@ -99,12 +99,12 @@ def _measured_over(
             continue
         if bound:
             panels["ELBO"][family].append(
-                curves.Measured(at, found.elbo, Estimates(torch.from_numpy(found.per_image["elbo"])).standard_error)
+                curves.Measurement(at, found.elbo, Estimates(torch.from_numpy(found.per_image["elbo"])).standard_error)
             )
         if found.log_likelihood is not None:
-            measured = curves.Measured(at, found.log_likelihood, found.standard_error or 0.0)
+            measured = curves.Measurement(at, found.log_likelihood, found.standard_error or 0.0)
             panels[f"log p(x), K = {found.num_samples:,}"][family].append(measured)
-    return curves.measured_over(panels, x, logarithmic=logarithmic)
+    return curves.measurements_over(panels, x, logarithmic=logarithmic)
 
 
 def _families(views: Sequence[View]) -> list[str]:

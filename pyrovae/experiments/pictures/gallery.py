@@ -15,7 +15,7 @@ from pyrovae.experiments.folder import FIGURES, RunFolder
 from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.views import View, names_of
-from pyrovae.plots.encoding import encoded
+from pyrovae.plots.encoding import encode_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def saved(kind: str, views: Sequence[View], folder: str | Path | None = None, fo
     folder = Path(FIGURES if folder is None else folder)
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    files.write_file(folder / f"{kind}.{format}", encoded(figure, format))
+    files.write_file(folder / f"{kind}.{format}", encode_figure(figure, format))
     return folder / f"{kind}.{format}"
 
 

@@ -157,7 +157,7 @@ class View:
         """
         trace = self._run_model(latents, context, rows, at_means=at_means)
         means = trace.nodes["x"]["fn"].mean
-        return self.run.vae.model.completed(means, context).cpu().numpy()
+        return self.run.vae.model.complete(means, context).cpu().numpy()
 
     def drawn_layer(self, layer: str, latents: Latents, context: Tensor | None, rows: int) -> Tensor:
         """Draws of a layer from the model under given layers above it ``(B, D_l)``."""
