@@ -224,7 +224,7 @@ def test_chains_that_are_compiled_end_where_others_do(monkeypatch):
     truth, x = Chain(3), torch.tensor(DATA)
     bounds = []
     for engine in ("eager", "graph", "compiled"):
-        monkeypatch.setattr(paths, "Repeated", partial(RepeatedFunction, engine=engine))
+        monkeypatch.setattr(paths, "RepeatedFunction", partial(RepeatedFunction, engine=engine))
         torch.manual_seed(0)
         arguments = {"num_temperatures": 5, "num_chains": 3, "num_leapfrog": 2}
         bounds.append(annealed_log_likelihood(truth.model, truth.wrong_guide("ladder"), x, **arguments).per_image)

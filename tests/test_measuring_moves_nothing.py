@@ -96,9 +96,9 @@ def test_what_is_followed_changes_no_training(name, tmp_path, monkeypatch):
     assert len(history) == 3
     assert all({"surgery", "inference_gaps", "valid_elbo_nats"} <= set(row) for row in history)
     with monkeypatch.context() as patch:
-        patch.setattr(tracking.Tracked, "bounds", lambda self, stage: {"valid_elbo_nats": 0.0})
-        patch.setattr(tracking.Tracked, "latents", lambda self, epoch: {})
-        patch.setattr(training, "recollected", lambda *args: None)
+        patch.setattr(tracking.TrainingTracker, "bounds", lambda self, stage: {"valid_elbo_nats": 0.0})
+        patch.setattr(tracking.TrainingTracker, "latents", lambda self, epoch: {})
+        patch.setattr(training, "recollect", lambda *args: None)
         plain = train(recipe, tmp_path / "plain", dataset=data(), engine="graph")
     (one, _), (other, _) = (checkpoint(run) for run in (followed, plain))
     assert one.keys() == other.keys()

@@ -37,7 +37,7 @@ def test_a_path_holds_the_densities_and_gradients_of_the_programs(start, depth, 
         prior = prior + conditional(above).log_prob(below)
     joint = prior + chain.model.likelihood(layers[0]).log_prob(x)
     posterior = sum(head(x).log_prob(layer) for head, layer in zip(guide.encoder.heads, layers, strict=True))
-    monkeypatch.setattr(paths, "Repeated", partial(RepeatedFunction, engine="graph"))
+    monkeypatch.setattr(paths, "RepeatedFunction", partial(RepeatedFunction, engine="graph"))
     with evaluation_mode():
         path = GeometricPath(chain.model, guide, start)
         density, state = path.density_for([x], 1), path.state_of([x], z)[None]
