@@ -135,9 +135,7 @@ class Bounds:
             found["simulated"] = OnSimulatedImages(**values["simulated"])
             return cls(**found)
         except DAMAGE as error:
-            raise InputError(
-                f"{folder}: expected bounds, as 'pyrovae bounds' leaves behind; got {in_one_line(error)}"
-            ) from error
+            raise InputError(f"{folder}: expected bounds, as 'pyrovae bounds' writes; got {in_one_line(error)}") from error
 
 
 def _kinds(record: type) -> dict[str, Any]:

@@ -309,7 +309,7 @@ def _row(line: str) -> dict[str, Any]:
 
 def _no_run(folder: Path, error: Exception) -> InputError:
     return InputError(
-        f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' leaves behind; got {in_one_line(error)}"
+        f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' writes; got {in_one_line(error)}"
     )
 
 

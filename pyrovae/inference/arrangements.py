@@ -103,7 +103,7 @@ def find_arrangement(model: Program, guide: Program, args: Any, kwargs: Any) -> 
 
 
 class _Run(NamedTuple):
-    """One run of guide and model: their traces, and the indices that subsampled plates drew."""
+    """A run of guide and model: their traces, and the indices that subsampled plates drew."""
 
     guide: Trace
     model: Trace

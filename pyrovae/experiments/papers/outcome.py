@@ -142,7 +142,7 @@ class Outcome:
             verdicts = [Verdict(**{**each, "evidence": tuple(each["evidence"])}) for each in values["verdicts"]]
             return cls(**{**values, "rows": rows, "verdicts": verdicts}, folder=path.parent)
         except DAMAGE as error:
-            raise InputError(f"{path}: expected what 'pyrovae reproduce' leaves behind; got {in_one_line(error)}") from error
+            raise InputError(f"{path}: expected an outcome of 'pyrovae reproduce'; got {in_one_line(error)}") from error
 
     @property
     def schedule(self) -> str:
