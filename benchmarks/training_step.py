@@ -22,7 +22,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO
 from rich.console import Console
 from rich.table import Table
 
-from pyrovae import ELBO, IWELBO, RECIPES, CompiledSVI, registered
+from pyrovae import ELBO, IWELBO, RECIPES, CompiledSVI, register_parameters
 from pyrovae.experiments.building import assemble
 
 MODELS = {
@@ -54,7 +54,7 @@ def by_hand(module, x, compiled):
 
 def stock(vae, x, particles):
     loss = Trace_ELBO() if particles == 1 else RenyiELBO(0, particles, max_plate_nesting=1, vectorize_particles=True)
-    svi = pyro.infer.SVI(registered(vae.model), registered(vae.guide), pyro.optim.Adam({"lr": 1e-3}), loss)
+    svi = pyro.infer.SVI(register_parameters(vae.model), register_parameters(vae.guide), pyro.optim.Adam({"lr": 1e-3}), loss)
     return lambda: svi.step(x)
 
 

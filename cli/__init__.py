@@ -1,7 +1,6 @@
 """The command line: a file for each command but ``pack`` and ``unpack``, which share one.
 
-These files put the library's parts together and add none of their own. They import torch inside the commands, where work
-starts, so that help and refusals come at once.
+These files only combine parts of the library. They import torch inside the commands, so that help and refusals come at once.
 """
 
 import click

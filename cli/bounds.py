@@ -1,4 +1,4 @@
-"""``pyrovae bounds``: how far off an importance-sampled figure can be."""
+"""``pyrovae bounds``: bounds that show how far off an importance-sampled figure can be."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pyrovae.experiments.summaries import of_bounds
+from pyrovae.experiments.summaries import bounds_rows
 
 from . import console, options
-from .opening import opened
+from .opening import open_run_and_data
 
 if TYPE_CHECKING:
     from pyrovae.experiments.bounding import Bounds
@@ -17,11 +17,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
-@click.option("--images", type=click.IntRange(min=2), default=100, show_default=True, help="Test images, and simulated ones.")
-@click.option("--temperatures", type=click.IntRange(min=2), default=300, show_default=True, help="From guide to posterior.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=2),
+    default=100,
+    show_default=True,
+    help="Number of test images, and of simulated images.",
+)
+@click.option(
+    "--temperatures",
+    type=click.IntRange(min=2),
+    default=300,
+    show_default=True,
+    help="Number of temperatures from guide to posterior.",
+)
 @click.option("--chains", type=click.IntRange(min=1), default=5, show_default=True, help="Annealed chains per image.")
-@click.option("--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Importance samples per image.")
-@click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of samples and chains.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Number of importance samples per image."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of samples and chains."
+)
 @options.root
 @options.mirror
 @options.device
@@ -41,10 +57,10 @@ def bounds(
 ) -> None:
     """Bound the log-likelihood of a run folder from both sides, by annealed importance sampling.
 
-    On some test images, beside importance sampling; and on as many images that the model draws, from above too. bounds.json in
-    the run folder keeps what comes out.
+    Some test images get a lower bound, beside importance sampling; as many images drawn from the model get an upper bound too.
+    The results are kept in bounds.json in the run folder.
     """
-    trained, dataset = opened(run, root, mirror, device, quiet=as_json)
+    trained, dataset = open_run_and_data(run, root, mirror, device, quiet=as_json)
     trained.bounds(
         images,
         num_temperatures=temperatures,
@@ -52,7 +68,7 @@ def bounds(
         num_samples=samples,
         seed=seed,
         dataset=dataset,
-        track=lambda label, unit: console.metered(label, unit, quiet=as_json),
+        track=lambda label, unit: console.progress_track(label, unit, quiet=as_json),
         show=lambda results: _show(run, results, as_json=as_json),
     )
 
@@ -61,4 +77,4 @@ def _show(run: str, results: Bounds, *, as_json: bool) -> None:
     if as_json:
         console.print_json(results.as_dict())
     else:
-        console.show(of_bounds(results), title=f"{run}: log-likelihood from both sides")
+        console.show(bounds_rows(results), title=f"{run}: log-likelihood from both sides")

@@ -1,4 +1,4 @@
-"""``pyrovae compare``: runs beside each other, image by image."""
+"""``pyrovae compare``: compare runs image by image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from . import console, options
 
 if TYPE_CHECKING:
-    from pyrovae.experiments.comparison import Compared, Comparison
+    from pyrovae.experiments.comparison import ComparedRun, Comparison
 
 
 @click.command()
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """Compare the last evaluations of run folders, each with the best of them.
 
-    The differences are paired: of the same test images, with a bootstrap interval over images that holds the mean difference
-    of all such images 19 times in 20. Each setting in which the runs differ has a column. Runs that were measured on something
-    else are refused, with the reason; runs of a loss that is no density are compared by their ELBO.
+    The differences are paired, over the same test images, with a bootstrap interval that contains the mean difference over all
+    such images 19 times in 20. Each setting in which the runs differ has a column. Runs that were measured on different things
+    are refused, with the reason; runs with a loss that is no density are compared by their ELBO.
     """
     from pyrovae.experiments.comparison import compare
 
@@ -48,7 +48,7 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
 _TITLES = {"log_likelihood": "log p(x)", "elbo": "ELBO of the loss"}
 
 
-def _cells(row: Compared, by: str) -> tuple[str, ...]:
+def _cells(row: ComparedRun, by: str) -> tuple[str, ...]:
     measured, difference = row.evaluation, row.difference
     error = "" if by == "elbo" else f" ± {measured.standard_error:.2f}"
     return (

@@ -1,4 +1,4 @@
-"""What a person sees: progress on standard error, results on standard output."""
+"""The output for people: progress on standard error, results on standard output."""
 
 import json
 import logging
@@ -35,23 +35,23 @@ PLAIN_LINES = 20
 
 
 def say(message: str, **style: Any) -> None:
-    """A line on standard error; colours only where it is a terminal."""
+    """Print a line on standard error, with colours only on a terminal."""
     click.secho(message, err=True, **style)
 
 
 def show(rows: Mapping[str, str], title: str) -> None:
-    """A table of two columns on standard output."""
+    """Print a table of two columns on standard output."""
     table = Table(title=escape(title), show_header=False, title_justify="left")
     for name, value in rows.items():
-        # What stands in brackets is a hash or part of a path, and no style.
+        # Text in brackets is a hash or part of a path, and no style.
         table.add_row(name, escape(value))
-    # Wide enough off a terminal that no path is ever broken.
+    # Without a terminal the table is so wide that no path is broken.
     console = Console()
     Console(width=console.width if console.is_terminal else 160).print(table)
 
 
 def show_list(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table with a header on standard output."""
+    """Print a table with a header on standard output."""
     table = Table(*columns)
     for row in rows:
         table.add_row(*map(escape, row))
@@ -60,12 +60,12 @@ def show_list(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_json(results: Mapping[str, Any]) -> None:
-    """One JSON object, alone on standard output."""
+    """Print one JSON object alone on standard output."""
     click.echo(json.dumps(results))
 
 
 class Meter:
-    """Counts steps of work; ``advance`` after each, ``note`` with what is known by now."""
+    """A counter of units of work: ``advance`` after each, ``note`` for a remark."""
 
     def __init__(self, label: str, total: int, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
@@ -74,20 +74,20 @@ class Meter:
         self.before = 0
 
     def begin(self, done: int) -> None:
-        """So many units were done before."""
+        """Start after the units that were done before."""
         self.done = self.before = done
 
     @property
     def rate(self) -> float:
-        """Units a second so far."""
+        """The units a second so far."""
         return (self.done - self.before) / max(time.monotonic() - self.start, 1e-9)
 
     def advance(self) -> None:
-        """One more unit is done."""
+        """Count one more unit."""
         self.done += 1
 
     def note(self, text: str) -> None:
-        """What is known by now."""
+        """Take a remark; this meter shows none."""
 
 
 class Bar(Meter):
@@ -99,22 +99,22 @@ class Bar(Meter):
         self.task = progress.add_task(label, total=total, note="", rate="")
 
     def begin(self, done: int) -> None:
-        """So many units were done before."""
+        """Start after the units that were done before."""
         super().begin(done)
         self.progress.update(self.task, completed=done)
 
     def advance(self) -> None:
-        """One more unit is done."""
+        """Count one more unit."""
         super().advance()
         self.progress.update(self.task, advance=1, rate=f"{self.rate:.1f} {self.unit}/s")
 
     def note(self, text: str) -> None:
-        """What is known by now, beside the bar."""
+        """Show a remark beside the bar."""
         self.progress.update(self.task, note=text)
 
 
 class Lines(Meter):
-    """A plain line each twentieth of the way, for logs."""
+    """A meter that prints a plain line after each twentieth of the work, for logs."""
 
     def __init__(self, label: str, total: int, unit: str) -> None:
         super().__init__(label, total, unit)
@@ -122,12 +122,12 @@ class Lines(Meter):
         self.text = ""
 
     def begin(self, done: int) -> None:
-        """So many units were done before."""
+        """Start after the units that were done before."""
         super().begin(done)
         self.printed = done * PLAIN_LINES // self.total
 
     def advance(self) -> None:
-        """One more unit is done; say so if it is time."""
+        """Count one more unit, and print a line if it is due."""
         super().advance()
         if self.done * PLAIN_LINES // self.total > self.printed or self.done == self.total:
             self.printed = self.done * PLAIN_LINES // self.total
@@ -138,13 +138,13 @@ class Lines(Meter):
             )
 
     def note(self, text: str) -> None:
-        """What is known by now, for the next line."""
+        """Keep a remark for the next line."""
         self.text = text
 
 
 @contextmanager
 def meter(label: str, total: int, unit: str, *, quiet: bool) -> Iterator[Meter]:
-    """A bar on a terminal, plain lines elsewhere, nothing where quiet."""
+    """Show a meter: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
     console = Console(stderr=True)
     if quiet:
         yield Meter(label, total, unit)
@@ -169,21 +169,21 @@ class Downloads:
         self.files: dict[str, Any] = {}
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        """So much of a file has arrived."""
+        """Print a line for a file whose download begins."""
         if name not in self.files:
             self.files[name] = total
             say(f"downloading {name}{f', {decimal(total)}' if total else ''}")
 
 
 class DownloadBars(Downloads):
-    """A progress bar for each, for terminals; nothing appears before the first."""
+    """A progress bar for each file that is downloaded, for terminals; nothing is shown before the first."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self.progress = progress
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        """So much of a file has arrived."""
+        """Show the progress of a file."""
         self.progress.start()
         if name not in self.files:
             self.files[name] = self.progress.add_task(name, total=total)
@@ -192,7 +192,7 @@ class DownloadBars(Downloads):
 
 @contextmanager
 def downloads(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None] | None]:
-    """What is to be told of each download: bars on a terminal, lines elsewhere; None where quiet."""
+    """Yield the function to call as files arrive: it shows bars on a terminal, lines elsewhere; None if quiet."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield None if quiet else Downloads()
@@ -207,7 +207,7 @@ def downloads(*, quiet: bool) -> Iterator[Callable[[str, int, int | None], None]
 
 @contextmanager
 def training(*others: "Callable[[Status], None]", quiet: bool) -> "Iterator[Callable[[Status], None]]":
-    """What is to be told of each step of a training: others, and a meter of the steps with the last epoch's bound beside it."""
+    """Yield the ``track`` of a training: it shows a meter of steps with the last epoch's bound, and calls ``others``."""
     with ExitStack() as stack:
         meters: list[Meter] = []
 
@@ -228,7 +228,7 @@ def training(*others: "Callable[[Status], None]", quiet: bool) -> "Iterator[Call
 
 
 def once(line: str) -> "Callable[[Status], None]":
-    """Return a ``track`` that says a line at the first step, after whatever is refused before."""
+    """Return a ``track`` that prints a line at the first step, when nothing is refused any more."""
     left = [line]
 
     def track(status: "Status") -> None:
@@ -239,7 +239,7 @@ def once(line: str) -> "Callable[[Status], None]":
 
 
 class _Lines(logging.Handler):
-    """Prints what the library has to say, in yellow where it is a warning."""
+    """A handler that prints the messages of the library, warnings in yellow."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
@@ -249,8 +249,8 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def logged(*, quiet: bool) -> Iterator[None]:
-    """Within, warnings of the library are lines in yellow, and so is what it logs."""
+def log_to_console(*, quiet: bool) -> Iterator[None]:
+    """Print warnings and log messages of the library within the context."""
     handler, logger = _Lines(), logging.getLogger("pyrovae.experiments")
     level = logger.level
     logger.addHandler(handler)
@@ -265,18 +265,18 @@ def logged(*, quiet: bool) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def tracked(items: Iterable[T], advance: Callable[[], None]) -> Iterator[T]:
-    """The items, advancing a meter after each."""
+def advance_each(items: Iterable[T], advance: Callable[[], None]) -> Iterator[T]:
+    """Yield the items, and advance a meter after each."""
     for item in items:
         yield item
         advance()
 
 
-def metered(label: str, unit: str, *, quiet: bool) -> Callable[[Sequence[T]], Iterator[T]]:
-    """What wraps a sequence so that a meter shows how far it is: the ``track`` of functions that measure."""
+def progress_track(label: str, unit: str, *, quiet: bool) -> Callable[[Sequence[T]], Iterator[T]]:
+    """Return the ``track`` of functions that measure: it wraps a sequence and shows its progress by a meter."""
 
     def track(parts: Sequence[T]) -> Iterator[T]:
         with meter(label, len(parts), unit, quiet=quiet) as showing:
-            yield from tracked(parts, showing.advance)
+            yield from advance_each(parts, showing.advance)
 
     return track

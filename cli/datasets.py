@@ -1,4 +1,4 @@
-"""``pyrovae datasets``: what there is, where its files are, and whether they are whole."""
+"""``pyrovae datasets``: list the datasets, find or fetch their files, and verify them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from pyrovae.data.benchmarks import DATASETS, Benchmark
-from pyrovae.data.published_files.sources import Source, candidate_folders, files_in, find, locate, verified
+from pyrovae.data.published_files.sources import Source, candidate_folders, files_in, find, is_original, locate
 
 from . import console, options
 
@@ -20,7 +20,7 @@ def datasets(context: click.Context, root: str | None) -> None:
     """List the datasets that --dataset knows; fetch their files, or verify those at hand."""
     context.default_map = {command: {"root": root} for command in ("fetch", "verify")}
     if context.invoked_subcommand is None:
-        title = "dataset: what it is; shape, examples for training / validation / test, licence; where its files are"
+        title = "dataset: description; shape, examples for training / validation / test, licence; folder of its files"
         console.show({name: _facts(each, root) for name, each in DATASETS.items()}, title=title)
 
 
@@ -29,8 +29,8 @@ def datasets(context: click.Context, root: str | None) -> None:
 @options.root
 @options.mirror
 def fetch(name: str, root: str | None, mirror: str | None) -> None:
-    """Download the files of a dataset into the cache, unless they are at hand, and say where they are."""
-    for path in fetched(name, root, mirror, quiet=False).values():
+    """Download the files of a dataset into the cache, unless they are at hand, and print their paths."""
+    for path in fetch_files(name, root, mirror, quiet=False).values():
         click.echo(path)
     if DATASETS[name].source is None:
         console.say(f"{name} ships with a package: there is nothing to fetch")
@@ -41,12 +41,12 @@ def fetch(name: str, root: str | None, mirror: str | None) -> None:
 @options.root
 @click.pass_context
 def verify(context: click.Context, names: tuple[str, ...], root: str | None) -> None:
-    """Check the files at hand against the authors' checksums; exits with 1 if any is damaged."""
+    """Check the files at hand against the authors' checksums; exit with 1 if any is damaged."""
     damaged = seen = False
     for source in filter(None, (DATASETS[name].source for name in names or DATASETS)):
         at_hand = list(_at_hand(source, root))
         for name, path in at_hand:
-            result = verified(source, name, path)
+            result = is_original(source, name, path)
             damaged, seen = damaged or result is False, True
             click.echo(f"{source.name}: {path}: {_judged(source, result, path)}")
         if names and not at_hand:
@@ -56,8 +56,8 @@ def verify(context: click.Context, names: tuple[str, ...], root: str | None) -> 
     context.exit(int(damaged))
 
 
-def fetched(name: str, root: str | None, mirror: str | None, *, quiet: bool) -> dict[str, Path]:
-    """The files of a dataset that has any of its own, downloaded under the eyes of people where they are not at hand."""
+def fetch_files(name: str, root: str | None, mirror: str | None, *, quiet: bool) -> dict[str, Path]:
+    """Find the files of a dataset, or download them with progress shown; none for data that come with a package."""
     source = DATASETS[name].source if name in DATASETS else None
     if source is None:
         return {}

@@ -1,23 +1,27 @@
-"""``pyrovae evaluate``."""
+"""``pyrovae evaluate``: measure a run on a test set."""
 
 from __future__ import annotations
 
 import click
 
-from pyrovae.experiments.summaries import of_evaluation
+from pyrovae.experiments.summaries import evaluation_rows
 
 from . import console, options
-from .opening import opened
+from .opening import open_run_and_data
 
 
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
-@click.option("--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Samples per image.")
 @click.option(
-    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the importance samples."
+    "--samples", type=click.IntRange(min=1), default=5000, show_default=True, help="Number of importance samples per image."
 )
 @click.option(
-    "--dataset", metavar="NAME", help="Measure on another dataset of such images; or where the run's own data have moved to."
+    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the importance samples."
+)
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Another dataset of images of this shape to measure on, or the new path of the run's own data.",
 )
 @options.root
 @options.mirror
@@ -36,21 +40,21 @@ def evaluate(
 ) -> None:
     """Estimate the test log-likelihood of a run folder by importance sampling.
 
-    With --dataset it is that of other images, served as the run's likelihood wants them; evaluations/NAME.json and
-    figures/log-likelihoods-NAME.png hold what comes out, beside the evaluation of the run's own. An evaluation of more
-    samples is kept.
+    With --dataset the images are others, prepared as the run's likelihood needs them; the results are in evaluations/NAME.json
+    and figures/log-likelihoods-NAME.png, beside the evaluation on the run's own images. An earlier evaluation with more samples
+    is kept.
     """
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
 
-    trained, images = opened(run, root, mirror, device, other=dataset, quiet=as_json)
+    trained, images = open_run_and_data(run, root, mirror, device, other=dataset, quiet=as_json)
     other = dataset if images.protocol.hash != trained.protocol_hash else None
-    track = console.metered("evaluating", f"x {IMAGES_AT_ONCE} examples", quiet=as_json)
+    track = console.progress_track("evaluating", f"x {IMAGES_AT_ONCE} examples", quiet=as_json)
     evaluation = trained.measure(samples, seed=seed, dataset=images, track=track)
-    # Printed first: hours of sampling are not to be lost to a folder that cannot be written.
+    # Printed first, so that hours of sampling are not lost to a folder that cannot be written.
     if as_json:
         console.print_json(evaluation.as_dict())
     else:
-        console.show(of_evaluation(evaluation), title=f"{run} on the test set{f' of {other}' if other else ''}")
+        console.show(evaluation_rows(evaluation), title=f"{run} on the test set{f' of {other}' if other else ''}")
     if kept := trained.keeps(evaluation):
         console.say(f"{run} keeps its evaluation of {kept:,} samples; this one of {samples:,} is not kept", fg="yellow")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from . import console, options
-from .opening import opened
+from .opening import open_run_and_data
 
 
 @click.command()
@@ -28,7 +28,7 @@ def explore(run: str, port: int, no_browser: bool, root: str | None, mirror: str
     from pyrovae.experiments.exploring.explorer import Explorer
     from pyrovae.experiments.exploring.server import Server
 
-    trained, dataset = opened(run, root, mirror, device, quiet=False)
+    trained, dataset = open_run_and_data(run, root, mirror, device, quiet=False)
     server = Server(Explorer(trained, dataset), port)
     click.echo(server.address)
     console.say("Ctrl-C stops it.")

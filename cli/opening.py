@@ -1,4 +1,4 @@
-"""A run folder and the data that it is to be measured on, for the commands that measure."""
+"""Open run folders and the data to measure them on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pyrovae.experiments.run import Run
 
 
-def opened(
+def open_run_and_data(
     folder: str, root: str | None, mirror: str | None, device: str | None, *, other: str | None = None, quiet: bool
 ) -> tuple[Run, Dataset]:
-    """A run, and its own data or another dataset of images of the same shape, both on the device.
+    """Open a run, and its own data or another dataset of images of the same shape, both on the device.
 
     Raises:
-        InputError: for a folder that is no run, data that are not what it was trained on, and images that it cannot take.
+        InputError: for a folder that is no run, data other than those it was trained on, and images that it cannot take.
     """
     from pyrovae.experiments.run import Run
 
@@ -39,10 +39,10 @@ def _data_of(run: Run, other: str | None, root: str | None, mirror: str | None, 
 
 
 def views_of_runs(folders: Iterable[str], root: str | None, mirror: str | None, device: str | None) -> list[View]:
-    """Runs as pictures see them; one that cannot be opened is told of in a line, and so are data that cannot be found.
+    """Open runs for pictures; a warning is printed for each run that cannot be opened, and for data that cannot be found.
 
     Raises:
-        InputError: where none can be opened.
+        InputError: where no run can be opened.
     """
     from pyrovae.experiments.pictures.gallery import views_of
     from pyrovae.experiments.run import Run

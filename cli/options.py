@@ -1,4 +1,4 @@
-"""Flags: those of a recipe, generated from its fields, and those that several commands share."""
+"""The flags of a recipe, which are generated from its fields, and the flags that several commands share."""
 
 import ast
 from collections.abc import Callable
@@ -16,14 +16,14 @@ Command = Callable[..., Any]
 root = click.option(
     "--root",
     metavar="FOLDER",
-    help="Where the data files are, in a folder of the dataset's name; else $PYROVAE_DATA, else the cache.",
+    help="Folder of data files, each dataset in a folder of its name.  [default: $PYROVAE_DATA, else the cache]",
 )
 mirror = click.option(
     "--mirror",
     metavar="URL",
-    help="Download missing files from this address, which may be file:///FOLDER.",
+    help="Address to download missing files from, which may be file:///FOLDER.",
 )
-device = click.option("--device", metavar="NAME", help="cpu, cuda, cuda:1, ...; a GPU where there is one by default.")
+device = click.option("--device", metavar="NAME", help="Device: cpu, cuda, cuda:1, ...  [default: a GPU if there is one]")
 
 
 def _set_threads(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
@@ -38,7 +38,7 @@ threads = click.option(
     type=click.IntRange(min=1),
     expose_value=False,
     callback=_set_threads,
-    help="Threads of the processor; with several trainings on one machine give each a share of its cores.",
+    help="Number of processor threads; of several trainings on one machine, give each a share of the cores.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object alone on standard output.")
 
@@ -48,19 +48,19 @@ engine = click.option(
     type=click.Choice(names_in("pyrovae.engine.choice:ENGINES")),
     default="auto",
     show_default=True,
-    help="How steps are computed: plain Pyro, captured, or compiled; auto weighs the time of compiling.",
+    help="Engine of the steps: eager (plain Pyro), graph (captured) or compiled; auto chooses by the expected time.",
 )
 
 
 class Name(click.Choice[str]):
-    """A name out of a table; one that is misspelt is told of the nearest."""
+    """A name out of a table; the error for a misspelt name suggests the nearest."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:  # noqa: D102
         return f"{super().get_invalid_choice_message(value, ctx).rstrip('.')}{nearest(str(value), list(self.choices))}"
 
 
 class CommaSeparated(click.ParamType):
-    """Numbers or names separated by commas, to a tuple; 'none' to an empty one."""
+    """A tuple from numbers or names separated by commas; 'none' is an empty one."""
 
     def __init__(self, number: Callable[[str], Any], name: str) -> None:
         self.number = number
@@ -76,7 +76,7 @@ class CommaSeparated(click.ParamType):
 
 
 class KeywordArguments(click.ParamType):
-    """Arguments of a call as Python writes them, to a dictionary."""
+    """A dictionary from the arguments of a call in Python syntax."""
 
     name = "NAME=VALUE,..."
 
@@ -103,7 +103,7 @@ _TYPES: dict[str, Any] = {
 
 
 def recipe_flags(command: Command) -> Command:
-    """One flag for each field of ``Recipe`` that has one; a flag that was not given arrives as None."""
+    """Add a flag for each field of ``Recipe`` that has one; a flag that is not used has the value None."""
     for each in reversed(fields(Recipe)):
         if each.metadata.get("flag", True):
             command = _flag(each)(command)
@@ -137,7 +137,7 @@ def value_of(name: str, text: str) -> Any:
 
 
 def plain(value: Any) -> str:
-    """A setting as people read it."""
+    """The text of a setting for people."""
     if isinstance(value, dict):
         return ", ".join(f"{name}={plain(each)}" for name, each in value.items())
     if isinstance(value, tuple):
@@ -146,10 +146,10 @@ def plain(value: Any) -> str:
 
 
 def torch_device(name: str | None) -> Any:
-    """The device of that name, or the best one at hand.
+    """The device of a name, or the best one at hand.
 
     Raises:
-        InputError: for one that is not on this machine.
+        InputError: for a device that is not on this machine.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""``pyrovae pack`` and ``pyrovae unpack``."""
+"""``pyrovae pack`` and ``pyrovae unpack``: write a run folder into one file, and back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import click
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
 @click.option("-o", "--output", metavar="FILE", required=True, type=click.Path(), help="Zip file to write.")
-@click.option("--checkpoints", is_flag=True, help="Put the newest checkpoint in, so that the training can be gone on with.")
+@click.option("--checkpoints", is_flag=True, help="Include the newest checkpoint, so that the training can be resumed.")
 def pack(run: str, output: str, checkpoints: bool) -> None:
     """Write a run folder into one zip file that can be sent.
 
-    It holds the recipe, the weights, the history, the evaluations and the pictures, and no path of this machine.
+    The file holds the recipe, the weights, the history, the evaluations and the pictures, and no path of this machine.
     """
     from pyrovae.experiments.packing import pack
 
@@ -24,9 +24,9 @@ def pack(run: str, output: str, checkpoints: bool) -> None:
 @click.argument("file", metavar="ZIP", type=click.Path())
 @click.option("-o", "--output", metavar="FOLDER", required=True, type=click.Path(), help="Run folder to make.")
 def unpack(file: str, output: str) -> None:
-    """Make a run folder of a file that 'pyrovae pack' wrote.
+    """Make a run folder from a file that 'pyrovae pack' wrote.
 
-    The file may be a stranger's: nothing of it is executed, and what is no file of a run is refused.
+    The file may be a stranger's: nothing in it is executed, and anything but the files of a run is refused.
     """
     from pyrovae.experiments.packing import unpack
 

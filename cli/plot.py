@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     help="Format of the files.",
 )
 @click.option("-o", "--output", metavar="FOLDER", help="Folder of the pictures.  [default: figures/, in the run of one]")
-@click.option("--list", "listed", is_flag=True, help="Say which pictures make sense for these runs and why others do not.")
+@click.option("--list", "listed", is_flag=True, help="List the pictures, and why some do not make sense for these runs.")
 @options.root
 @options.mirror
 @options.device
@@ -51,9 +51,9 @@ def plot(
 ) -> None:
     """Draw pictures of run folders, those of several runs in one figure.
 
-    Without --kind all that make sense for these runs. One that cannot be drawn is told of in a line, and the others are drawn.
+    Without --kind all pictures that make sense for these runs are drawn. A warning is printed for each that cannot be drawn.
     """
-    from pyrovae.experiments.pictures.gallery import drawable, saved
+    from pyrovae.experiments.pictures.gallery import drawable, save_picture
     from pyrovae.experiments.pictures.kinds import KINDS
 
     views = views_of_runs(runs, root, mirror, device)
@@ -63,7 +63,7 @@ def plot(
     failed = []
     for kind in dict.fromkeys(kinds or drawable(views)):
         try:
-            click.echo(saved(kind, views, output, format))
+            click.echo(save_picture(kind, views, output, format))
         except InputError as error:
             console.say(f"warning: {' '.join(str(error).split())}", fg="yellow")
             failed.append(kind)

@@ -1,4 +1,4 @@
-"""``pyrovae recipes``."""
+"""``pyrovae recipes``: list the published trainings."""
 
 from dataclasses import asdict
 
@@ -16,7 +16,7 @@ from .options import Name, plain
 @click.argument("name", required=False, type=Name(list(RECIPES)))
 @click.option("--toml", is_flag=True, help="Print the settings of NAME as a file for 'pyrovae fit --config'.")
 def recipes(name: str | None, toml: bool) -> None:
-    """List the published trainings that --recipe knows; with a NAME, its settings, and where the paper says so."""
+    """List the published trainings of --recipe; with a NAME, its settings, and where the paper states them."""
     if toml:
         if name is None:
             raise InputError("expected the NAME of a recipe with --toml; got none: see 'pyrovae recipes'")

@@ -1,4 +1,4 @@
-"""How commands end: what a user can mend is told in one line."""
+"""The end of commands: errors that the user can mend are one line."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from pyrovae.errors import InputError
 
 
 class OneLineErrors(click.Group):
-    """Prints what the user can mend in one line and exits with 2; a bug of ours keeps its traceback."""
+    """A group of commands that prints errors of the user in one line and exits with 2; a bug keeps its traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         try:
@@ -23,7 +23,7 @@ class OneLineErrors(click.Group):
             click.echo(f"error: {' '.join(message.split())}", err=True)
             sys.exit(2)
         except KeyboardInterrupt as error:
-            # Of a training, whose state is saved; click makes any other one an Abort.
+            # The interruption of a training, whose state is saved; click turns any other one into an Abort.
             click.echo(f"interrupted: {error}", err=True)
             sys.exit(128 + getattr(error, "number", signal.SIGINT))
         except click.Abort as error:

@@ -10,19 +10,19 @@ from .opening import views_of_runs
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
-@click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="Where the page is written.")
+@click.option("-o", "--output", metavar="FILE", default="report.html", show_default=True, help="File to write the page to.")
 @options.root
 @options.mirror
 @options.device
 @options.threads
 def report(runs: tuple[str, ...], output: str, root: str | None, mirror: str | None, device: str | None) -> None:
-    """Write one page that tells the story of run folders.
+    """Write one page about run folders.
 
-    What was trained on what, the likelihood with its doubt and the published figure beside it, pictures with a word on how to
-    read them, and the commands that do it again. The page stands alone and asks for nothing from anywhere.
+    It shows what was trained on which data, the likelihood with its error and the published figure beside it, pictures with
+    notes on how to read them, and the commands that do it again. The page needs no other files.
     """
     from pyrovae.experiments.report import write_report
 
     views = views_of_runs(runs, root, mirror, device)
-    with console.logged(quiet=False):
+    with console.log_to_console(quiet=False):
         click.echo(write_report(views, output))

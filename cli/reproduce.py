@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of the shortest training; the others keep their proportion.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of the shortest training; others are longer in proportion.")
 @click.option("--full", is_flag=True, help="Train the paper's whole schedule.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Shorten the schedule to what is done here in this time.  [default: 10, or as planned before]",
+    help="Time to which the schedule is shortened on this machine, in minutes.  [default: 10, or as planned before]",
 )
-@click.option("--seeds", type=click.IntRange(min=1), help="Trainings of each recipe.  [default: 1]")
+@click.option("--seeds", type=click.IntRange(min=1), help="Number of trainings of each recipe.  [default: 1]")
 @click.option(
-    "--samples", type=click.IntRange(min=1), help="Importance samples per test image.  [default: the paper's, or fewer]"
+    "--samples",
+    type=click.IntRange(min=1),
+    help="Number of importance samples per test image.  [default: the paper's, or fewer]",
 )
-@click.option("--only", metavar="PART", multiple=True, help="Train only what has PART in its name; may be repeated.")
-@click.option("-o", "--output", metavar="FOLDER", help="Folder of what is written.  [default: reproduced/NAME]")
+@click.option("--only", metavar="PART", multiple=True, help="Train only trainings with PART in their names; may be repeated.")
+@click.option("-o", "--output", metavar="FOLDER", help="Folder of the results.  [default: reproduced/NAME]")
 @options.engine
 @options.root
 @options.mirror
@@ -55,18 +57,18 @@ def reproduce(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Make a table or a figure of a paper, ours beside what was published; without a NAME list all of them.
+    """Make a table or a figure of a paper, with the published figures; without a NAME, list all of them.
 
-    What is missing is trained and measured; run folders are kept in a folder 'runs' beside the output, where other experiments
-    find them. Interrupted or killed, the same command goes on. What the paper says of its table or figure is tested against
-    ours: it holds, does not hold, or is not decided.
+    Missing runs are trained and measured; run folders are kept in a folder 'runs' beside the output, where other experiments
+    find them. After an interruption the same command resumes. The paper's statements about its table or figure are tested: each
+    holds, does not hold, or is not decided.
     """
     if name is None:
         _list(as_json=as_json, root=root)
         return
     from pyrovae.experiments.papers.reproducing import reproduce
 
-    with console.logged(quiet=as_json):
+    with console.log_to_console(quiet=as_json):
         outcome = reproduce(
             name,
             output,
@@ -105,7 +107,7 @@ def _watch(title: str, *, quiet: bool) -> Iterator[tuple[Callable[..., Any], Cal
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
 
     with console.training(quiet=quiet) as track:
-        yield track, console.metered(f"evaluating {title}", f"x {IMAGES_AT_ONCE} examples", quiet=quiet)
+        yield track, console.progress_track(f"evaluating {title}", f"x {IMAGES_AT_ONCE} examples", quiet=quiet)
 
 
 def _list(*, as_json: bool, root: str | None) -> None:
@@ -116,5 +118,5 @@ def _list(*, as_json: bool, root: str | None) -> None:
     if as_json:
         console.print_json({name: each.as_dict() for name, each in found.items()})
         return
-    rows = [(name, each.shows, each.at_hand, each.left, each.whole) for name, each in found.items()]
+    rows = [(name, each.shows, each.at_hand, each.time_left, each.full_time) for name, each in found.items()]
     console.show_list(("name", "shows", "at hand", "left, by default", "--full"), rows)

@@ -1,4 +1,4 @@
-"""``pyrovae encode``, ``score``, ``reconstruct`` and ``sample``: a trained model at work on people's own data."""
+"""``pyrovae encode``, ``score``, ``reconstruct``, ``impute`` and ``sample``: use a trained model on your own data."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 _run = click.argument("run", metavar="RUN", type=click.Path())
 _data = click.argument("data", metavar="DATA", type=click.Path())
-_given = click.option(
-    "--given", metavar="CLASS", default="", help="The class, for a model that is told classes.  [default: as in DATA]"
+_class = click.option(
+    "--class",
+    "class_name",
+    metavar="CLASS",
+    default="",
+    help="Class of all examples, for a model conditioned on classes.  [default: as in DATA]",
 )
 _seed = click.option(
-    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of all that is drawn."
+    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
 )
 
 
@@ -33,9 +37,11 @@ def _output(metavar: str, help: str) -> Callable[..., Any]:
 @_run
 @_data
 @_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
-@click.option("--layer", metavar="NAME", default="", help="One latent layer alone, z1 next to the data.  [default: all]")
-@click.option("--samples", "draws", type=click.IntRange(min=1), help="Draws of each latent in place of mean and deviation.")
-@_given
+@click.option("--layer", metavar="NAME", default="", help="Latent layer to encode, z1 next to the data.  [default: all]")
+@click.option(
+    "--samples", "draws", type=click.IntRange(min=1), help="Number of draws of each latent in place of mean and deviation."
+)
+@_class
 @_seed
 @options.device
 @options.threads
@@ -46,29 +52,31 @@ def encode(
     output: Path,
     layer: str,
     draws: int | None,
-    given: str,
+    class_name: str,
     seed: int,
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Encode each example of DATA: mean and standard deviation of each latent, a row for each.
+    """Encode each example of DATA: mean and standard deviation of each latent, in a row for each example.
 
-    DATA is a file or a folder as for 'fit --dataset'. It goes through what the data of the training went through, by the
-    statistics of the training.
+    DATA is a file or a folder as for 'fit --dataset'. It is prepared as the training data were, by the statistics of the
+    training.
     """
-    from pyrovae.experiments.using import encoded
+    from pyrovae.experiments.using import encode_blocks
 
     opened = _opened(run, device)
-    how: dict[str, Any] = {"layer": layer, "draws": draws or 0, "given": given, "seed": seed}
-    _written(output, data, as_json, lambda note: encoded(opened, data, **how, note=note))
+    how: dict[str, Any] = {"layer": layer, "draws": draws or 0, "class_name": class_name, "seed": seed}
+    _written(output, data, as_json, lambda note: encode_blocks(opened, data, **how, note=note))
 
 
 @click.command()
 @_run
 @_data
 @_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
-@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Importance samples per example.")
-@_given
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Number of importance samples per example."
+)
+@_class
 @_seed
 @options.root
 @options.mirror
@@ -80,7 +88,7 @@ def score(
     data: str,
     output: Path,
     samples: int,
-    given: str,
+    class_name: str,
     seed: int,
     root: str | None,
     mirror: str | None,
@@ -89,45 +97,45 @@ def score(
 ) -> None:
     """Score each example of DATA: log p(x) with its error, ELBO, rate, distortion, and its percentile among validation data.
 
-    In nats: of a table in the units of the file, with the column that is furthest below what it is in validation data; of
-    images as the model sees them, bits or grey values in [0, 1].
+    Figures are in nats: for a table in the units of the file, with the column whose log-density is furthest below that of
+    validation data; for images as the model sees them, as bits or grey values in [0, 1].
     """
     from pyrovae.errors import InputError
-    from pyrovae.experiments.using import scored
+    from pyrovae.experiments.using import score_blocks
 
     opened, reference = _opened(run, device), None
     try:
         reference = opened.dataset(root=root, mirror=mirror).to(options.torch_device(device))
     except InputError as error:
         console.say(f"warning: no percentiles: {error}", fg="yellow")
-    how: dict[str, Any] = {"num_samples": samples, "given": given, "seed": seed}
-    _written(output, data, as_json, lambda note: scored(opened, data, reference, **how, note=note))
+    how: dict[str, Any] = {"num_samples": samples, "class_name": class_name, "seed": seed}
+    _written(output, data, as_json, lambda note: score_blocks(opened, data, reference, **how, note=note))
 
 
 @click.command()
 @_run
 @_data
 @_output("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
-@_given
+@_class
 @_seed
 @options.device
 @options.threads
 @options.as_json
-def reconstruct(run: str, data: str, output: Path, given: str, seed: int, device: str | None, as_json: bool) -> None:
-    """Reconstruct each example of DATA: what the model makes of it, in the units of the file."""
+def reconstruct(run: str, data: str, output: Path, class_name: str, seed: int, device: str | None, as_json: bool) -> None:
+    """Reconstruct each example of DATA from its latents, in the units of the file."""
     import numpy as np
 
     from pyrovae.experiments.exporting import ARRAYS, TABLES, as_table, check_ending, write_images
-    from pyrovae.experiments.using import reconstructed
+    from pyrovae.experiments.using import reconstruct_blocks
 
     opened = _opened(run, device)
-    check_ending(output, TABLES if opened.prepared.is_table else ARRAYS, data)
+    check_ending(output, TABLES if opened.required_preparation.is_table else ARRAYS, data)
     if output.suffix.lower() in (".csv", ".parquet"):
-        found = reconstructed(opened, data, given=given, seed=seed, note=_note)
-        _written(output, data, as_json, lambda note: (as_table(opened.prepared, x, some) for some, x in found))
+        found = reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=_note)
+        _written(output, data, as_json, lambda note: (as_table(opened.required_preparation, x, some) for some, x in found))
         return
     rows, blocks = [], []
-    for some, x in reconstructed(opened, data, given=given, seed=seed, note=_note):
+    for some, x in reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=_note):
         rows += list(some)
         blocks.append(x)
     write_images(output, rows, np.concatenate(blocks))
@@ -138,13 +146,19 @@ def reconstruct(run: str, data: str, output: Path, given: str, seed: int, device
 @_run
 @_data
 @_output("FILE", "Table to write, .csv or .parquet; or all fillings as an array (M, N, ...), .npz or .npy.")
-@click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="Fillings of each gap.")
-@click.option("--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Importance samples per example.")
+@click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="Number of fillings of each gap.")
 @click.option(
-    "--steps", type=click.IntRange(min=0), help="Steps of a chain after each filling.  [default: 100; 0 after --missing]"
+    "--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of importance samples per example."
 )
-@click.option("--mask", metavar="FILE", type=click.Path(), help="What is missing: not zero in an .npy file or an image.")
-@_given
+@click.option(
+    "--steps",
+    type=click.IntRange(min=0),
+    help="Number of steps of a chain after each filling.  [default: 100; 0 for a model trained with --missing]",
+)
+@click.option(
+    "--mask", metavar="FILE", type=click.Path(), help="Mask of entries to fill: not zero in an .npy file or an image."
+)
+@_class
 @_seed
 @options.device
 @options.threads
@@ -157,49 +171,56 @@ def impute(
     samples: int,
     steps: int | None,
     mask: str | None,
-    given: str,
+    class_name: str,
     seed: int,
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Fill the gaps of DATA from p(missing given observed): empty fields of a table, and what a mask hides.
+    """Fill the gaps of DATA from p(missing given observed): empty fields of a table, and entries under a mask.
 
-    A model that was trained with --missing knows gaps; the chains of another make up for what its guide has never seen.
+    The guide of a model trained with --missing has seen gaps; for other models, chains correct what the guide has not seen.
 
-    A table holds the mean of the fillings of each gap, and after the columns two for each of them, NAME_low and NAME_high,
-    between which nineteen in twenty of the fillings lie; of a column with names the most frequent one, and NAME_share, the
-    share of fillings that have it. Where nothing was missing all of them are what was there.
+    The table has the mean of the fillings of each gap, followed by two columns for each column, NAME_low and NAME_high, between
+    which 19 in 20 fillings lie; a column with names has the most frequent name, and NAME_share, the share of fillings that have
+    it. Observed entries stay as they are.
     """
     import numpy as np
 
     from pyrovae.experiments.exporting import ARRAYS, TABLES, check_ending, summary_of, write_images
-    from pyrovae.experiments.imputing import imputed
+    from pyrovae.experiments.imputing import impute_blocks
 
     opened = _opened(run, device)
-    check_ending(output, TABLES if opened.prepared.is_table else ARRAYS, data)
-    how: dict[str, Any] = {"given": given, "draws": draws, "num_samples": samples, "num_steps": steps, "seed": seed}
-    found = imputed(opened, data, mask=mask, **how, note=_note)
+    check_ending(output, TABLES if opened.required_preparation.is_table else ARRAYS, data)
+    how: dict[str, Any] = {"class_name": class_name, "draws": draws, "num_samples": samples, "num_steps": steps, "seed": seed}
+    found = impute_blocks(opened, data, mask=mask, **how, note=_note)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)
         write_images(output, [name for some in rows for name in some], np.concatenate(blocks, 1))
         _say(output, sum(map(len, rows)), as_json)
         return
-    _written(output, data, as_json, lambda note: (summary_of(opened.prepared, filled, some) for some, filled in found))
+    _written(
+        output, data, as_json, lambda note: (summary_of(opened.required_preparation, filled, some) for some, filled in found)
+    )
 
 
 @click.command()
 @_run
-@click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="Examples to draw.")
+@click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="Number of examples to draw.")
 @_output("PATH", "File to write: .npz, .npy, a grid as .png, of a table .csv or .parquet; or a new folder of PNG files.")
-@click.option("--given", metavar="CLASS", default="", help="The class to draw, of a model that is told classes.")
-@click.option("--told", metavar="DATA", type=click.Path(), help="Examples to draw given, of a conditional model; -n of each.")
-@click.option("--means", is_flag=True, help="Write the means of p(x given z) in place of draws of x.")
+@click.option("--class", "class_name", metavar="CLASS", default="", help="Class to draw, for a model conditioned on classes.")
+@click.option(
+    "--context",
+    metavar="DATA",
+    type=click.Path(),
+    help="Examples whose contexts a conditional model observes; -n draws for each.",
+)
+@click.option("--means", is_flag=True, help="Write means of p(x given z) in place of draws of x.")
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Factor of the deviations of the latents: below one, samples are more typical and less varied.",
+    help="Factor of the latents' standard deviations: below one, samples are more typical and less varied.",
 )
 @_seed
 @options.device
@@ -209,8 +230,8 @@ def sample(
     run: str,
     number: int,
     output: Path,
-    given: str,
-    told: str | None,
+    class_name: str,
+    context: str | None,
     means: bool,
     temperature: float,
     seed: int,
@@ -220,10 +241,10 @@ def sample(
     """Draw examples from a trained model, in the units and with the columns of its data."""
     from pyrovae.errors import InputError
     from pyrovae.experiments.exporting import as_table, check_ending, write_images, write_pictures
-    from pyrovae.experiments.using import drawn
+    from pyrovae.experiments.using import draw_samples
 
     opened = _opened(run, device)
-    preparation = opened.prepared
+    preparation = opened.required_preparation
     suffix = output.suffix.lower()
     if suffix or preparation.is_table:
         check_ending(output, (".npz", ".npy", ".csv", ".parquet") if preparation.is_table else (".npz", ".npy", ".png"))
@@ -232,7 +253,7 @@ def sample(
     if preparation.values in ("real", "counts") and not preparation.is_table and suffix not in (".npz", ".npy"):
         raise InputError(f"{output}: expected .npz or .npy for images of real values or counts, which have no white; name one")
     how: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
-    x = drawn(opened, number, given=given, told=told, **how, note=_note)
+    x = draw_samples(opened, number, class_name=class_name, context=context, **how, note=_note)
     if suffix in (".csv", ".parquet"):
         _written(output, "", as_json, lambda note: iter([as_table(preparation, x, range(len(x)))]))
         return
@@ -261,7 +282,7 @@ def _note(remark: str) -> None:
 def _written(
     output: Path, source: str, as_json: bool, blocks: Callable[[Callable[[str], None]], Iterator[pandas.DataFrame]]
 ) -> None:
-    """Write a table as it comes, with a line for each block of it."""
+    """Write a table as its blocks come, and print a line for each block."""
     from pyrovae.experiments.exporting import TABLES, check_ending, write_table
 
     check_ending(output, TABLES, source)
@@ -286,9 +307,9 @@ def _say(output: Path, rows: int, as_json: bool) -> None:
 
 def _write_grid(path: Path, x: Any, shape: tuple[int, int, int], white: float) -> None:
     from pyrovae.experiments import files
-    from pyrovae.plots.encoding import encoded
+    from pyrovae.plots.encoding import encode_figure
     from pyrovae.plots.images import image_panels
 
     flat = x.reshape(len(x), -1) / white
     figure = image_panels({"": {"": flat}}, {"": shape}, columns=max(1, round(len(x) ** 0.5)))
-    files.write_file(path, encoded(figure, "png"))
+    files.write_file(path, encode_figure(figure, "png"))

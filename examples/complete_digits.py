@@ -39,7 +39,7 @@ def main(dataset: str, epochs: int, folder: Path) -> None:
     with torch.no_grad():
         drawn = [poutine.trace(vae.model).get_trace(context=told).nodes["x"]["fn"].mean for _ in range(8)]
         hedged = poutine.trace(regressor.model).get_trace(context=told).nodes["x"]["fn"].mean
-    columns = torch.stack([digits.condition.pictured(told), *drawn, hedged, shown], 1)
+    columns = torch.stack([digits.condition.pixels(told), *drawn, hedged, shown], 1)
     title = "told, drawn by the conditional VAE, the regressor's mean, and the truth"
     figure = plots.image_grid(columns.flatten(0, 1).numpy(), digits.shape, columns=columns.shape[1], title=title)
     figure.savefig(folder / "completed_digits.png")

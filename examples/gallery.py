@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from pyrovae import Recipe, Run, train
-from pyrovae.experiments.pictures.gallery import saved, views_of
+from pyrovae.experiments.pictures.gallery import save_picture, views_of
 from pyrovae.experiments.pictures.kinds import KINDS
 
 SMALL = Recipe(dataset="mnist-5k", validation=True, latent_sizes=(20,), learning_rate=2e-3)
@@ -66,7 +66,7 @@ def main(folder: Path, epochs: int, samples: int, format: str) -> None:
         runs[name].bounds(20, num_temperatures=100, num_samples=samples)
     for kind in KINDS:
         chosen = [runs[name] for name in RUNS.get(kind, ("ladder-3",))]
-        print(saved(kind, views_of(chosen), folder / "gallery", format))
+        print(save_picture(kind, views_of(chosen), folder / "gallery", format))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyrovae.data.batches import Batches as Batches
-    from pyrovae.data.batches import binarized as binarized
+    from pyrovae.data.batches import binarize as binarize
     from pyrovae.data.benchmarks import DATASETS as DATASETS
     from pyrovae.data.datasets import Dataset as Dataset
     from pyrovae.data.loading import load_dataset as load_dataset
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pyrovae.inference.objectives import ELBO as ELBO
     from pyrovae.inference.objectives import IWELBO as IWELBO
     from pyrovae.inference.objectives import RenyiELBO as RenyiELBO
-    from pyrovae.inference.registration import registered as registered
+    from pyrovae.inference.registration import register_parameters as register_parameters
     from pyrovae.inference.state import recollect_statistics as recollect_statistics
     from pyrovae.inference.svi import CompiledSVI as CompiledSVI
     from pyrovae.inference.training import fit as fit
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pyrovae.programs.models import GenerativeModel as GenerativeModel
 
 _MODULES = {
-    "data.batches": ("Batches", "binarized"),
+    "data.batches": ("Batches", "binarize"),
     "data.benchmarks": ("DATASETS",),
     "data.datasets": ("Dataset",),
     "data.loading": ("load_dataset",),
@@ -70,7 +70,7 @@ _MODULES = {
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
-    "inference.registration": ("registered",),
+    "inference.registration": ("register_parameters",),
     "inference.state": ("recollect_statistics",),
     "inference.svi": ("CompiledSVI",),
     "inference.training": ("fit",),

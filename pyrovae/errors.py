@@ -1,4 +1,4 @@
-"""The errors of our own."""
+"""The errors that the package raises."""
 
 import difflib
 import unicodedata
@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 # Control characters, lone surrogates, and separators of lines.
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
-# What turns the direction of writing, so that a name reads as another one.
+# Characters that turn the direction of writing, by which a name can look like another one.
 _TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def visible(text: str) -> str:
-    r"""The text in one line, with characters that a terminal would obey, or not show, written as escapes.
+    r"""The text in one line, with escapes for characters that a terminal would obey or not show.
 
     >>> print(visible("red \x1b[31m and\na line"))
     red \x1b[31m and a line
@@ -28,10 +28,10 @@ def _visible(character: str) -> str:
 
 
 class InputError(ValueError):
-    """What was given cannot be used: the message says what was expected, what came, and the way out.
+    """An error that the user can mend: the message says what was expected, what came, and the way out.
 
-    The command line prints the message alone and exits with 2; any other exception is a bug of ours and keeps its traceback.
-    The message is one line, and what it quotes has no control characters.
+    The command line prints only the message and exits with 2; any other exception is a bug and keeps its traceback. The message
+    is one line without control characters.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -39,11 +39,11 @@ class InputError(ValueError):
 
 
 class CaptureError(ValueError):
-    """A program cannot be captured: the message names what stands in the way and says what to do."""
+    """An error for a program that cannot be captured: the message names the obstacle and says what to do."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest known name; empty where none is near.
+    """The nearest known name as a question; empty where none is near.
 
     >>> nearest("lader", ["ladder", "mean_field"])
     "; did you mean 'ladder'?"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pyrovae.data.datasets import Dataset, conditioned
+from pyrovae.data.datasets import Dataset, with_condition
 from pyrovae.data.protocol import Protocol
 from pyrovae.experiments.pictures.gallery import views_of
 from pyrovae.experiments.training import train
@@ -23,7 +23,7 @@ def dataset(condition="none"):
     bits = (GREY > 0.4).float()
     labels = {"train": CLASSES, "valid": CLASSES[:20], "test": CLASSES[:30]}
     whole = Dataset("grey", GREY, bits[:20], bits[:30], labels, (1, 6, 6), Protocol(dataset="grey", sizes=(90, 20, 30)))
-    return conditioned(whole, whole, condition)
+    return with_condition(whole, whole, condition)
 
 
 def recipe(name, **settings):

@@ -14,7 +14,7 @@ import torch
 from linear_gaussian import BIAS, NOISE, WEIGHT, Chain, LinearGaussian, Several
 from monte_carlo import five_standard_errors
 
-from pyrovae.engine.repeated import Repeated
+from pyrovae.engine.repeated import RepeatedFunction
 from pyrovae.evaluation import annealing, paths
 from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds, temperatures
 from pyrovae.evaluation.likelihood import log_likelihood
@@ -224,7 +224,7 @@ def test_chains_that_are_compiled_end_where_others_do(monkeypatch):
     truth, x = Chain(3), torch.tensor(DATA)
     bounds = []
     for engine in ("eager", "graph", "compiled"):
-        monkeypatch.setattr(paths, "Repeated", partial(Repeated, engine=engine))
+        monkeypatch.setattr(paths, "RepeatedFunction", partial(RepeatedFunction, engine=engine))
         torch.manual_seed(0)
         arguments = {"num_temperatures": 5, "num_chains": 3, "num_leapfrog": 2}
         bounds.append(annealed_log_likelihood(truth.model, truth.wrong_guide("ladder"), x, **arguments).per_image)

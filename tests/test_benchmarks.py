@@ -242,7 +242,7 @@ def test_small_norb_is_one_camera_reduced(tmp_path, monkeypatch):
     norb_files(tmp_path, 20)
     dataset = load_dataset("small-norb", tmp_path, validation=True)
     assert dataset.protocol.sizes == (18, 2, 20)
-    assert (dataset.likelihood, dataset.served_values, dataset.shape) == ("gaussian", "levels", (1, 32, 32))
+    assert (dataset.likelihood, dataset.batch_values, dataset.shape) == ("gaussian", "levels", (1, 32, 32))
     expected = torch.zeros(32, 32)
     expected[1:3, 10:20] = 1
     assert dataset.test.view(-1, 32, 32).eq(expected).all()
@@ -260,7 +260,7 @@ def test_small_norb_is_one_camera_reduced(tmp_path, monkeypatch):
 )
 def test_the_likelihood_suits_the_data(dataset, likelihood, values):
     loaded = load_dataset(dataset, REAL)
-    assert (loaded.likelihood, loaded.served_values) == (likelihood, values)
+    assert (loaded.likelihood, loaded.batch_values) == (likelihood, values)
     assert torch.equal(loaded.test, load_dataset(dataset, REAL).test), "test images are drawn once and for all"
 
 

@@ -108,7 +108,7 @@ def test_what_is_followed_is_measured_after_enough_examples_and_changes_no_train
     assert ["inference_gaps" in row for row in seldom] == [False] * 3
     assert [row["loss_nats"] for row in often] == [row["loss_nats"] for row in seldom]
     run = Run.load(tmp_path / "often")
-    tracked = tracking.Tracked.of(run.vae, load_data(run.recipe), run.recipe.epochs)
+    tracked = tracking.TrainingTracker.of(run.vae, load_data(run.recipe), run.recipe.epochs)
     torch.manual_seed(0)
     tracked.bounds(run.recipe)
     measured = tracked.latents(3)

@@ -122,7 +122,7 @@ def test_the_kind_of_a_column_is_found_out(tmp_path, values, kind):
     dataset = load_dataset(tmp_path / "a.csv")
     assert dict(zip(dataset.columns, dataset.kinds, strict=True)) == {"found": kind, "words": "category", "x": "real"}
     assert dataset.likelihood == "mixed"
-    assert f"found {kind}" in dataset.found
+    assert f"found {kind}" in dataset.description
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_whole_numbers_are_counts_unless_somebody_says_otherwise(tmp_path):
     np.save(tmp_path / "a.npy", counts)
     dataset = load_dataset(tmp_path / "a.npy")
     assert (dataset.values, dataset.likelihood) == ("counts", "poisson")
-    assert "counts 0 to " in dataset.found
+    assert "counts 0 to " in dataset.description
     np.testing.assert_array_equal(np.sort(dataset.train.numpy(), 0)[-1] % 1, 0)
     assert load_dataset(tmp_path / "a.npy", columns=("*=real",)).likelihood == "gaussian"
     with pytest.raises(InputError, match="where columns have no names; got a=count"):
@@ -225,7 +225,7 @@ def shopped(tmp_path_factory):
 
 
 def test_samples_have_the_names_and_the_dependence_of_the_data(shopped):
-    drawn = as_table(shopped.prepared, shopped.sample(4000), range(4000))
+    drawn = as_table(shopped.required_preparation, shopped.sample(4000), range(4000))
     assert list(drawn.columns) == list(shop().columns)
     assert set(drawn["city"]) == {"Rome", "Oslo", "Lima"}
     assert set(drawn["size"]) == set(SIZES)
@@ -280,14 +280,14 @@ def test_words_are_filled_in_and_written_back(shopped, tmp_path):
     ids=str,
 )
 def test_kinds_of_a_stranger_are_checked(shopped, damage):
-    told = shopped.prepared.as_dict() | damage
+    told = shopped.required_preparation.as_dict() | damage
     with pytest.raises(ValueError, match="whose parts do not fit together"):
         Preparation.from_dict(told)
 
 
 def test_a_preparation_of_kinds_survives_its_file(shopped):
-    again = Preparation.from_dict({name: _lists(value) for name, value in shopped.prepared.as_dict().items()})
-    assert again == shopped.prepared
+    again = Preparation.from_dict({name: _lists(value) for name, value in shopped.required_preparation.as_dict().items()})
+    assert again == shopped.required_preparation
     assert columns_of(again) == Columns(("count", "positive", "real", "category", "binary", "binary"), (0, 0, 0, 3, 0, 0))
 
 
@@ -311,7 +311,7 @@ def test_intervals_overwrite_no_column_of_the_table(tmp_path):
     table.to_csv(tmp_path / "a.csv", index=False)
     run = train(Recipe(dataset=str(tmp_path / "a.csv"), missing=True, epochs=1, **SMALL), tmp_path / "run", engine="eager")
     with pytest.raises(InputError, match="expected a table without 't_high', 't_low', which intervals are named"):
-        summary_of(run.prepared, run.impute(table, draws=2, num_samples=5), range(60))
+        summary_of(run.required_preparation, run.impute(table, draws=2, num_samples=5), range(60))
 
 
 def test_the_density_of_a_row_with_gaps_is_that_of_what_is_there(tmp_path):
@@ -336,7 +336,7 @@ def test_digits_as_text_stay_text(tmp_path):
     recipe = Recipe(dataset=str(tmp_path / "a.parquet"), columns=("z=category",), epochs=1, **SMALL)
     run = train(recipe, tmp_path / "run", engine="eager")
     assert np.isfinite(run.score(table, num_samples=5)["log_likelihood"]).all()
-    assert set(as_table(run.prepared, run.sample(50), range(50))["z"]) <= {"01", "02", "03"}
+    assert set(as_table(run.required_preparation, run.sample(50), range(50))["z"]) <= {"01", "02", "03"}
 
 
 def test_large_counts_are_told(tmp_path):

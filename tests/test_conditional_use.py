@@ -43,9 +43,9 @@ def told_city(tmp_path_factory):
 
 def test_samples_are_drawn_given_a_class(told_city):
     for city, place in CITIES.items():
-        drawn = told_city.sample(400, given=city)
+        drawn = told_city.sample(400, class_name=city)
         assert drawn[:, 0].mean() == pytest.approx(place, abs=10), city
-    again = told_city.sample(2, told=towns(3, seed=4))
+    again = told_city.sample(2, context=towns(3, seed=4))
     assert again.shape == (6, 2)
 
 
@@ -59,10 +59,10 @@ def test_gaps_are_filled_given_a_class(told_city, tmp_path):
     holed = new.assign(east=np.nan)
     filled = told_city.impute(holed, draws=20, num_samples=50).mean(0)
     np.testing.assert_allclose(filled[:, 0], new["city"].map(CITIES), atol=12)
-    named = told_city.impute(holed.drop(columns="city"), draws=20, num_samples=50, given="Rome").mean(0)
+    named = told_city.impute(holed.drop(columns="city"), draws=20, num_samples=50, class_name="Rome").mean(0)
     np.testing.assert_allclose(named[:, 0], CITIES["Rome"], atol=12)
     holed.drop(columns="city").to_csv(tmp_path / "new.csv", index=False)
-    command = ["impute", str(told_city.folder), str(tmp_path / "new.csv"), "-o", str(tmp_path / "f.csv"), "--given", "Lima"]
+    command = ["impute", str(told_city.folder), str(tmp_path / "new.csv"), "-o", str(tmp_path / "f.csv"), "--class", "Lima"]
     result = CliRunner().invoke(main, [*command, "--samples", "50"])
     assert result.exit_code == 0, result.output
     np.testing.assert_allclose(pd.read_csv(tmp_path / "f.csv")["east"], CITIES["Lima"], atol=12)
@@ -102,12 +102,12 @@ def test_a_row_is_scored_given_its_class(told_city, tmp_path):
     right, wrong = told_city.score(new, num_samples=20), told_city.score(new.assign(city="Rome"), num_samples=20)
     elsewhere = (new["city"] != "Rome").to_numpy()
     assert (right["log_likelihood"] > wrong["log_likelihood"])[elsewhere].all()
-    given = told_city.score(new.drop(columns="city"), num_samples=20, given="Rome")
+    given = told_city.score(new.drop(columns="city"), num_samples=20, class_name="Rome")
     np.testing.assert_array_equal(given["log_likelihood"], wrong["log_likelihood"])
     assert told_city.encode(new).shape == (30, 4)
     assert np.abs(told_city.reconstruct(new)[:, 0] - new["east"]).mean() < 15
     new.to_csv(tmp_path / "new.csv", index=False)
-    command = ["score", str(told_city.folder), str(tmp_path / "new.csv"), "-o", str(tmp_path / "s.csv"), "--given", "Oslo"]
+    command = ["score", str(told_city.folder), str(tmp_path / "new.csv"), "-o", str(tmp_path / "s.csv"), "--class", "Oslo"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert "percentile" in pd.read_csv(tmp_path / "s.csv").columns
@@ -116,12 +116,14 @@ def test_a_row_is_scored_given_its_class(told_city, tmp_path):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda run: run.sample(3), "expected a class to draw given, --given NAME, out of Lima, Oslo, Rome"),
-        (lambda run: run.sample(3, given="Roma"), "expected a class out of Lima, Oslo, Rome; got 'Roma'; did you mean 'Rome'?"),
-        (lambda run: run.sample(3, given="Rome", told=towns(3)), "expected one of a class and examples"),
-        (lambda run: run.score(towns(3).drop(columns="city")), "expected the class of each example, which this model is told"),
+        (lambda run: run.sample(3), "expected the class to draw, --class NAME, out of Lima, Oslo, Rome"),
+        (
+            lambda run: run.sample(3, class_name="Roma"),
+            "expected a class out of Lima, Oslo, Rome; got 'Roma'; did you mean 'Rome'?",
+        ),
+        (lambda run: run.sample(3, class_name="Rome", context=towns(3)), "expected one of --class and --context"),
+        (lambda run: run.score(towns(3).drop(columns="city")), "expected the class of each example, on which this model is"),
         (lambda run: run.encode(towns(3).assign(city="Paris")), "expected one of 'Lima', 'Oslo', 'Rome' in column 'city'"),
-        (lambda run: run.impute(towns(3)), "expected a model with latents that is told nothing"),
     ],
 )
 def test_what_a_conditional_model_must_be_told_is_said(told_city, call, words):
@@ -142,15 +144,18 @@ def half(tmp_path_factory):
 def test_pixels_that_are_told_stay_in_samples_and_reconstructions(half):
     images = half.dataset().test
     grey = np.rint(images[:3].numpy() * 255).reshape(3, 1, 4, 6).astype(np.uint8)
-    for made in (half.sample(2, told=grey)[::2], half.reconstruct(grey)):
+    for made in (half.sample(2, context=grey)[::2], half.reconstruct(grey)):
         np.testing.assert_allclose(made[..., :3], grey[..., :3], atol=1e-3)
-    assert half.prepared.classes == ("a", "b")
+    assert half.required_preparation.classes == ("a", "b")
     with pytest.raises(
-        InputError, match="expected examples to draw given, for it is told 'left-half' of each: name some, --told"
+        InputError,
+        match="expected examples as contexts, since the model is conditioned on 'left-half': name them with --context",
     ):
         half.sample(3)
-    with pytest.raises(InputError, match="expected a model that is told classes for 'a'"):
-        half.score(grey, given="a")
+    with pytest.raises(InputError, match="expected a model conditioned on classes for --class a"):
+        half.score(grey, class_name="a")
+    with pytest.raises(InputError, match="expected a model with latents and without a condition on pixels"):
+        half.impute(grey)
 
 
 def test_images_are_filled_behind_a_mask(tmp_path):
@@ -203,6 +208,6 @@ def test_a_mask_may_have_its_channels_last_or_none():
 
 def test_labels_are_read_by_models_that_are_told_them_alone(told_city):
     unknown = towns(3).assign(city=["Paris", None, "Rome"])
-    assert told_city.encode(unknown, given="Rome").shape == (3, 4)
+    assert told_city.encode(unknown, class_name="Rome").shape == (3, 4)
     with pytest.raises(InputError, match="column 'city' has none in line 0"):
         told_city.encode(unknown.assign(city=[None, "Rome", "Rome"]))

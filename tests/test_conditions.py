@@ -35,7 +35,7 @@ def test_a_context_has_the_size_that_it_says_and_can_be_pictured(name):
     x, context = drawn(name)
     assert set(x.unique().tolist()) == {0, 1}
     assert context.shape == (50, condition.size)
-    assert condition.pictured(context).shape == (50, 24)
+    assert condition.pixels(context).shape == (50, 24)
     assert all(torch.equal(one, other) for one, other in zip(drawn(name), drawn(name), strict=True)), "not the generator's"
 
 
@@ -49,7 +49,7 @@ def test_the_middle_column_is_drawn_apart_from_the_data():
     certain = (IMAGES[:, column.flatten()] - 0.5).abs() == 0.5
     assert torch.equal(context[certain], x[:, column.flatten()][certain])
     assert not torch.equal(drawn("middle-column", seed=1)[1], context), "resampled at every pass"
-    assert torch.equal(CONDITIONS["middle-column"](SHAPE, 0).pictured(context)[:, column.flatten()], context)
+    assert torch.equal(CONDITIONS["middle-column"](SHAPE, 0).pixels(context)[:, column.flatten()], context)
 
 
 def test_the_left_half_is_that_of_the_data():
@@ -57,7 +57,7 @@ def test_the_left_half_is_that_of_the_data():
     left = torch.zeros(SHAPE, dtype=torch.bool)
     left[..., :2] = True
     assert torch.equal(context, x[:, left.flatten()])
-    pictured = CONDITIONS["left-half"](SHAPE, 0).pictured(context)
+    pictured = CONDITIONS["left-half"](SHAPE, 0).pixels(context)
     assert torch.equal(pictured[:, left.flatten()], context)
     assert (pictured[:, ~left.flatten()] == 0.5).all()
 
@@ -68,7 +68,7 @@ def test_a_mask_tells_pixels_of_the_data_and_which_they_are():
     assert torch.equal(pixels, x * told)
     shares = told.mean(1)
     assert shares.min() < 0.2 < 0.8 < shares.max(), "between nothing and everything"
-    pictured = CONDITIONS["mask"](SHAPE, 0).pictured(context)
+    pictured = CONDITIONS["mask"](SHAPE, 0).pixels(context)
     assert torch.equal(pictured[told == 1], x[told == 1])
     assert (pictured[told == 0] == 0.5).all()
 
@@ -85,9 +85,9 @@ def test_pixels_that_are_given_away_are_not_scored(name):
     data = Dataset("grey", IMAGES, None, IMAGES, {}, SHAPE, PROTOCOL, True, condition)
     model = build(Recipe(condition=name, latent_sizes=(2,), hidden_sizes=(8,)), data).model
     x, context = drawn(name)
-    told = condition.told(context)
+    told = condition.observed_mask(context)
     assert 0.2 < told.float().mean() < 0.8
-    assert torch.equal(condition.pictured(context)[told], x[told])
+    assert torch.equal(condition.pixels(context)[told], x[told])
 
     def score(x):
         trace = poutine.trace(poutine.condition(model, {"z1": torch.zeros(50, 2)})).get_trace(x, context)
@@ -98,7 +98,7 @@ def test_pixels_that_are_given_away_are_not_scored(name):
     assert torch.equal(score(torch.where(told, 1 - x, x))[0], whole)
     densities = torch.distributions.Bernoulli(means).log_prob(x)
     torch.testing.assert_close(whole, densities.where(~told, 0.0).sum(-1), rtol=1e-4, atol=1e-4)
-    assert all(CONDITIONS[each](SHAPE, 7).told(context) is None for each in ("label", "middle-column"))
+    assert all(CONDITIONS[each](SHAPE, 7).observed_mask(context) is None for each in ("label", "middle-column"))
 
 
 def test_labels_are_asked_for():
@@ -123,9 +123,9 @@ def test_contexts_of_what_is_held_out_are_drawn_once(name, small):
     for split, images in (("valid", first.valid), ("test", first.test)):
         assert first.contexts[split].shape == (len(images), first.condition.size)
         assert torch.equal(first.contexts[split], again.contexts[split])
-        told = first.condition.told(first.contexts[split])
+        told = first.condition.observed_mask(first.contexts[split])
         if told is not None:
-            assert torch.equal(first.condition.pictured(first.contexts[split])[told], images[told]), "of other images"
+            assert torch.equal(first.condition.pixels(first.contexts[split])[told], images[told]), "of other images"
         if name == "label":
             assert torch.equal(first.contexts[split].argmax(1), first.labels[split])
     assert torch.equal(first.test, load_dataset(small).test), "the test images are those of every other protocol"
@@ -166,9 +166,9 @@ def test_the_protocol_holds_what_is_measured(monkeypatch):
 def test_what_a_model_draws_is_completed_by_what_its_context_gives_away():
     x, context = drawn("left-half")
     condition = CONDITIONS["left-half"](SHAPE, 7)
-    model = GenerativeModel(None, Bernoulli(1, 24), told=condition.told)
-    model.pictured = condition.pictured
+    model = GenerativeModel(None, Bernoulli(1, 24), observed_mask=condition.observed_mask)
+    model.pixels = condition.pixels
     other = 1 - x
-    told = condition.told(context)
-    assert torch.equal(model.completed(other, context), torch.where(told, x, other))
-    assert torch.equal(model.completed(other, None), other)
+    told = condition.observed_mask(context)
+    assert torch.equal(model.complete(other, context), torch.where(told, x, other))
+    assert torch.equal(model.complete(other, None), other)

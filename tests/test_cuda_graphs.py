@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyrovae.engine.capture import capture
-from pyrovae.engine.cuda_graphs import Recorded
+from pyrovae.engine.cuda_graphs import CudaGraphFunction
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.programs.architecture import Architecture
@@ -43,7 +43,7 @@ def test_a_captured_step_holds_nothing_of_another_device():
 @on_cuda
 def test_a_recording_moves_its_state_once_for_each_call():
     count = torch.zeros((), device="cuda")
-    run = Recorded(counting(count), [count], count.device)
+    run = CudaGraphFunction(counting(count), [count], count.device)
     outputs = [run([torch.tensor(value, device="cuda")])[0] for value in (3.0, 4.0)]
     assert [each.item() for each in outputs] == [6, 14]
     assert count.item() == 7
@@ -51,7 +51,7 @@ def test_a_recording_moves_its_state_once_for_each_call():
 
 @on_cuda
 def test_random_numbers_are_new_at_every_replay():
-    run = Recorded(lambda inputs: [torch.rand_like(inputs[0])], [], torch.device("cuda"))
+    run = CudaGraphFunction(lambda inputs: [torch.rand_like(inputs[0])], [], torch.device("cuda"))
     first, second = (run([torch.zeros(5, device="cuda")])[0] for _ in range(2))
     assert not torch.equal(first, second)
 
@@ -75,7 +75,7 @@ def test_compiled_training_agrees_with_eager_on_cuda(fused):
         ends.append(torch.stack(losses[-50:]).mean().item())
         if engine == "compiled":
             (plan,) = svi._plans.values()
-            assert isinstance(plan.run, Recorded)
+            assert isinstance(plan.run, CudaGraphFunction)
             assert plan.run._graph is not None
             assert all(int(state["step"]) == 200 for state in optimizer.state.values())
     assert ends[1] == pytest.approx(ends[0], rel=0.05)

@@ -28,7 +28,7 @@ from file_server import (
 )
 
 from pyrovae.data.published_files import sources
-from pyrovae.data.published_files.sources import DATA_VARIABLE, find, locate, verified
+from pyrovae.data.published_files.sources import DATA_VARIABLE, find, is_original, locate
 
 
 def assert_whole(found, folder):
@@ -165,7 +165,7 @@ def test_a_file_without_a_published_checksum_is_taken_as_it_comes_but_never_cont
     unknown = source(server.url, dict.fromkeys(CONTENT))
     assert_whole(locate(unknown), places / "cache/tiny")
     assert [asked for _, asked in server.requested] == [None, None, None]
-    assert verified(unknown, "a.gz", places / "cache/tiny/a.gz") is None
+    assert is_original(unknown, "a.gz", places / "cache/tiny/a.gz") is None
 
 
 def test_checksums_may_be_sha256(places, server):

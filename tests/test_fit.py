@@ -10,7 +10,7 @@ from linear_gaussian import Chain
 from pyro.infer import SVI, Trace_ELBO
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from pyrovae.data.batches import Batches, binarized
+from pyrovae.data.batches import Batches, binarize
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import fit
@@ -41,7 +41,7 @@ def test_batches_serve_what_they_were_given():
     counts = torch.poisson(torch.full((100, 5), 3.0))
     served = torch.cat(list(Batches(counts, 50).epoch(1)))
     assert torch.equal(served.sort(0).values, counts.sort(0).values)
-    bits = torch.cat(list(Batches(counts, 50, draw=binarized).epoch(1)))
+    bits = torch.cat(list(Batches(counts, 50, draw=binarize).epoch(1)))
     assert bits.unique().tolist() == [0, 1]
 
 

@@ -15,7 +15,7 @@ from linear_gaussian import Chain, Several
 from pyro.infer import RenyiELBO as PyrosRenyiELBO
 
 from pyrovae.inference.objectives import ELBO, IWELBO, RenyiELBO
-from pyrovae.inference.registration import registered
+from pyrovae.inference.registration import register_parameters
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.inference.weights import log_weights
@@ -244,7 +244,7 @@ def test_stock_svi_and_captured_graphs_take_the_estimators(family, objective):
         model = GenerativeModel.of(sizes)
         vae = VAE(model, GUIDES[family].of(model, sizes))
         if engine == "stock":
-            programs = registered(vae.model), registered(vae.guide)
+            programs = register_parameters(vae.model), register_parameters(vae.guide)
             svi = pyro.infer.SVI(*programs, pyro.optim.Adam({"lr": 0.01}), objective)
         else:
             svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.01), objective, engine=engine)

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyrovae.evaluation.hamiltonian import leapfrog, transition, tuned_sizes
+from pyrovae.evaluation.hamiltonian import leapfrog, transition, tune_sizes
 from pyrovae.evaluation.paths import Point
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -72,7 +72,7 @@ def test_sizes_settle_where_the_target_is_accepted(num_chains):
     """In scales that differ threefold; of the last hundred of 200 transitions, over 50 images."""
     density = Gaussian([0.0] * 4, torch.diag(torch.tensor([0.1, 1.0, 0.5, 1.0])).tolist())
     start = density(density.target.sample((num_chains, 50)))
-    sizes = tuned_sizes(density, start, [0.0] * 200, 10)
+    sizes = tune_sizes(density, start, [0.0] * 200, 10)
     assert sizes.shape == (200, 50)
     step = sizes[100:].log().mean(0).exp()
     rates = [transition(density, density(density.target.sample((200, 50))), 0.0, step, 10)[1].mean() for _ in range(5)]

@@ -14,7 +14,7 @@ from torch import nn
 from pyrovae.engine.capture import CaptureError
 from pyrovae.engine.choice import ENGINES
 from pyrovae.engine.modules import evaluation_mode
-from pyrovae.engine.repeated import Repeated
+from pyrovae.engine.repeated import RepeatedFunction
 from pyrovae.evaluation import weighing
 from pyrovae.evaluation.annealing import annealed_log_likelihood
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, log_likelihood
@@ -110,16 +110,16 @@ def test_every_engine_draws_the_same_weights(family, prior):
 def test_what_depends_on_no_chance_is_computed_once():
     """The components of the prior with the parameters, the encoder with the data: neither has a product in what is drawn."""
     model, guide = programs("ladder", "vamp")
-    sampler = Repeated(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], engine="graph")
+    sampler = RepeatedFunction(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], engine="graph")
     with evaluation_mode(model, guide):
         with rows_of_products():
-            sampler.given([], [X], 100)
-        sampler.parameters_changed()
+            sampler.bind([], [X], 100)
+        sampler.refresh_parameters()
         with rows_of_products() as rows:
-            sampler.given([], [X], 100)
+            sampler.bind([], [X], 100)
         assert rows == {5, len(X)}, "pseudo-inputs, and the data"
         with rows_of_products() as rows:
-            draw = sampler.given([], [X], 100)
+            draw = sampler.bind([], [X], 100)
         assert rows == {len(X)}
     with rows_of_products() as rows:
         draw()

@@ -67,7 +67,7 @@ def test_what_the_library_measures_between_epochs_changes_no_training(name):
         stopping = EarlyStopping(vae, lambda: log_likelihood(vae.model, vae.guide, x, 2).elbo, 5)
 
         def measure(epoch):
-            with torch.random.fork_rng(), average.swapped(), preserved_module(vae):
+            with torch.random.fork_rng(), average.averaged_parameters(), preserved_module(vae):
                 recollect_statistics(vae, data().train_batches(32).epoch(epoch.number))
                 inference_gaps(vae.model, vae.guide, x[:4], num_samples=3, num_steps=2)
                 for function in (kl_by_layer, kl_by_unit, elbo_surgery):
@@ -96,9 +96,9 @@ def test_what_is_followed_changes_no_training(name, tmp_path, monkeypatch):
     assert len(history) == 3
     assert all({"surgery", "inference_gaps", "valid_elbo_nats"} <= set(row) for row in history)
     with monkeypatch.context() as patch:
-        patch.setattr(tracking.Tracked, "bounds", lambda self, stage: {"valid_elbo_nats": 0.0})
-        patch.setattr(tracking.Tracked, "latents", lambda self, epoch: {})
-        patch.setattr(training, "recollected", lambda *args: None)
+        patch.setattr(tracking.TrainingTracker, "bounds", lambda self, stage: {"valid_elbo_nats": 0.0})
+        patch.setattr(tracking.TrainingTracker, "latents", lambda self, epoch: {})
+        patch.setattr(training, "recollect", lambda *args: None)
         plain = train(recipe, tmp_path / "plain", dataset=data(), engine="graph")
     (one, _), (other, _) = (checkpoint(run) for run in (followed, plain))
     assert one.keys() == other.keys()
@@ -231,6 +231,6 @@ def test_the_average_is_kept_beside_a_program_that_replaces_buffers():
     module = Counting(torch.nn.Linear(1, 1))
     average = MovingAverage(module, 0.5)
     average()
-    with average.swapped():
+    with average.averaged_parameters():
         module(torch.ones(1))
     assert (module.calls, module.average) == (0, 0)

@@ -22,7 +22,7 @@ from scipy.stats import norm
 
 from pyrovae.data.loading import load_dataset
 from pyrovae.data.user_files import datasets as own
-from pyrovae.data.user_files.images import stacked
+from pyrovae.data.user_files.images import stack_images
 from pyrovae.errors import InputError
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.experiments.building import build
@@ -45,7 +45,7 @@ TINY = ("--epochs", "1", "--samples", "3", "--batch-size", "8", "--latent-sizes"
 )
 def test_what_the_numbers_are_is_found_out(tmp_path, array, shape, values, likelihood, unit):
     dataset = load_dataset(saved(tmp_path / "a.npy", array))
-    assert (dataset.shape, dataset.served_values, dataset.likelihood) == (shape, values, likelihood)
+    assert (dataset.shape, dataset.batch_values, dataset.likelihood) == (shape, values, likelihood)
     assert dataset.protocol.sizes == (40, 5, 5)
     upright = np.moveaxis(array, -1, 1) if array.shape[1:] == (6, 5, 3) else array
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0)).numpy()
@@ -264,7 +264,7 @@ for batch in dataset.train_batches(100).epoch(1):
     most = max(most, held())
 for rows in range(0, len(dataset.test), 100):
     dataset.test[rows : rows + 100]
-print(max(most, held()) - before, dataset.found)
+print(max(most, held()) - before, dataset.description)
 """
 
 
@@ -331,7 +331,7 @@ def test_a_photograph_is_turned_as_its_file_says(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / f"{orientation}.png", exif=exif)
-    found = stacked(tmp_path, sorted(tmp_path.glob("*.png")))
+    found = stack_images(tmp_path, sorted(tmp_path.glob("*.png")))
     for orientation, pixels in zip(turned, found, strict=True):
         np.testing.assert_array_equal(pixels, upright.transpose(2, 0, 1), str(orientation))
 
@@ -339,7 +339,7 @@ def test_a_photograph_is_turned_as_its_file_says(tmp_path):
 def test_a_palette_with_transparency_has_four_channels_and_is_not_mixed_with_others(tmp_path):
     image = Image.fromarray(numbers().integers(0, 255, (4, 6), dtype=np.uint8)).convert("P")
     image.save(tmp_path / "b.png", transparency=int(np.asarray(image)[1, 2]))
-    found = stacked(tmp_path, [tmp_path / "b.png"])
+    found = stack_images(tmp_path, [tmp_path / "b.png"])
     assert found.shape == (1, 4, 4, 6)
     assert found[0, 3, 1, 2] == 0
     assert found[0, 3].max() == 255
@@ -513,7 +513,7 @@ def test_a_table_is_read_however_it_was_written(tmp_path, name, options):
     expected = load_dataset(saved(tmp_path / "a.npy", table(60)))
     assert dataset.protocol.sizes == (48, 6, 6)
     torch.testing.assert_close(dataset.train, expected.train, rtol=1e-6, atol=1e-6)
-    assert ("index" in dataset.found) == ("index" not in options)
+    assert ("index" in dataset.description) == ("index" not in options)
 
 
 def test_a_table_of_r_has_names_of_rows(tmp_path):
@@ -531,7 +531,7 @@ def test_a_table_of_r_has_names_of_rows(tmp_path):
     for name, remark in said.items():
         dataset = load_dataset(tmp_path / name)
         torch.testing.assert_close(dataset.train, expected.train)
-        assert remark in dataset.found
+        assert remark in dataset.description
 
 
 def test_a_table_is_text_in_utf_8_or_16(tmp_path):
@@ -556,7 +556,7 @@ def test_a_table_may_hold_a_label_and_columns_to_leave_out(tmp_path):
     assert dataset.num_classes == 3
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0)).numpy()
     assert dataset.labels["valid"].tolist() == [["Lima", "Oslo", "Rome"].index(each) for each in cities[order[:6]]]
-    assert "'city' is the label, of 3 classes" in dataset.found
+    assert "'city' is the label, of 3 classes" in dataset.description
     parquet.write_table(arrow.Table.from_pandas(frame().assign(city=cities, id=range(60))), tmp_path / "a.parquet")
     again = load_dataset(tmp_path / "a.parquet", label="city", drop=("id",))
     torch.testing.assert_close(again.train, dataset.train)
@@ -591,14 +591,14 @@ def test_columns_that_do_not_vary_are_named_and_left_out(tmp_path):
     frame().assign(d=3.0).to_csv(tmp_path / "a.csv", index=False)
     dataset = load_dataset(tmp_path / "a.csv")
     assert dataset.shape == (1, 1, 3)
-    assert dataset.found.endswith("left out, since constant in the training part: 'd'")
+    assert dataset.description.endswith("left out, since constant in the training part: 'd'")
 
 
 def test_a_column_that_looks_like_a_label_is_told_of(tmp_path):
     frame().assign(label=np.arange(60) % 3).to_csv(tmp_path / "a.csv", index=False)
     assert (
         "'label' is modelled as the other columns are: --label label makes it the label"
-        in load_dataset(tmp_path / "a.csv").found
+        in load_dataset(tmp_path / "a.csv").description
     )
     assert load_dataset(tmp_path / "a.csv", label="label").shape == (1, 1, 3)
 
@@ -639,7 +639,7 @@ def test_a_comma_at_the_end_of_each_line_is_no_column(tmp_path):
 def test_a_table_without_names_says_so_and_counts_its_lines(tmp_path):
     rows = [",".join(map(str, row)) for row in np.round(table(40), 3)]
     (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
-    assert "no line of names above" in load_dataset(tmp_path / "a.csv").found
+    assert "no line of names above" in load_dataset(tmp_path / "a.csv").description
     assert load_dataset(tmp_path / "a.csv").columns == ()
     (tmp_path / "b.csv").write_text("\n".join(["NA,1,2", *rows]) + "\n")
     with pytest.raises(InputError, match="column '1' has none in line 1"):

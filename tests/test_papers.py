@@ -26,11 +26,11 @@ from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.experiments import training
 from pyrovae.experiments.building import assemble
 from pyrovae.experiments.papers import members, one_dimension, reproducing, writing
-from pyrovae.experiments.papers.experiment import Alike, Between, Experiment, More, Statement, Times
+from pyrovae.experiments.papers.experiment import Alike, Experiment, InRange, More, Statement, Times
 from pyrovae.experiments.papers.outcome import Outcome
 from pyrovae.experiments.papers.progress import operations, progress_of
-from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, _count, combined
-from pyrovae.experiments.papers.schedules import shortened
+from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, _count, combine_seeds
+from pyrovae.experiments.papers.schedules import shorten_recipe
 from pyrovae.experiments.papers.table import PAPERS
 from pyrovae.experiments.papers.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTED, verdict_on
 from pyrovae.experiments.pictures.kinds import KINDS
@@ -91,7 +91,7 @@ def test_every_published_table_is_in_the_experiments():
 @given(share=st.floats(1e-5, 1.0), name=st.sampled_from(["ladder", "ladder-finetuned", "iwae-1", "activity-warmup"]))
 def test_a_shortened_schedule_has_its_share_of_epochs(share, name):
     whole = RECIPES[name]
-    short = shortened(whole, share)
+    short = shorten_recipe(whole, share)
     assert short.total_epochs == max(1, round(whole.total_epochs * share))
     for stage in short.schedule:
         assert stage.epochs >= 1
@@ -102,7 +102,7 @@ def test_a_shortened_schedule_has_its_share_of_epochs(share, name):
 
 
 def test_a_whole_share_is_the_recipe_itself():
-    assert all(shortened(recipe, 1.0) is recipe for recipe in RECIPES.values())
+    assert all(shorten_recipe(recipe, 1.0) is recipe for recipe in RECIPES.values())
 
 
 def test_a_longer_training_takes_more_operations():
@@ -137,16 +137,16 @@ def verdict(claims, **found):
         (Alike("elbo", "a", "b", 0.5), 2.0, 0.0, FAILS),
         (Alike("elbo", "a", "b", 0.5), 0.0, 2.0, FAILS),
         (Alike("elbo", "a", "b", 0.5), 0.5, 0.0, UNDECIDED),
-        (Between("elbo", "a", 0.0, 2.0), 1.0, 0.0, HOLDS),
-        (Between("elbo", "a", 0.0, 2.0), 3.0, 0.0, FAILS),
-        (Between("elbo", "a", 0.0, 2.0), 2.0, 0.0, UNDECIDED),
-        (Between("elbo", "a", 0.1, np.inf), 1.0, 0.0, HOLDS),
+        (InRange("elbo", "a", 0.0, 2.0), 1.0, 0.0, HOLDS),
+        (InRange("elbo", "a", 0.0, 2.0), 3.0, 0.0, FAILS),
+        (InRange("elbo", "a", 0.0, 2.0), 2.0, 0.0, UNDECIDED),
+        (InRange("elbo", "a", 0.1, np.inf), 1.0, 0.0, HOLDS),
     ],
     ids=str,
 )
 def test_a_claim_holds_fails_or_stays_open(claim, a, b, expected):
     found = verdict((claim,), a=estimates(a, common=10.0), b=estimates(b, seed=1, common=10.0))
-    if isinstance(claim, Between):
+    if isinstance(claim, InRange):
         found = verdict((claim,), a=estimates(a))
     assert found.verdict == expected, found.evidence
     assert bool(found.reason) == (expected != HOLDS)
@@ -160,14 +160,14 @@ def test_counts_without_doubt_are_compared_as_they_are():
     assert verdict((More("active_units", "a", "b"),), a=counted(3), b=counted(3)).verdict == FAILS
     assert verdict((More("active_units", "a", "b"),), a=counted(4), b=counted(3)).verdict == HOLDS
     assert verdict((Alike("active_units", "a", "b", 2),), a=counted(5), b=counted(3)).verdict == HOLDS
-    assert verdict((Between("active_units", "a", 2, 2),), a=counted(2)).verdict == HOLDS
+    assert verdict((InRange("active_units", "a", 2, 2),), a=counted(2)).verdict == HOLDS
 
 
 def test_a_statement_needs_all_its_claims_and_says_what_it_lacks():
     up, down = More("elbo", "a", "b"), More("elbo", "b", "a")
     both = {"a": estimates(1.0, common=5), "b": estimates(0.0, seed=1, common=5)}
     assert verdict((up, down), **both).verdict == FAILS
-    assert verdict((up, Between("elbo", "a", 1.0, 2.0)), **both).verdict == UNDECIDED
+    assert verdict((up, InRange("elbo", "a", 1.0, 2.0)), **both).verdict == UNDECIDED
     missing = verdict((up,), a=both["a"])
     assert missing.verdict == UNTESTED
     assert missing.evidence == ("without b",)
@@ -191,7 +191,7 @@ def test_seeds_widen_what_images_leave_narrow():
     one = verdict((More("elbo", "a", "b"),), a=of_seeds(0.5), b=of_seeds(0.0))
     several = verdict((More("elbo", "a", "b"),), a=of_seeds(0.0, 0.5, 1.0), b=of_seeds(-0.5, 0.0, 0.5))
     assert (one.verdict, several.verdict) == (HOLDS, UNDECIDED)
-    assert combined(of_seeds(0.0, 0.5, 1.0)).standard_error == pytest.approx(0.5 / 3**0.5, rel=0.05)
+    assert combine_seeds(of_seeds(0.0, 0.5, 1.0)).standard_error == pytest.approx(0.5 / 3**0.5, rel=0.05)
 
 
 # Quantities.

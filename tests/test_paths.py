@@ -10,10 +10,10 @@ from linear_gaussian import NOISE, WEIGHT, Chain
 from pyro import poutine
 
 from pyrovae.engine.modules import evaluation_mode
-from pyrovae.engine.repeated import Repeated
+from pyrovae.engine.repeated import RepeatedFunction
 from pyrovae.evaluation import paths
-from pyrovae.evaluation.paths import GeometricPath, flat, unflat
-from pyrovae.evaluation.standardized import standardized
+from pyrovae.evaluation.paths import GeometricPath, flatten_latents, split_latents
+from pyrovae.evaluation.standardized import at_standardized_values
 from pyrovae.experiments.building import assemble
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.inference.weights import log_weights
@@ -37,10 +37,10 @@ def test_a_path_holds_the_densities_and_gradients_of_the_programs(start, depth, 
         prior = prior + conditional(above).log_prob(below)
     joint = prior + chain.model.likelihood(layers[0]).log_prob(x)
     posterior = sum(head(x).log_prob(layer) for head, layer in zip(guide.encoder.heads, layers, strict=True))
-    monkeypatch.setattr(paths, "Repeated", partial(Repeated, engine="graph"))
+    monkeypatch.setattr(paths, "RepeatedFunction", partial(RepeatedFunction, engine="graph"))
     with evaluation_mode():
         path = GeometricPath(chain.model, guide, start)
-        density, state = path.given([x], 1), path.state_of([x], z)[None]
+        density, state = path.density_for([x], 1), path.state_of([x], z)[None]
         point = density(state)
         torch.testing.assert_close(point.log_start[0], dist.Normal(0, 1).log_prob(state[0]).sum(-1))
         torch.testing.assert_close(point.log_weight[0], joint - (posterior if start == "guide" else prior))
@@ -84,7 +84,7 @@ def log_weights_of_draws(model, guide, x, num_chains):
     """Those of a path's states, and those of the same draws by the function that everything else is made of."""
     with evaluation_mode():
         path = GeometricPath(model, guide)
-        density = path.given([x], num_chains)
+        density = path.density_for([x], num_chains)
         torch.manual_seed(1)
         point = density(path.draw([x], num_chains))
         torch.manual_seed(1)
@@ -102,14 +102,14 @@ def test_states_of_any_latents_have_the_density_of_their_change_of_variables(noi
     shapes = {"z1": torch.Size(event), "z2": torch.Size(event)}
 
     def latents_of(state):
-        with standardized(unflat(state, shapes)), pyro.plate("chains", 1, dim=-2):
+        with at_standardized_values(split_latents(state, shapes)), pyro.plate("chains", 1, dim=-2):
             trace = poutine.trace(guide).get_trace(x)
-        return flat([trace.nodes[name]["value"] for name in shapes], 2)[0, 0]
+        return flatten_latents([trace.nodes[name]["value"] for name in shapes], 2)[0, 0]
 
-    with standardized(unflat(state, shapes)), pyro.plate("chains", 1, dim=-2):
+    with at_standardized_values(split_latents(state, shapes)), pyro.plate("chains", 1, dim=-2):
         log_density = poutine.trace(guide).get_trace(x).log_prob_sum()
     jacobian = torch.autograd.functional.jacobian(latents_of, state)[:, 0, 0]
-    log_start = path.given([x], 1)(state).log_start
+    log_start = path.density_for([x], 1)(state).log_start
     torch.testing.assert_close(log_start.squeeze(), log_density + jacobian.logdet())
     torch.testing.assert_close(path.state_of([x], latents_of(state)[None]), state[0])
     torch.testing.assert_close(*log_weights_of_draws(model, guide, torch.tensor(DATA), 4))
@@ -152,7 +152,7 @@ def test_a_prior_that_is_shared_by_all_chunks_is_that_of_each(prior):
     path = GeometricPath(vae.model, vae.guide)
     with evaluation_mode(), share_constants():
         for rows in (x[:3], x[3:], x[1:4]):
-            density = path.given([rows], 4, calls_ahead=100)
+            density = path.density_for([rows], 4, calls_ahead=100)
             torch.manual_seed(1)
             point = density(path.draw([rows], 4))
             torch.manual_seed(1)

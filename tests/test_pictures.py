@@ -11,7 +11,7 @@ from pyrovae.cli import main
 
 from pyrovae import plots
 from pyrovae.errors import InputError
-from pyrovae.experiments.pictures.gallery import draw, drawable, obstacle, saved
+from pyrovae.experiments.pictures.gallery import draw, drawable, obstacle, save_picture
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.views import SHOWN, names_of
 from pyrovae.experiments.run import Run
@@ -37,7 +37,7 @@ def test_each_kind_is_drawn_the_same_each_time_and_moves_nothing(runs, kind):
     shown = of_gallery(runs, kind)
     before = [{name: value.clone() for name, value in view.run.vae.state_dict().items()} for view in shown]
     noise, mode = torch.get_rng_state(), [view.run.vae.training for view in shown]
-    one, other = (plots.encoded(draw(kind, of_gallery(runs, kind))) for _ in range(2))
+    one, other = (plots.encode_figure(draw(kind, of_gallery(runs, kind))) for _ in range(2))
     assert one == other
     assert torch.equal(torch.get_rng_state(), noise)
     assert [view.run.vae.training for view in shown] == mode
@@ -58,7 +58,7 @@ SENSELESS = {
     "encodings": (("ladder-3",), "it takes one latent layer of 2 units; the sizes of its layers are 4, 4, 4"),
     "manifold": (("vae",), "it takes one latent layer of 2 units; the sizes of its layers are 4"),
     "pseudo-inputs": (("vae",), "its prior is standard_normal, which has no pseudo-inputs"),
-    "completions": (("vae",), "it is told nothing of an image"),
+    "completions": (("vae",), "it is no conditional model"),
     "samples": (("cvae",), "it is a conditional model: see completions"),
     "layers": (("vae",), "it has one latent layer, and nothing above it to keep"),
     "kl-bars": (("regressor",), "it is a regressor, which has no latent"),
@@ -108,10 +108,10 @@ def test_decoding_takes_given_latents_and_draws_or_means_of_the_others(runs):
         expected = model.likelihood(latents["z1"]).mean
         below = model.conditionals[1](latents["z3"]).mean
         at_means = model.likelihood(model.conditionals[0](below).mean).mean
-    np.testing.assert_allclose(view.decoded(latents), expected, atol=1e-6)
-    np.testing.assert_allclose(view.decoded({"z3": latents["z3"]}, at_means=True), at_means, atol=1e-6)
-    assert not np.allclose(view.decoded({"z3": latents["z3"]}), at_means), "draws are no means"
-    drawn = view.drawn_layer("z2", {"z3": latents["z3"]}, None, SHOWN)
+    np.testing.assert_allclose(view.decode(latents), expected, atol=1e-6)
+    np.testing.assert_allclose(view.decode({"z3": latents["z3"]}, at_means=True), at_means, atol=1e-6)
+    assert not np.allclose(view.decode({"z3": latents["z3"]}), at_means), "draws are no means"
+    drawn = view.draw_layer("z2", {"z3": latents["z3"]}, None, SHOWN)
     assert drawn.shape == latents["z2"].shape
 
 
@@ -120,9 +120,9 @@ def test_interpolations_begin_and_end_at_reconstructions(runs):
     axes = draw("interpolations", [view]).axes[0]
     canvas = axes.images[0].get_array()
     torch.manual_seed(0)
-    x, context = view.chosen(6)
+    x, context = view.some_images(6)
     latents = view.posterior(x, context)
-    first, last = (view.decoded({"z1": latents["z1"][[place]]}).reshape(6, 6) for place in (0, 1))
+    first, last = (view.decode({"z1": latents["z1"][[place]]}).reshape(6, 6) for place in (0, 1))
     np.testing.assert_allclose(canvas[:, 6:12], first, atol=1e-6)
     np.testing.assert_allclose(canvas[:, -12:-6], last, atol=1e-6)
     np.testing.assert_allclose(canvas[:, :6], x[0].reshape(6, 6))
@@ -198,7 +198,7 @@ def test_a_name_is_text_whatever_is_in_it(runs, tmp_path):
     shutil.copytree(runs["vae"][0].folder, folder)
     (view,) = views((Run.load(folder), dataset()))
     figure = draw("kl-bars", [view, *views(runs["ladder-2"])])
-    drawn = plots.encoded(figure, "svg").decode()
+    drawn = plots.encode_figure(figure, "svg").decode()
     assert "$x_1$ &amp; &lt;b&gt;" in drawn
 
 
@@ -213,12 +213,12 @@ def test_a_run_draws_one_picture_or_leaves_the_usual_ones(runs):
 
 
 def test_a_picture_goes_into_a_folder_that_is_made(runs, tmp_path):
-    path = saved("kl-bars", views(runs["vae"]), tmp_path / "a" / "b", "svg")
+    path = save_picture("kl-bars", views(runs["vae"]), tmp_path / "a" / "b", "svg")
     assert path == tmp_path / "a" / "b" / "kl-bars.svg"
     assert b"</svg>" in path.read_bytes()
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="expected a folder to write the run into; got Not a directory"):
-        saved("kl-bars", views(runs["vae"]), tmp_path / "file" / "b")
+        save_picture("kl-bars", views(runs["vae"]), tmp_path / "file" / "b")
 
 
 @pytest.fixture(scope="module")

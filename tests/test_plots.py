@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from pyrovae import plots
-from pyrovae.plots.images import tiled
+from pyrovae.plots.images import tile_images
 from pyrovae.plots.style import COLORS, LABEL_GAP, MOST_VECTOR_MARKS, spread
 from pyrovae.plots.units import UnitCourse
 
@@ -136,7 +136,7 @@ def test_a_manifold_has_the_images_of_its_points_and_says_which_they_are():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_tiles_are_images_in_their_order(channels):
     images = RNG.random((5, channels * 6))
-    canvas = tiled(images, (channels, 2, 3), 3)
+    canvas = tile_images(images, (channels, 2, 3), 3)
     for number, image in enumerate(images):
         row, column = divmod(number, 3)
         tile = canvas[2 * row : 2 * row + 2, 3 * column : 3 * column + 3]
@@ -209,8 +209,8 @@ def test_layers_of_runs_of_different_depth_are_in_order_and_have_names():
 
 
 def test_measured_figures_stand_at_their_places_with_two_standard_errors():
-    panels = {"log p(x)": {"ladder": [plots.Measured(3, -85.0, 0.5), plots.Measured(1, -90.0, 0.25)]}}
-    (axes,) = plots.measured_over(panels, "layers").axes
+    panels = {"log p(x)": {"ladder": [plots.Measurement(3, -85.0, 0.5), plots.Measurement(1, -90.0, 0.25)]}}
+    (axes,) = plots.measurements_over(panels, "layers").axes
     line, _, (bars,) = axes.containers[0]
     np.testing.assert_array_equal(line.get_xydata(), [[1, -90], [3, -85]])
     np.testing.assert_array_equal([each[:, 1] for each in bars.get_segments()], [[-90.5, -89.5], [-86, -84]])
@@ -229,13 +229,13 @@ def test_counts_are_drawn_over_their_epochs():
 def test_many_marks_are_rasterised_in_vector_files(points, rasterized):
     figure = plots.encodings({"one": RNG.normal(size=(points, 2))}, None)
     assert figure.axes[0].collections[0].get_rasterized() == rasterized
-    assert (b"<image" in plots.encoded(figure, "svg")) == rasterized
+    assert (b"<image" in plots.encode_figure(figure, "svg")) == rasterized
 
 
 @pytest.mark.parametrize("kind", plots.FORMATS)
 def test_the_same_figure_gives_the_same_bytes_and_no_setting_is_left_changed(kind):
     before = dict(matplotlib.rcParams)
-    one, other = (plots.encoded(plots.learning_curves({"one": course(-80)}), kind) for _ in range(2))
+    one, other = (plots.encode_figure(plots.learning_curves({"one": course(-80)}), kind) for _ in range(2))
     assert one == other
     assert dict(matplotlib.rcParams) == before
     assert one[:4] == {"png": b"\x89PNG", "svg": b"<?xm", "pdf": b"%PDF"}[kind]
@@ -262,5 +262,5 @@ def test_lines_are_told_apart_without_some_cones(cones):
 
 def test_a_figure_is_readable_on_a_dark_page():
     """It brings its own paper along."""
-    content = plots.encoded(plots.divergence_bars({"one": {"z1": 1.0}}))
+    content = plots.encode_figure(plots.divergence_bars({"one": {"z1": 1.0}}))
     assert Image.open(io.BytesIO(content)).convert("RGBA").getpixel((1, 1)) == (255, 255, 255, 255)

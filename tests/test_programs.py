@@ -8,7 +8,7 @@ from pyro.infer import Predictive, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.inference.objectives import ELBO
-from pyrovae.inference.registration import registered
+from pyrovae.inference.registration import register_parameters
 from pyrovae.inference.state import recollect_statistics
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
@@ -48,7 +48,7 @@ def test_stock_svi_trains_every_guide(family, depth):
     vae, x = make(family, depth), data()
     before = {name: value.clone() for name, value in vae.named_parameters()}
     optim = pyro.optim.Adam({"lr": 0.03})
-    svi = pyro.infer.SVI(registered(vae.model), registered(vae.guide), optim, Trace_ELBO())
+    svi = pyro.infer.SVI(register_parameters(vae.model), register_parameters(vae.guide), optim, Trace_ELBO())
     losses = warm(svi, x)
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10]), family
     for name, value in vae.named_parameters():
@@ -58,7 +58,7 @@ def test_stock_svi_trains_every_guide(family, depth):
 @every_guide
 def test_our_objective_serves_stock_svi(family):
     vae, x = make(family, 2), data()
-    svi = pyro.infer.SVI(registered(vae.model), registered(vae.guide), pyro.optim.Adam({"lr": 0.03}), ELBO())
+    svi = pyro.infer.SVI(register_parameters(vae.model), register_parameters(vae.guide), pyro.optim.Adam({"lr": 0.03}), ELBO())
     losses = warm(svi, x)
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
@@ -69,7 +69,9 @@ def test_two_models_in_one_process_both_train(stock):
     for _ in range(2):
         vae = make("ladder", 2)
         if stock:
-            svi = pyro.infer.SVI(registered(vae.model), registered(vae.guide), pyro.optim.Adam({"lr": 0.03}), Trace_ELBO())
+            svi = pyro.infer.SVI(
+                register_parameters(vae.model), register_parameters(vae.guide), pyro.optim.Adam({"lr": 0.03}), Trace_ELBO()
+            )
         else:
             svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), lr=0.03), ELBO(), engine="graph")
         before = [value.clone() for value in vae.parameters()]
@@ -91,7 +93,7 @@ def test_evaluating_the_loss_moves_nothing():
     before = {name: value.clone() for name, value in vae.state_dict().items()}
     svi.evaluate_loss(x)
     # Wrapped programs are no modules, and are put into evaluation mode all the same.
-    log_likelihood(poutine.scale(vae.model, scale=1.0), registered(vae.guide), x, 2)
+    log_likelihood(poutine.scale(vae.model, scale=1.0), register_parameters(vae.guide), x, 2)
     for name, value in vae.state_dict().items():
         assert torch.equal(value, before[name]), name
 

@@ -8,7 +8,7 @@ from products import rows_of_products
 
 from pyrovae.engine.capture import CaptureError, capture
 from pyrovae.engine.partition import split
-from pyrovae.engine.repeated import FEWEST_CALLS, Repeated
+from pyrovae.engine.repeated import FEWEST_CALLS, RepeatedFunction
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -52,13 +52,13 @@ def test_what_is_given_is_computed_once_and_what_varies_at_every_call():
         return [torch.tanh(z @ weight + of_examples.sum(0)) @ of_parameters]
 
     examples, z = torch.randn(2, 5, 4), torch.randn(3, 4)
-    repeated = Repeated(function, engine="graph")
+    repeated = RepeatedFunction(function, engine="graph")
     with rows_of_products():
-        repeated.given([z], [examples[0]], 100)
+        repeated.bind([z], [examples[0]], 100)
     for products_of_parameters in (set(), {4}):
         for number, x in enumerate(examples):
             with rows_of_products() as rows:
-                given = repeated.given([z], [x], 100)
+                given = repeated.bind([z], [x], 100)
             assert rows == ({5} | products_of_parameters if number == 0 else {5})
             for varying in (z, -z):
                 with rows_of_products() as rows:
@@ -68,26 +68,26 @@ def test_what_is_given_is_computed_once_and_what_varies_at_every_call():
                 calls.pop()
         with torch.no_grad():
             weight += 1
-        repeated.parameters_changed()
+        repeated.refresh_parameters()
     assert calls == [3, 3], "once as it is, once captured"
 
 
 def test_a_function_is_captured_for_each_layout():
     x = torch.randn(4, 4)
-    repeated = Repeated(lambda z, x: [z + x.reshape(-1).sum()], engine="graph")
+    repeated = RepeatedFunction(lambda z, x: [z + x.reshape(-1).sum()], engine="graph")
     for example in (x, x.T, x.float(), x[:2]):
         varying = torch.ones(2, dtype=example.dtype)
-        torch.testing.assert_close(repeated.given([varying], [example], 100)(varying)[0], varying + example.sum())
+        torch.testing.assert_close(repeated.bind([varying], [example], 100)(varying)[0], varying + example.sum())
 
 
 def test_a_tensor_that_is_both_example_and_input_may_vary():
     x = torch.ones(2)
-    assert Repeated(lambda z, x: [z + x.exp()], engine="graph").given([x], [x], 100)(0 * x)[0].tolist() == [math.e] * 2
+    assert RepeatedFunction(lambda z, x: [z + x.exp()], engine="graph").bind([x], [x], 100)(0 * x)[0].tolist() == [math.e] * 2
 
 
 def test_where_nothing_is_left_to_compute_nothing_is_compiled():
     x = torch.ones(2)
-    assert Repeated(lambda x: [x.exp()], engine="compiled").given([], [x], 100)()[0].tolist() == [math.e] * 2
+    assert RepeatedFunction(lambda x: [x.exp()], engine="compiled").bind([], [x], 100)()[0].tolist() == [math.e] * 2
 
 
 def reads_values(z, x):
@@ -97,19 +97,19 @@ def reads_values(z, x):
 def test_what_cannot_be_captured_is_called_as_it_is_where_the_engine_is_free():
     x = torch.ones(2)
     for engine in ("auto", "eager"):
-        assert Repeated(reads_values, engine=engine).given([x], [-x], 100)(x)[0].tolist() == [-1.0, -1.0]
+        assert RepeatedFunction(reads_values, engine=engine).bind([x], [-x], 100)(x)[0].tolist() == [-1.0, -1.0]
     with pytest.raises(CaptureError, match="expected operations that do not depend on values"):
-        Repeated(reads_values, engine="graph").given([x], [x], 100)
+        RepeatedFunction(reads_values, engine="graph").bind([x], [x], 100)
 
 
 def test_for_a_few_calls_nothing_is_captured():
     calls = []
-    repeated = Repeated(lambda z: calls.append(1) or [2 * z])
+    repeated = RepeatedFunction(lambda z: calls.append(1) or [2 * z])
     for _ in range(FEWEST_CALLS - 1):
-        repeated.given([torch.ones(2)], [], FEWEST_CALLS - 1)(torch.ones(2))
+        repeated.bind([torch.ones(2)], [], FEWEST_CALLS - 1)(torch.ones(2))
     assert len(calls) == FEWEST_CALLS - 1
 
 
 def test_an_unknown_engine_is_refused():
     with pytest.raises(ValueError, match="expected an engine out of auto, eager, graph, compiled; got 'turbo'"):
-        Repeated(reads_values, engine="turbo")
+        RepeatedFunction(reads_values, engine="turbo")

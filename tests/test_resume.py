@@ -11,8 +11,8 @@ from resumption import IWAE, LADDER, RECIPES, StoppedError, assert_same, grey, r
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import checkpoints, files
-from pyrovae.experiments.interruption import Interrupted
-from pyrovae.experiments.locks import locked
+from pyrovae.experiments.interruption import TrainingInterrupted
+from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
 from pyrovae.experiments.trials import num_steps
@@ -86,7 +86,7 @@ def test_what_asks_for_an_end_gets_a_saved_one(straight, tmp_path):
                 os.kill(os.getpid(), number)
 
         before = signal.getsignal(number)
-        with pytest.raises(Interrupted, match=f"saved after step 5 of 16 .*--resume {folder}") as caught:
+        with pytest.raises(TrainingInterrupted, match=f"saved after step 5 of 16 .*--resume {folder}") as caught:
             train(LADDER, folder, dataset=grey(), engine="graph", track=track)
         assert caught.value.number == number
         assert signal.getsignal(number) == before
@@ -100,7 +100,7 @@ def test_an_end_that_is_asked_for_after_the_last_step_is_one(straight, tmp_path)
         if status.steps == status.total_steps and status.record is not None:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(Interrupted, match="saved after step 16 of 16"):
+    with pytest.raises(TrainingInterrupted, match="saved after step 16 of 16"):
         train(LADDER, tmp_path, dataset=grey(), engine="graph", track=track)
     assert_same(remains(tmp_path), straight("ladder", "graph"), "asked for an end after the last step")
 
@@ -112,7 +112,7 @@ def test_a_second_interruption_does_not_wait(tmp_path):
 
     with pytest.raises(KeyboardInterrupt) as caught:
         train(IWAE, tmp_path / "run", dataset=grey(), engine="graph", track=track)
-    assert not isinstance(caught.value, Interrupted)
+    assert not isinstance(caught.value, TrainingInterrupted)
 
 
 def test_trainings_in_other_threads_leave_signals_alone(tmp_path):
@@ -266,7 +266,7 @@ def test_the_history_holds_both_bounds_of_both_splits_and_each_units_activity(tm
 def test_a_folder_is_made_by_one_process_alone(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    with locked(folder), pytest.raises(InputError, match="expected a folder that nobody writes to"):
+    with lock_folder(folder), pytest.raises(InputError, match="expected a folder that nobody writes to"):
         Run.create(folder, IWAE, grey())
     assert not (folder / "recipe.json").exists()
     Run.create(folder, IWAE, grey())

@@ -23,7 +23,7 @@ from pyrovae.data.benchmarks import DATASETS
 from pyrovae.data.loading import load_dataset
 from pyrovae.data.published_files import addresses
 from pyrovae.data.published_files.downloads import check_address
-from pyrovae.data.published_files.sources import DATA_VARIABLE, Source, find, locate, verified
+from pyrovae.data.published_files.sources import DATA_VARIABLE, Source, find, is_original, locate
 from pyrovae.errors import InputError
 
 REAL = os.environ.get(DATA_VARIABLE)
@@ -97,13 +97,13 @@ def test_what_is_found_is_judged_as_it_lies_there(tmp_path, state):
     name, checksum, decompressed, on_disk, content, whole = STATES[state]
     (tmp_path / on_disk).write_bytes(content)
     published = source(checksums={name: checksum}, decompressed={name: decompressed} if decompressed else {})
-    assert verified(published, name, tmp_path / on_disk) is whole
+    assert is_original(published, name, tmp_path / on_disk) is whole
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "x").mkdir()
     with pytest.raises(InputError, match=f"{tmp_path}/x: expected a file that can be read; got Is a directory"):
-        verified(source(checksums={"x": "0" * 32}), "x", tmp_path / "x")
+        is_original(source(checksums={"x": "0" * 32}), "x", tmp_path / "x")
 
 
 SOURCES = [each for each in vars(addresses).values() if isinstance(each, Source)]
@@ -124,10 +124,10 @@ def test_the_entries_of_the_originals_are_well_formed(each):
 @pytest.mark.parametrize("each", [each for each in SOURCES if each.decompressed], ids=lambda each: each.name)
 def test_checksums_of_the_decompressed_originals(each, tmp_path):
     for name, path in find(each).items():
-        assert verified(each, name, path)
+        assert is_original(each, name, path)
         plain = tmp_path / Path(name).stem
         plain.write_bytes(gzip.decompress(path.read_bytes()))
-        assert verified(each, name, plain)
+        assert is_original(each, name, plain)
 
 
 @needs_real_files

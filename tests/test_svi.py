@@ -15,7 +15,7 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 from torch.distributions import constraints
 
-from pyrovae.data.batches import binarized
+from pyrovae.data.batches import binarize
 from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
@@ -32,7 +32,7 @@ from pyrovae.inference.objectives import ELBO, IWELBO, OBJECTIVES
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.programs.architecture import NETWORKS, Architecture
-from pyrovae.programs.conditionals import given, share_conditionals
+from pyrovae.programs.conditionals import evaluate_conditional, share_conditionals
 from pyrovae.programs.guides import GUIDES, VAE
 from pyrovae.programs.models import GenerativeModel
 
@@ -418,11 +418,15 @@ def test_a_shared_conditional_is_evaluated_once():
 
     conditional, value = Counted(), torch.zeros(3)
     with share_conditionals():
-        first, second, third = given(conditional, value), given(conditional, value), given(conditional, value.clone())
+        first, second, third = (
+            evaluate_conditional(conditional, value),
+            evaluate_conditional(conditional, value),
+            evaluate_conditional(conditional, value.clone()),
+        )
     assert first is second
     assert third is not first
     assert len(calls) == 2
-    assert given(conditional, value) is not first, "nothing is kept outside"
+    assert evaluate_conditional(conditional, value) is not first, "nothing is kept outside"
 
 
 def poisoned(x):
@@ -495,7 +499,7 @@ def test_a_transform_is_part_of_the_graph(cache):
         vae = make_vae("mean_field", 1)
         torch.manual_seed(7)
         trained = CompiledSVI(
-            vae.model, vae.guide, torch.optim.Adam(vae.parameters()), Watched(), engine=engine, transform=binarized
+            vae.model, vae.guide, torch.optim.Adam(vae.parameters()), Watched(), engine=engine, transform=binarize
         )
         return [trained.step(grey).item() for _ in range(3)]
 

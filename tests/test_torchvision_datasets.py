@@ -95,7 +95,7 @@ def write_cifar(folder, monkeypatch):
 def test_colour_images_are_channels_first(places, monkeypatch):
     image = write_cifar(places / "root/cifar-10-batches-py", monkeypatch)
     dataset = load_dataset("torchvision:CIFAR10", places / "root")
-    assert (dataset.shape, dataset.likelihood, dataset.served_values) == ((3, 32, 32), "discretized_logistic", "levels")
+    assert (dataset.shape, dataset.likelihood, dataset.batch_values) == ((3, 32, 32), "discretized_logistic", "levels")
     assert str(dataset.protocol) == "torchvision:CIFAR10, 4 / none / 4, grey"
     assert (dataset.test * 255).round().view(-1, 3, 32, 32).eq(image).all()
     assert dataset.labels["test"].tolist() == [0, 1, 2, 9]

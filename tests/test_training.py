@@ -6,7 +6,7 @@ import torch
 from linear_gaussian import Chain
 from pyro import poutine
 
-from pyrovae.data.batches import Batches, binarized
+from pyrovae.data.batches import Batches, binarize
 from pyrovae.errors import InputError
 from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.evaluation.likelihood import log_likelihood
@@ -14,7 +14,7 @@ from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.state import MovingAverage
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.training import EarlyStopping, Epoch, fit
-from pyrovae.inference.warmup import WARMUPS, linear_warmup, scale_latents, scaled
+from pyrovae.inference.warmup import WARMUPS, linear_warmup, scale_latents, scale_schedule
 from pyrovae.inference.weights import log_weights
 
 
@@ -103,7 +103,7 @@ def test_training_stops_when_a_callback_says_so_and_calls_the_others():
 
 def test_batches_depend_on_seed_and_epoch_alone():
     grey = torch.full((10, 5), 0.5)
-    first, again, other_seed = (Batches(grey, 4, seed=seed, draw=binarized) for seed in (1, 1, 2))
+    first, again, other_seed = (Batches(grey, 4, seed=seed, draw=binarize) for seed in (1, 1, 2))
     list(again.epoch(1))
     assert all(torch.equal(a, b) for a, b in zip(first.epoch(2), again.epoch(2), strict=True))
     assert not torch.equal(torch.cat(list(first.epoch(2))), torch.cat(list(first.epoch(3))))
@@ -122,7 +122,7 @@ def test_an_epoch_serves_each_example_once_and_drops_the_rest():
 def test_binarization_has_the_grey_value_as_its_mean():
     """With 4,000 bits a pixel: five standard errors."""
     grey = torch.tensor([0.0, 0.2, 0.9, 1.0]).expand(4000, 4)
-    bits = torch.cat(list(Batches(grey, 1000, draw=binarized).epoch(1)))
+    bits = torch.cat(list(Batches(grey, 1000, draw=binarize).epoch(1)))
     assert set(bits.unique().tolist()) == {0.0, 1.0}
     assert ((bits.mean(0) - grey[0]).abs() <= 5 * (grey[0] * (1 - grey[0]) / 4000).sqrt()).all()
 
@@ -202,12 +202,12 @@ def test_a_moving_average_leaves_the_buffers_that_are_trained_and_begins_anew():
     module = torch.nn.BatchNorm1d(1)
     average = MovingAverage(module, 0.5)
     average()
-    with average.swapped():
+    with average.averaged_parameters():
         module.running_mean.fill_(7.0)
     assert module.running_mean.item() == 0
     torch.nn.init.constant_(module.weight, 5.0)
     average.restart()
-    with average.swapped():
+    with average.averaged_parameters():
         assert module.weight.item() == 5
 
 
@@ -220,7 +220,7 @@ def test_the_moving_average_is_that_of_its_equation():
         torch.nn.init.zeros_(module.weight).data.add_(value)
         average()
         expected = expected if number == 0 else 0.9 * expected + 0.1 * value
-    with average.swapped():
+    with average.averaged_parameters():
         torch.testing.assert_close(module.weight.data, expected)
     torch.testing.assert_close(module.weight.data, values[-1])
     average.adopt()
@@ -239,7 +239,7 @@ def test_every_engine_trains_on_beside_the_moving_average(engine):
         swaps = []
 
         def measure(epoch):
-            with average.swapped():
+            with average.averaged_parameters():
                 swaps.append([parameter.detach().clone() for parameter in guide.parameters()])
 
         svi = CompiledSVI(chain.model, guide, torch.optim.Adam(guide.parameters(), lr=0.02), ELBO(), engine=engine)
@@ -279,4 +279,4 @@ def test_every_warmup_stays_above_zero_and_ends_at_one(name):
     assert all(0 < weight <= 1 for weight in weights)
     assert schedule(10) == 1
     assert WARMUPS[name](0)(0.1) == 1
-    assert scaled(schedule, 0.25)(10) == 0.25
+    assert scale_schedule(schedule, 0.25)(10) == 0.25

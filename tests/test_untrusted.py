@@ -26,7 +26,7 @@ from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.packing import pack, unpack
 from pyrovae.experiments.pictures.gallery import draw, views_of
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.experiments.report import told
+from pyrovae.experiments.report import describe_run
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
 
@@ -127,7 +127,7 @@ def damaged_run(data, whole):
             (view,) = views_of([loaded], [grey()])
             for kind in ("learning-curves", "active-units", "kl-heat-map", "kl-bars", "log-likelihoods", "sampled-curve"):
                 attempted(lambda kind=kind: draw(kind, [view]))
-            attempted(told, view)
+            attempted(describe_run, view)
         assert state_of(outside) == before, "something outside was written"
         assert set(os.listdir(folder)) <= {*beside, "again.zip"}
 

@@ -195,7 +195,7 @@ def test_what_a_model_cannot_take_is_said_in_a_line(tabled, data, words):
 
 
 @pytest.fixture(scope="module")
-def pictured(tmp_path_factory):
+def pixels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     generator = np.random.default_rng(0)
     for number in range(40):
@@ -225,7 +225,7 @@ def test_a_preparation_survives_its_file():
     made = Preparation(shape=(1, 1, 2), values="real", columns=("a", "b"), shift=(1.0, 2.0), scale=(3.0, 4.0))
     assert Preparation.from_dict(json.loads(json.dumps(made.as_dict()))) == made
     x = np.array([[1.0, 5.0], [-2.0, 0.5]])
-    np.testing.assert_allclose(made.restored(made.applied(x)), x, rtol=1e-6)
+    np.testing.assert_allclose(made.restore(made.apply(x)), x, rtol=1e-6)
     damages = ({"scale": [0.0, 1.0]}, {"shift": [1.0]}, {"values": "odd"}, {"columns": ["a"]}, {"scale": [np.nan, 1.0]})
     for damage in damages:
         with pytest.raises(ValueError, match="do not fit"):
@@ -236,7 +236,7 @@ def test_bits_are_drawn_of_new_grey_images_where_those_of_the_training_were():
     digits = Preparation.of(load_dataset("mnist-5k"))
     assert digits.binarize == "drawn"
     grey = np.full((1, 784), 127.0)
-    once, again = digits.applied(grey, seed=1), digits.applied(grey, seed=1)
+    once, again = digits.apply(grey, seed=1), digits.apply(grey, seed=1)
     assert torch.equal(once, again)
     assert set(once.unique().tolist()) == {0.0, 1.0}
 
@@ -428,7 +428,7 @@ def test_a_run_finds_its_data_with_gaps_again(kind, tmp_path):
         dataset=str(tmp_path / "a.npy"), missing=True, latent_sizes=(2,), hidden_sizes=(8,), epochs=1, batch_size=20
     )
     run = train(recipe, tmp_path / "run", engine="eager")
-    assert run.dataset().served_values == kind
+    assert run.dataset().batch_values == kind
     assert run.evaluate(5).values == kind
     assert np.isfinite(run.impute(values, draws=2, num_samples=5)).all()
 

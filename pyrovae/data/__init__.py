@@ -1,1 +1,1 @@
-"""Images as tensors: found or downloaded, read, split as their papers split them, and served in batches."""
+"""Images as tensors: found or downloaded, read, split as their papers split them, and shuffled into batches."""

@@ -11,12 +11,12 @@ from pyrovae.errors import InputError
 from pyrovae.seeds import seed_of
 
 Batch = Tensor | tuple[Tensor, ...]
-# From stored images, and labels where there are any, to what the programs take; drawn from the ``generator`` named.
+# A function from stored images, and labels where there are any, to what the programs take. It draws from its ``generator``.
 Draw = Callable[..., Batch]
 
 
-def binarized(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Bits drawn with the probabilities x in [0, 1], anew at every call; those that are bits already stay what they are."""
+def binarize(x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Draw bits with the probabilities x in [0, 1], anew at every call; entries that are 0 or 1 stay what they are."""
     return (torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype) < x).to(x.dtype)
 
 
@@ -29,13 +29,12 @@ class Batches:
     Args:
         images: examples ``(N, D)``, in memory or not.
         batch_size: examples in a batch.
-        seed: of the generator that shuffles and draws.
-        labels: classes ``(N,)``, served behind the images where they are given.
-        draw: what becomes of a batch each time that it is served: ``binarized``, or the ``draw`` of a ``Dataset``; nothing by
-            default.
+        seed: the seed of the generator that shuffles and draws.
+        labels: classes ``(N,)``; batches hold them after the images.
+        draw: the function that is applied to each batch: ``binarize``, or the ``draw`` of a ``Dataset``; none by default.
 
     Raises:
-        InputError: where a batch holds fewer than one example or more than there are.
+        InputError: for a batch size below one or above the number of examples.
 
     >>> batches = Batches(torch.full((10, 4), 0.5), batch_size=4, seed=0)
     >>> [batch.shape for batch in batches.epoch(1)]

@@ -1,8 +1,8 @@
-"""Each dataset split as its paper split it.
+"""The benchmark datasets, each split as its paper split it.
 
 A dataset is a function ``Options -> Dataset`` that returns examples as stored, with their checksums in the protocol. It is
-entered in ``DATASETS`` at the end of this file, beside what can be said of it before its files are there. Importing it touches
-neither disk nor network, and not torch.
+entered in ``DATASETS`` at the end of this file, with its source, shape and sizes, which are known before its files are there.
+Importing this file touches neither disk nor network, and does not import torch.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ PACKED_STATIC_MNIST = "binarized_mnist.npz"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A dataset, and what is known of it before its files are read.
+    """A dataset, and the facts that are known before its files are read.
 
     Args:
-        load: reads its files; the first line of its docstring says what it is.
-        source: of its files; None for data that come with a package.
+        load: the function that reads its files; the first line of its docstring describes the dataset.
+        source: where its files are published; None for data that come with a package.
         shape: channels, height and width.
-        sizes: examples for training, validation and test, where no validation is asked for.
+        sizes: numbers of examples for training, validation and test, where no validation is asked for.
     """
 
     load: Callable[[Options], Dataset]

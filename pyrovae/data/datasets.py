@@ -1,7 +1,7 @@
-"""A dataset: split examples, what is drawn of them, and the protocol that says so.
+"""A dataset: examples in parts, the bits and contexts that are drawn for them, and the protocol that states all this.
 
-Loaders return examples as stored; ``served`` and ``conditioned`` make of them what training and measuring see. Importing this
-does not import torch: the command line lists datasets without waiting for it.
+Loaders return examples as stored; ``with_binarization`` and ``with_condition`` turn these into what training and measuring use.
+Importing this does not import torch: the command line lists datasets without waiting for it.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from pyrovae.data.batches import Batches
     from pyrovae.data.rows import Rows
 
-# How grey values become bits: drawn anew in training and once elsewhere, rounded, or not at all; as the likelihood wants it.
+# How grey values become bits: as the likelihood needs it; drawn anew in training and once elsewhere; rounded; or not at all.
 BINARIZATIONS = ("auto", "dynamic", "threshold", "none")
-# Of examples that stay on disk.
+# The number of examples that are read at once, of data that stay on disk.
 ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Where the files of a dataset are, and how it is split.
+    """The options of a loader: where the files of a dataset are, and how it is split.
 
     Args:
-        root: where to look first.
+        root: the folder to look in first.
         mirror: an address to download from in place of the authors'.
-        validation: hold images out of training where the authors did not.
-        split_seed: of the split of data that come without one.
+        validation: hold images out of training for validation where the authors did not.
+        split_seed: the seed of the split, for data that come without one.
         label: the column of a table that holds the classes and is not modelled.
         drop: columns of a table that are left out.
-        columns: kinds of columns, each as ``NAME=KIND``; others are found out.
-        missing: take gaps for missing entries.
-        progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
+        columns: kinds of columns, each as ``NAME=KIND``; the kinds of all others follow from their values.
+        missing: accept gaps, as missing entries.
+        progress: called with the name of each file that is downloaded, the bytes that have arrived, and its size if known.
     """
 
     root: str | Path | None = None
@@ -58,33 +58,33 @@ class Options:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Examples in rows, split: bits, drawn anew for training and once for the others; or grey, or real, throughout.
+    """Examples in rows, in three parts: as bits, drawn anew in training and once for validation and test; or as they are.
 
-    Those that are too many for the memory are ``Rows`` in place of tensors: read where they lie when they are indexed.
+    Parts that do not fit into memory are ``Rows`` in place of tensors, which read their file when they are indexed.
 
     Args:
-        name: its key in ``DATASETS``, or the path that it was read from.
+        name: the key in ``DATASETS``, or the path that the data were read from.
         train: training examples ``(N, D)``: grey in [0, 1], bits where the dataset was binarized once and for all, or real.
-        valid: examples ``(M, D)`` held out of training, where the protocol holds any out; bits where ``binarize``.
+        valid: examples ``(M, D)`` held out of training for validation, or None; bits where ``binarize``.
         test: examples ``(T, D)``; bits where ``binarize``.
         labels: the classes of each split, by the split's name.
         shape: channels, height and width; their product is D. A table has one channel and one row.
-        protocol: what a figure measured on it must be read with.
+        protocol: the facts that every figure measured on these data depends on.
         binarize: whether training draws a bit for each grey value.
         condition: one of ``CONDITIONS`` made for these images, or None.
-        contexts: what it tells of each image held out ``(T, C)``, drawn once, by the split's name.
+        contexts: the contexts of validation and test images ``(T, C)``, drawn once, by the split's name.
         values: what is stored: ``bits``, ``levels`` k / 255, other ``grey`` in [0, 1], ``real``, ``counts``, or ``mixed``:
             columns of several kinds.
-        likelihood: the density in ``LIKELIHOODS`` that suits it where nobody says another.
-        found: in a file of somebody's own: sizes and ranges, for people.
-        stored_values: what was stored, where grey values were made bits once and for all.
-        columns: names, of a table that names them.
-        kinds: of the columns, where they are mixed.
-        categories: the names of what each column holds; none where it holds numbers.
+        likelihood: the key of the likelihood in ``LIKELIHOODS`` that is the default for these data.
+        description: sizes, ranges and kinds that were found in a user's file, in words.
+        stored_values: the ``values`` before grey values were rounded to bits once and for all.
+        columns: the names of the columns, for a table that has them.
+        kinds: the kinds of the columns, where they are mixed.
+        categories: for each column the names of its categories; none where it holds numbers.
         classes: the names of the labels, where they have any.
-        shift: subtracted from real values, one for each column or one for all.
-        scale: what the difference was divided by.
-        missing: whether entries that are not a number are gaps.
+        shift: the numbers subtracted from real values, one for each column or one for all.
+        scale: the numbers that the differences were divided by.
+        missing: whether NaN stands for a missing entry.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Dataset:
     contexts: dict[str, Tensor] = field(default_factory=dict)
     values: str = "levels"
     likelihood: str = "bernoulli"
-    found: str = ""
+    description: str = ""
     stored_values: str = ""
     columns: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ class Dataset:
         sizes = (0 if each is None else len(each) for each in (self.train, self.valid, self.test))
         return (
             f"Dataset({self.name!r}; {' / '.join(f'{size:,}' if size else 'none' for size in sizes)} examples of shape "
-            f"{self.shape},\n  served as {self.served_values}{f', given {self.condition}' if self.condition else ''};\n"
+            f"{self.shape},\n  served as {self.batch_values}{f', given {self.condition}' if self.condition else ''};\n"
             f"  {self.protocol} [{self.protocol.hash}])"
         )
 
@@ -123,7 +123,7 @@ class Dataset:
         return -math.prod(self.shape) / len(self.scale) * math.fsum(map(math.log, self.scale))
 
     def log_jacobians(self, x: Tensor | Rows) -> Tensor:
-        """The change of variables of each of these examples ``(N,)``: of the entries that are there, where some are missing."""
+        """The change of variables of each of these examples ``(N,)``, over its observed entries where some are missing."""
         import torch
 
         if self.missing:
@@ -133,37 +133,37 @@ class Dataset:
 
     @property
     def example(self) -> str:
-        """The word for one of them: image, or row of a table."""
+        """The word for an example: image, or row of a table."""
         return "row" if self.shape[:2] == (1, 1) else "image"
 
     @property
     def num_classes(self) -> int:
-        """One more than the largest label; none without labels."""
+        """The number of classes, one more than the largest label; 0 without labels."""
         return 1 + max((int(labels.max()) for labels in self.labels.values()), default=-1)
 
     @property
-    def served_values(self) -> str:
-        """What the programs are given: ``bits``, ``levels``, ``grey``, ``real``, ``counts`` or ``mixed``."""
+    def batch_values(self) -> str:
+        """The kind of the values in batches: ``bits``, ``levels``, ``grey``, ``real``, ``counts`` or ``mixed``."""
         return "bits" if self.binarize else self.values
 
     def draw(
         self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """What the programs take of stored images, drawn anew: bits where ``binarize``, their contexts behind them."""
-        from pyrovae.data.batches import binarized
+        """Draw the arguments of the programs from stored images: bits where ``binarize``, followed by contexts if any."""
+        from pyrovae.data.batches import binarize
 
-        x = binarized(images, generator=generator) if self.binarize else images
+        x = binarize(images, generator=generator) if self.binarize else images
         return x if self.condition is None else (x, self.condition(images, x, labels, generator))
 
     def draw_train(self, rows: Tensor | slice, *, generator: torch.Generator | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """``draw`` of some rows of the training images, and their labels where there are any."""
+        """Draw the arguments of the programs from some rows of the training images."""
         labels = self.labels.get("train")
         return self.draw(self.train[rows], None if labels is None else labels[rows], generator=generator)
 
     def train_batches(self, batch_size: int, *, seed: int = 0, drawn: bool = True) -> Batches:
-        """Shuffled batches of training images, bits and contexts drawn afresh each time that an image is served.
+        """Shuffled batches of training images, with bits and contexts drawn afresh for each batch.
 
-        With ``drawn=False`` they are as stored, for ``CompiledSVI(transform=dataset.draw)``, which draws in its graph.
+        With ``drawn=False`` batches are as stored, for ``CompiledSVI(transform=dataset.draw)``, which draws in its graph.
         """
         from pyrovae.data.batches import Batches
 
@@ -183,9 +183,9 @@ class Dataset:
 
 
 def log_jacobians(x: Tensor, scale: Sequence[float]) -> Tensor:
-    """The change of variables of each example ``(N,)``: added to its log-density, it is that of the values before scaling.
+    """The change of variables of each example ``(N,)``: added to a log-density, it gives that of the values before scaling.
 
-    In nats and double precision; of the entries that are there, where some are missing.
+    In nats and double precision, over the observed entries where some are missing.
     """
     import torch
 
@@ -193,11 +193,11 @@ def log_jacobians(x: Tensor, scale: Sequence[float]) -> Tensor:
     return -((~x.isnan()).double() @ scales)
 
 
-def served(stored: Dataset, binarization: str) -> Dataset:
-    """With its grey values as bits, or as they are, and validation and test as they are measured.
+def with_binarization(stored: Dataset, binarization: str) -> Dataset:
+    """Return the dataset with grey values as bits or as they are, and with the bits of validation and test drawn.
 
     Raises:
-        InputError: for values that are to become what they cannot.
+        InputError: for an unknown binarization, and for values that cannot become bits or grey.
     """
     if binarization not in BINARIZATIONS:
         raise InputError(f"expected a binarization out of {', '.join(BINARIZATIONS)}; got {binarization!r}")
@@ -215,11 +215,11 @@ def served(stored: Dataset, binarization: str) -> Dataset:
     return {"dynamic": _drawn, "threshold": _rounded, "none": _grey}[binarization](stored)
 
 
-def conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
-    """With a condition, and with the contexts of what is held out.
+def with_condition(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
+    """Return the dataset with a condition, and with the contexts of validation and test drawn.
 
     Raises:
-        InputError: for a condition that these data cannot meet.
+        InputError: for an unknown condition, and for one that these data do not allow.
     """
     import torch
 
@@ -241,8 +241,8 @@ def conditioned(dataset: Dataset, stored: Dataset, name: str) -> Dataset:
     return replace(dataset, condition=condition, contexts=contexts, protocol=protocol)
 
 
-def stamped(dataset: Dataset) -> Dataset:
-    """With checksums of what was drawn once, bits and contexts, and of classes: what is measured depends on them too."""
+def with_checksums(dataset: Dataset) -> Dataset:
+    """Return the dataset with checksums of the bits and contexts that were drawn once, and of the classes, in its protocol."""
     import torch
 
     parts = {"bits of valid": dataset.valid, "bits of test": dataset.test} if dataset.binarize else {}
@@ -290,10 +290,10 @@ def _grey(stored: Dataset) -> Dataset:
 
 
 def _in_memory(dataset: Dataset, purpose: str) -> tuple[Tensor, Tensor | None, Tensor]:
-    """The three parts as tensors.
+    """The parts for training, validation and test as tensors.
 
     Raises:
-        InputError: where they are read from where they lie.
+        InputError: for parts that are read from disk.
     """
     import torch
 
@@ -307,7 +307,7 @@ def _in_memory(dataset: Dataset, purpose: str) -> tuple[Tensor, Tensor | None, T
 
 
 def _bits(grey: Tensor) -> Tensor:
-    """Grey values to bits, drawn once and for all: everybody's test set is the same one."""
+    """Draw bits from grey values with a fixed seed, so that everybody's test set is the same."""
     import torch
 
     return torch.bernoulli(grey, generator=torch.Generator().manual_seed(BINARIZATION_SEED))

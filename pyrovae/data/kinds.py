@@ -1,16 +1,16 @@
-"""The kinds that columns of a table may be of, and which numbers each has."""
+"""The kinds of columns of a table, and the numbers that each may hold."""
 
 from __future__ import annotations
 
 import numpy as np
 
 KINDS = ("real", "positive", "count", "binary", "category")
-# Beyond it whole numbers are not exact in single precision.
+# Larger whole numbers are not exact in single precision.
 LARGEST_COUNT = 2.0**24
 
 
 def misfits(kind: str, x: np.ndarray, num_categories: int = 0) -> tuple[np.ndarray, str]:
-    """Numbers ``(N,)`` that a column of a kind does not have, and what it has, in words; gaps fit everywhere.
+    """The mask ``(N,)`` of numbers that a column of a kind may not hold, and what it may hold, in words; gaps are allowed.
 
     >>> wrong, expected = misfits("binary", np.array([0.0, 2.0, np.nan]))
     >>> wrong.tolist(), expected

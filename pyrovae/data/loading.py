@@ -1,11 +1,11 @@
-"""From a name to a dataset as it is trained on and measured."""
+"""Load a dataset by its name, ready to be trained on and measured."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from pyrovae.data.benchmarks import DATASETS
-from pyrovae.data.datasets import Dataset, Options, conditioned, served, stamped
+from pyrovae.data.datasets import Dataset, Options, with_binarization, with_checksums, with_condition
 from pyrovae.errors import InputError, nearest
 
 
@@ -24,28 +24,28 @@ def load_dataset(
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Dataset:
-    """A dataset by name, its files found under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded there.
+    """Load a dataset by name, from files under ``root``, ``$PYROVAE_DATA`` or the user's cache, or downloaded into the cache.
 
     Args:
-        name: its key in ``DATASETS``; ``torchvision:NAME`` for one of torchvision's; or the path of a file or folder of your
+        name: a key of ``DATASETS``; ``torchvision:NAME`` for one of torchvision's; or the path of a file or folder of your
             own: see ``own_dataset``.
-        root: where to look first.
-        binarization: ``dynamic``: bits, drawn anew for training and once for validation and test; ``threshold``; ``none``:
-            every image stays grey; ``auto``: as suits the dataset.
-        condition: a key of ``CONDITIONS``: what a conditional model is told of each image.
-        validation: hold validation images out of training where the authors did not.
-        split_seed: of the split of data that come without one.
+        root: the folder to look in first.
+        binarization: ``dynamic``: bits, drawn anew for training and once for validation and test; ``threshold``: bits by
+            rounding; ``none``: every image stays grey; ``auto``: as suits the dataset.
+        condition: a key of ``CONDITIONS``: what a conditional model observes of each image.
+        validation: hold images out of training for validation where the authors did not.
+        split_seed: the seed of the split, for data that come without one.
         label: the column of a table that holds the classes and is not modelled.
         drop: columns of a table that are left out.
         columns: kinds of columns, each as ``NAME=KIND``, out of real, positive, count, binary and category; ``*`` for all
-            others. What is not said is found out.
-        missing: take gaps for missing entries, which are not a number in the tensors.
+            others. Kinds that are not named follow from the values.
+        missing: accept gaps, as missing entries; they are NaN in the tensors.
         mirror: an address to download from in place of the authors'.
-        progress: told of the name of each file that is downloaded, how much of it has arrived, and its size where it is known.
+        progress: called with the name of each file that is downloaded, the bytes that have arrived, and its size if known.
 
     Raises:
-        InputError: for an unknown name, where files are missing or damaged, for a binarization of what is not grey, and for a
-            condition that these data cannot meet.
+        InputError: for an unknown name, for files that are missing or damaged, for a binarization of values that are not grey,
+            and for a condition that these data do not allow.
     """
     options = Options(
         root=root,
@@ -59,7 +59,7 @@ def load_dataset(
         progress=progress,
     )
     stored = _loader(str(name))(options)
-    return stamped(conditioned(served(stored, binarization), stored, condition))
+    return with_checksums(with_condition(with_binarization(stored, binarization), stored, condition))
 
 
 def _is_there(name: str) -> bool:

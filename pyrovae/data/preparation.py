@@ -1,4 +1,4 @@
-"""``Preparation``: what examples went through before programs saw them, so that new ones go through the same."""
+"""``Preparation``: the steps from stored examples to the tensors of programs, so that new examples go through the same."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pyrovae.errors import InputError, nearest, visible
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What new values must be, by what the stored ones of the training were.
+# The kinds of values that can become bits.
 GREY = ("levels", "grey")
-# No unit of a table is further from one; nor is a prepared value, which single precision and networks are to bear.
+# The largest scale and shift of a column; and the largest value after scaling, which networks in single precision can bear.
 MOST, FURTHEST = 1e30, 1e6
 RANGES = {
     "bits": (0.0, 1.0),
@@ -32,19 +32,19 @@ RANGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What examples go through on their way to programs: checks, units, and bits where these are drawn.
+    """The steps from stored examples to the tensors of programs: checks, scaling, and drawing of bits.
 
     Args:
         shape: channels, height and width; a table has one channel and one row.
-        values: what is stored: ``bits``, ``levels``, ``grey``, ``counts``, ``real`` or columns ``mixed`` of several kinds.
-        binarize: ``no``; or bits are ``drawn`` of grey values, or 1 ``above`` one half.
-        columns: names, of a table that names them.
-        kinds: of the columns, where they are mixed.
-        categories: the names of what each of these holds; none where it holds numbers.
+        values: what is stored: ``bits``, ``levels``, ``grey``, ``counts``, ``real``, or ``mixed`` for columns of several kinds.
+        binarize: ``no``; ``drawn``: bits are drawn from grey values; ``above``: bits are 1 above one half.
+        columns: the names of the columns, for a table that has them.
+        kinds: the kinds of the columns, where they are mixed.
+        categories: for each column the names of its categories; none where it holds numbers.
         classes: the names of the labels, where they have any.
-        shift: subtracted from real values, one for each column or one for all.
-        scale: what the difference is divided by.
-        missing: whether entries that are not a number are gaps.
+        shift: the numbers subtracted from real values, one for each column or one for all.
+        scale: the numbers that the differences are divided by.
+        missing: whether NaN stands for a missing entry.
     """
 
     shape: tuple[int, int, int]
@@ -60,7 +60,7 @@ class Preparation:
 
     @classmethod
     def of(cls, dataset: Dataset) -> Preparation:
-        """That of a dataset."""
+        """The preparation of a dataset."""
         return cls(
             shape=dataset.shape,
             values=dataset.stored_values or dataset.values,
@@ -76,21 +76,21 @@ class Preparation:
 
     @property
     def size(self) -> int:
-        """Numbers of an example."""
+        """The number of entries of an example."""
         return int(np.prod(self.shape))
 
     @property
     def is_table(self) -> bool:
-        """Whether examples are rows of a table."""
+        """True where examples are rows of a table."""
         return self.shape[:2] == (1, 1)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values that are written."""
+        """The fields as a dictionary, to be written as JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
-        """Those that ``as_dict`` gave, as JSON gives them back.
+        """Make a preparation from the dictionary of ``as_dict``, as read back from JSON.
 
         Raises:
             ValueError: for values that do not fit together.
@@ -111,7 +111,7 @@ class Preparation:
 
     @property
     def _kinds_fit(self) -> bool:
-        """Whether there is a kind for each column where they are mixed, and names for each that holds some."""
+        """True where mixed columns have a kind each, and binary columns and categories have their names."""
         if self.values != "mixed":
             return not self.kinds and not self.categories
         named = [2 if kind == "binary" else len(names) if kind == "category" else 0 for kind, names in self._typed]
@@ -126,11 +126,11 @@ class Preparation:
     def _typed(self) -> list[tuple[str, tuple[str, ...]]]:
         return list(zip(self.kinds, self.categories, strict=False))
 
-    def matched(self, columns: Sequence[str]) -> tuple[list[int], list[str]]:
-        """The places of the columns of the training among others, by name, and the names that are none of them.
+    def match_columns(self, columns: Sequence[str]) -> tuple[list[int], list[str]]:
+        """The places of the training's columns among the given ones, by name, and the names of all other columns.
 
         Raises:
-            InputError: for a column that is not there.
+            InputError: for a column of the training that is missing.
         """
         for name in self.columns:
             if name not in columns:
@@ -138,23 +138,23 @@ class Preparation:
                 raise InputError(f"expected the columns that it was trained on; {name!r} is missing{near}")
         return [list(columns).index(name) for name in self.columns], [each for each in columns if each not in self.columns]
 
-    def applied(self, values: np.ndarray, *, seed: int = 0) -> Tensor:
-        """Original values ``(N, ...)`` as programs take them ``(N, D)``: ``scaled``, and bits where these are drawn."""
-        return self.served(self.scaled(values), seed=seed)
+    def apply(self, values: np.ndarray, *, seed: int = 0) -> Tensor:
+        """Original values ``(N, ...)`` as programs take them ``(N, D)``: scaled, and as bits where the model is one of bits."""
+        return self.with_bits(self.rescale(values), seed=seed)
 
-    def served(self, scaled: Tensor, *, seed: int = 0) -> Tensor:
-        """Scaled examples ``(N, D)`` with their bits drawn, or set above one half, where programs take bits."""
+    def with_bits(self, scaled: Tensor, *, seed: int = 0) -> Tensor:
+        """Scaled examples ``(N, D)`` as bits, drawn or rounded, where programs take bits; else as they are."""
         import torch
 
         if self.binarize == "drawn":
             return torch.bernoulli(scaled, generator=torch.Generator().manual_seed(seed))
         return (scaled > 0.5).float() if self.binarize == "above" else scaled
 
-    def scaled(self, values: np.ndarray) -> Tensor:
+    def rescale(self, values: np.ndarray) -> Tensor:
         """Original values ``(N, ...)`` on the scale of the training ``(N, D)``: grey in [0, 1], real ones standardised.
 
         Args:
-            values: as they are in files; images with channels first or without any.
+            values: examples as they are in files; images with channels first or without channels.
 
         Raises:
             InputError: for examples of another size, and for values of another kind or scale.
@@ -201,7 +201,7 @@ class Preparation:
 
     @property
     def _numbered(self) -> dict[int, np.ndarray]:
-        """The numbers that columns with names hold, where all names are numbers."""
+        """The numbers of each binary column or category whose names are all numbers, by its place."""
         found: dict[int, np.ndarray] = {}
         for place, names in enumerate(self.categories):
             with suppress(ValueError):
@@ -213,7 +213,7 @@ class Preparation:
 
     @staticmethod
     def _places(x: np.ndarray, numbers: np.ndarray, column: str) -> np.ndarray:
-        """The place of each number among those that a column holds; gaps stay gaps.
+        """The place of each value among the numbers that a column holds; gaps stay gaps.
 
         Raises:
             InputError: for another number.
@@ -226,10 +226,10 @@ class Preparation:
         return np.where(np.isnan(x), np.nan, is_it.argmax(1))
 
     def _check_kinds(self, flat: np.ndarray) -> None:
-        """Refuse numbers that a column of some kind does not have.
+        """Refuse numbers that do not fit the kind of their column.
 
         Raises:
-            InputError: for them, by row and column.
+            InputError: for the first such number; it names the row and the column.
         """
         for place, (kind, names) in enumerate(self._typed):
             wrong, words = misfits(kind, flat[:, place], len(names))
@@ -238,8 +238,8 @@ class Preparation:
                 came = f"got {flat[row, place]:g} in row {row + 1}"
                 raise InputError(f"expected {words} in column {self.columns[place]!r}, a {kind} column; {came}")
 
-    def named_as(self, place: int, x: np.ndarray) -> np.ndarray:
-        """The values of a column in original units as it has them: words, or of its numbers the nearest ones."""
+    def column_values(self, place: int, x: np.ndarray) -> np.ndarray:
+        """The values of a column, from original units to what the file holds: a category's word or nearest number, else x."""
         names = self.categories[place] if self.categories else ()
         if not names:
             return x
@@ -248,18 +248,18 @@ class Preparation:
             return np.array(names, dtype=object)[np.clip(np.rint(x), 0, len(names) - 1).astype(int)]
         return numbers[np.abs(x[:, None] - numbers).argmin(1)]
 
-    def is_numbered(self, place: int) -> bool:
-        """Whether a column holds some numbers alone."""
+    def has_numeric_names(self, place: int) -> bool:
+        """True for a binary column or category whose names are numbers."""
         return place in self._numbered
 
     def _of_kind(self, kind: str) -> np.ndarray | slice:
-        """Which columns are of a kind; all of those that are not mixed."""
+        """The mask of the columns of a kind; all columns where they are not mixed."""
         return np.array([each == kind for each in self.kinds]) if self.kinds else slice(None)
 
-    def restored(self, x: Tensor) -> np.ndarray:
-        """Prepared examples ``(N, D)`` in their original units: a table ``(N, D)``, images ``(N, C, H, W)``.
+    def restore(self, x: Tensor) -> np.ndarray:
+        """Return prepared examples ``(N, D)`` to their original units: a table ``(N, D)``, images ``(N, C, H, W)``.
 
-        Of a column of words the place of each among the words; of a column of two numbers also what lies between them.
+        A column of words holds the place of each word; a column of two numbers may hold values between them.
         """
         values = x.detach().cpu().double().numpy()
         if self.values in ("real", "mixed"):

@@ -1,4 +1,4 @@
-"""The protocol of a dataset: what a figure that is measured on it must be read with."""
+"""The protocol of a dataset: the facts that every figure measured on it depends on."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ BINARIZATION_SEED, CONTEXT_SEED = 0, 1
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What was measured: two figures are of the same thing where the ``hash`` of their protocols is the same.
+    """The description of a dataset as measured: two figures can be compared where the ``hash`` of their protocols is the same.
 
     Args:
-        dataset: its name.
-        sizes: examples for training, validation and test.
-        split: which they are, where the authors say more than one thing; the seed where it was drawn.
-        values: what became of them on the way: binarized and how, grey, standardised.
-        condition: what a conditional model is told.
-        remark: what a reader must know before comparing.
-        checksums: of the examples as stored, by split, whatever container the files came in; and of what is measured.
+        dataset: the name of the dataset.
+        sizes: numbers of examples for training, validation and test.
+        split: how the parts were chosen, where the authors do not fix it; with the seed where they were drawn.
+        values: how the values were treated: binarized and how, grey, standardised.
+        condition: what a conditional model observes.
+        remark: a warning to be read before figures are compared.
+        checksums: checksums of the examples as stored, by split, whatever format the files had; and of what was drawn once.
 
     >>> protocol = Protocol(dataset="digits", sizes=(4000, 0, 500), values="grey")
     >>> print(protocol)
@@ -47,12 +47,12 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """Eight hexadecimal digits of everything above."""
+        """Eight hexadecimal digits of a hash of all fields."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def checksum(examples: Tensor) -> str:
-    """Sixteen hexadecimal digits of the bytes of a tensor, and of its shape."""
+    """Sixteen hexadecimal digits of a hash of the bytes and the shape of a tensor."""
     digest = hashlib.sha256(repr(tuple(examples.shape)).encode())
     digest.update(examples.contiguous().numpy().data.cast("B"))
     return digest.hexdigest()[:16]

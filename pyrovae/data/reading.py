@@ -1,4 +1,4 @@
-"""What readers of any file share: damaged bytes become one line that names the file, and headers are read before arrays."""
+"""The parts that readers of all formats share: errors in one line that names the file, and the headers of .npy files."""
 
 import textwrap
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 @contextmanager
 def reading(path: Path, what: str, remedy: str = "mend it or replace it by a whole copy") -> Iterator[None]:
-    """Whatever a parser makes of damaged or hostile bytes, in one line that names the file.
+    """Turn any error of a parser over damaged or hostile bytes into one line that names the file.
 
     Decompressors and libraries raise nearly anything over a header that was tampered with, MemoryError included.
 
     Raises:
-        InputError: in place of any other exception.
+        InputError: for any exception within the context.
     """
     try:
         yield
@@ -36,12 +36,12 @@ def reading(path: Path, what: str, remedy: str = "mend it or replace it by a who
 
 
 def in_one_line(error: Exception) -> str:
-    """What an error says, in one line that is not too long, or else its name."""
+    """The message of an error in one line, shortened, or its type where it has no message."""
     return textwrap.shorten(str(error), LONGEST_REASON, placeholder=" ...") or type(error).__name__
 
 
 def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether the first index runs fastest, and type of an .npy file, which is left at its first entry.
+    """The shape of an .npy file, whether its first index runs fastest, and its type; leaves the file at its first entry.
 
     Raises:
         ValueError: for another version of the format.

@@ -1,4 +1,4 @@
-"""Examples that stay where they are stored and become numbers when they are asked for."""
+"""Examples that stay on disk and are read when they are indexed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ BLOCK_BYTES = 2**26
 
 
 class Rows:
-    """Chosen rows of an array, in memory or memory-mapped, as a float32 tensor ``(N, D)``, made when asked for.
+    """Chosen rows of an array, in memory or memory-mapped, as a float32 tensor ``(N, D)`` that is made when it is indexed.
 
-    It is indexed as a tensor is, by a slice or a tensor of row numbers. Rows are read in the order of the file, whatever order
-    they are asked for in: a disk is read forwards.
+    It is indexed as a tensor is, by a slice or a tensor of row numbers. Rows are read in the order of the file, whatever the
+    order of the index, since disks are faster forwards.
 
     Args:
         stored: examples ``(M, ...)`` of any kind of number.
-        chosen: which of them, in which order ``(N,)``.
-        shift: subtracted from each, a scalar or ``(D,)``; its precision is that of the computation.
-        scale: what the difference is divided by.
-        device: where the tensors go.
+        chosen: the numbers of the chosen rows, in their order ``(N,)``.
+        shift: the number subtracted from each value, a scalar or ``(D,)``; the computation has its precision.
+        scale: the number that the difference is divided by.
+        device: the device of the tensors.
 
     >>> rows = Rows(np.arange(12, dtype=np.uint8).reshape(4, 3), np.array([3, 0, 1]), np.float32(0), np.float32(2))
     >>> rows[torch.tensor([0, 2])]
@@ -40,7 +40,7 @@ class Rows:
 
     @property
     def shape(self) -> torch.Size:
-        """``(N, D)``, as of a tensor."""
+        """The shape ``(N, D)``, as of a tensor."""
         return torch.Size((len(self.chosen), int(np.prod(self.stored.shape[1:]))))
 
     def __len__(self) -> int:
@@ -51,13 +51,13 @@ class Rows:
         return torch.from_numpy(self.values(chosen).astype(np.float32, copy=False)).to(self.device)
 
     def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """Rows by their numbers, as ``tensor.index_select(0, index)``."""
+        """Return rows by their numbers, as ``tensor.index_select(0, index)`` does."""
         if dim != 0:
             raise ValueError(f"expected dimension 0, the rows; got {dim}")
         return self[index]
 
     def values(self, rows: slice | np.ndarray) -> np.ndarray:
-        """The same in the precision of the computation."""
+        """The scaled values of some rows, in the precision of ``shift``."""
         chosen = self.chosen[rows]
         forwards = np.argsort(chosen)
         values = np.empty((len(chosen), self.shape[1]), self.shift.dtype)
@@ -67,28 +67,28 @@ class Rows:
         return values
 
     def blocks(self) -> Iterator[slice]:
-        """Slices that cover all rows, some 64 MB each."""
+        """Slices that cover all rows, about 64 MB each."""
         return blocks(len(self), self.shape[1] * self.shift.itemsize)
 
-    def loaded(self) -> Tensor:
-        """The whole tensor."""
+    def load(self) -> Tensor:
+        """Read all rows into one tensor."""
         whole = torch.empty(self.shape, device=self.device)
         for block in self.blocks():
             whole[block] = self[block]
         return whole
 
     def mean(self, dim: int) -> Tensor:
-        """Over the rows, as ``tensor.mean(0)``."""
+        """The mean over the rows, as ``tensor.mean(0)``."""
         if dim != 0:
             raise ValueError(f"expected dimension 0, the rows; got {dim}")
         return sum((self[block].double().sum(0) for block in self.blocks()), torch.zeros(())).div(len(self)).float()
 
     def to(self, device: str | torch.device) -> Rows:
-        """The same rows, read to a device."""
+        """The same rows, as tensors on a device."""
         return Rows(self.stored, self.chosen, self.shift, self.scale, device)
 
 
 def blocks(length: int, bytes_each: int) -> Iterator[slice]:
-    """Slices of so many rows, some 64 MB each."""
+    """Slices that cover ``length`` rows, about 64 MB each."""
     size = max(1, BLOCK_BYTES // max(1, bytes_each))
     return (slice(start, start + size) for start in range(0, length, size))

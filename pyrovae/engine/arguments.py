@@ -1,7 +1,7 @@
-"""The arguments of a call: tensors and numbers, which may be inputs of a graph, and the rest, which is looked up by value.
+"""The arguments of a call: tensors and numbers, which may be inputs of a graph, and others, which are compared by value.
 
-Collections are entered, whatever their class: dictionaries, lists, tuples with or without names, and objects that hold their
-parts in attributes. What can be neither an input nor compared with what comes next is refused by name.
+Collections are searched, whatever their class: dictionaries, lists, tuples with or without names, and objects that hold their
+parts in attributes. An argument that can be neither an input nor compared from call to call is refused by name.
 """
 
 import copy
@@ -38,11 +38,11 @@ _WAY_OUT = "pass its tensors as arguments, in a dictionary or a tuple, or use en
 
 
 class Arguments:
-    """The parts of some arguments.
+    """The tensors, numbers and other parts of a call's arguments.
 
     Args:
-        args: positional ones.
-        kwargs: those by name.
+        args: positional arguments.
+        kwargs: keyword arguments.
 
     Raises:
         CaptureError: for a part that can be neither an input nor compared.
@@ -61,15 +61,15 @@ class Arguments:
             parts = [self._key(each, f"argument {place}", 0) for place, each in enumerate(args)]
             self.key = (*parts, *(("=", name, self._key(each, f"argument {name!r}", 0)) for name, each in kwargs.items()))
 
-    def replaced(self, tensors: list[Any], numbers: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The same arguments with others for their tensors and numbers."""
+    def substitute(self, tensors: list[Any], numbers: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the same arguments with other tensors and numbers in place of their own."""
         parts = iter(tensors), iter(numbers)
         return tuple(_replaced(each, *parts) for each in self.args), {
             name: _replaced(each, *parts) for name, each in self.kwargs.items()
         }
 
     def _key(self, each: Any, name: str, depth: int) -> Any:
-        """Equal for arguments that differ in the values of tensors and numbers alone."""
+        """A key that is equal for arguments that differ only in the values of tensors and numbers."""
         if isinstance(each, Tensor):
             if each.layout != torch.strided:
                 raise CaptureError(
@@ -78,7 +78,7 @@ class Arguments:
             self._add(each, is_array=False)
             return type(each), _layout(each)
         if _is_numeric_array(each):
-            # A copy of its values where torch cannot look at them in place.
+            # A copy where torch cannot use the array's memory.
             self._add(torch.from_numpy(each if _is_plain(each) else np.array(each, order="C")), is_array=True)
             return np.ndarray, _layout(self.tensors[-1])
         if isinstance(each, int | float) and not isinstance(each, bool | enum.Enum):
@@ -104,7 +104,7 @@ class Arguments:
 
 
 def _parts(each: Any) -> list[tuple[Any, Any]] | None:
-    """The parts of a collection by their keys; None where there is no way to look at them."""
+    """The parts of a collection with their keys; None for an object whose parts cannot be found."""
     if isinstance(each, dict):
         return list(each.items())
     if isinstance(each, list | tuple):
@@ -147,7 +147,7 @@ def _sequence_like(each: Any, parts: list[Any]) -> Any:
 
 
 def _layout(tensor: Tensor) -> Any:
-    """All of a tensor but its values; one that gradients are taken of is that very tensor."""
+    """The layout of a tensor, all but its values; with its identity if it requires gradients."""
     identity = id(tensor) if tensor.requires_grad else 0
     return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, identity
 
@@ -157,5 +157,5 @@ def _is_numeric_array(each: Any) -> bool:
 
 
 def _is_plain(array: Any) -> bool:
-    """Whether torch can look at the memory of an array."""
+    """True where torch can use the memory of an array."""
     return bool(array.flags.writeable and array.dtype.isnative and all(stride >= 0 for stride in array.strides))

@@ -17,16 +17,16 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-# Of compiled graphs, in bytes; the variable says another number, zero for none at all.
+# The limit for compiled graphs, in bytes, and the variable that sets another one; zero keeps nothing.
 DEFAULT_LIMIT = 2**30
 LIMIT_VARIABLE = "PYROVAE_CACHE_BYTES"
-# What begins a whole file, before the digest of its content: another number for another layout.
+# The first bytes of a file, before the digest of its content; another layout gets another number.
 MAGIC = b"pyrovae-1\n"
 DIGEST_BYTES = hashlib.sha256().digest_size
-# What a process that died has left half-written is nobody's after an hour.
+# Half-written files of processes that died are removed after an hour.
 ABANDONED_SECONDS = 3600
 TEMPORARY = ".writing-"
-# The lines of /proc/cpuinfo, of one core, that say which instructions there are and how fast each of them is.
+# The lines of /proc/cpuinfo, for one core, that determine its instructions and their speed.
 PROCESSOR_LINES = (
     "vendor_id",
     "model name",
@@ -42,48 +42,48 @@ logger = logging.getLogger(__name__)
 
 
 def limit_in_bytes() -> int:
-    """How much may be kept: ``PYROVAE_CACHE_BYTES``, or a gibibyte."""
-    told = os.environ.get(LIMIT_VARIABLE, "")
-    if told and not told.isdecimal():
-        logger.warning("expected a number of bytes in %s; got %r: keeping %d", LIMIT_VARIABLE, told, DEFAULT_LIMIT)
-    return int(told) if told.isdecimal() else DEFAULT_LIMIT
+    """The most bytes that may be kept: ``PYROVAE_CACHE_BYTES``, or a gibibyte."""
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    if text and not text.isdecimal():
+        logger.warning("expected a number of bytes in %s; got %r: keeping %d", LIMIT_VARIABLE, text, DEFAULT_LIMIT)
+    return int(text) if text.isdecimal() else DEFAULT_LIMIT
 
 
 @cache
 def processor() -> str:
-    """The processor's model and instructions: a home may be shared by machines that differ in them."""
+    """The model and instructions of the processor: machines that share a home folder may differ in them."""
     try:
         first_core = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except (OSError, UnicodeDecodeError):
         first_core = []
     known = dict(line.partition(":")[::2] for line in first_core)
-    told = {name.strip(): " ".join(sorted(value.split())) for name, value in known.items() if name.strip() in PROCESSOR_LINES}
-    return repr(told) if told else f"{platform.machine()} {platform.processor()}"
+    lines = {name.strip(): " ".join(sorted(value.split())) for name, value in known.items() if name.strip() in PROCESSOR_LINES}
+    return repr(lines) if lines else f"{platform.machine()} {platform.processor()}"
 
 
 class SharedFolder:
-    """Files by name, each whole or not there, the least recently used of them removed where they grow past a limit.
+    """A folder of whole files by name; the least recently used are removed where all together exceed a limit.
 
-    Nothing here raises for what disks, other users and dying processes do: a file that cannot be read is not there, one that
-    cannot be written is not kept. Names must not begin with a dot.
+    Nothing here raises because of disks, other users or dying processes: a file that cannot be read counts as missing, and one
+    that cannot be written is not kept. Names must not begin with a dot.
 
     Args:
         path: the folder, made when something is first kept.
-        limit: bytes of all files together.
+        limit: the most bytes of all files together.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path, self.limit = path, limit
 
     def holds(self, name: str) -> bool:
-        """Whether there is a file of that name that may be read."""
+        """True where there is a file of this name that may be read."""
         try:
             return self.limit > 0 and self._is_ours() and _is_private(os.lstat(self.path / name), stat.S_ISREG)
         except OSError:
             return False
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none, a damaged one, or one that another user could have written."""
+        """Read the content of a file; None for one that is missing, damaged, or could have been written by another user."""
         try:
             if self.limit <= 0 or not self._is_ours():
                 return None
@@ -98,13 +98,13 @@ class SharedFolder:
         if whole != _whole(content):
             logger.info("not read: %s is damaged", self.path / name)
             return None
-        # Used now: the one to be removed last. A disk that is read-only cannot be told.
+        # The time of last use decides which file is removed first. On a read-only disk it cannot be set.
         with suppress(OSError):
             os.utime(self.path / name)
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep a file, in one move, so that no other process ever reads a part of it."""
+        """Write a file and move it to its name in one step, so that no other process ever reads a part of it."""
         whole = _whole(content)
         if len(whole) > self.limit:
             return
@@ -118,7 +118,7 @@ class SharedFolder:
             logger.warning("%s is not kept for the next process: %s", self.path / name, error)
 
     def _replace(self, name: str, whole: bytes) -> None:
-        # A name of its own on every machine, where process numbers may be the same.
+        # A random name, since processes of several machines may have the same number.
         descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=self.path)
         try:
             with open(descriptor, "wb") as file:
@@ -130,7 +130,7 @@ class SharedFolder:
             raise
 
     def _remove_oldest(self, keep: str) -> None:
-        """Until the rest is within the limit; other processes may do the same at this moment."""
+        """Remove the oldest files until the rest is within the limit; other processes may do the same at this moment."""
         files = []
         for entry in os.scandir(self.path):
             with suppress(OSError):
@@ -150,7 +150,7 @@ class SharedFolder:
                 total -= size
 
     def _is_ours(self) -> bool:
-        """Whether nobody else could put a file here."""
+        """True where no other user can put a file into the folder."""
         try:
             ours = _is_private(os.lstat(self.path), stat.S_ISDIR)
         except OSError:
@@ -166,7 +166,7 @@ def _warn_once(path: Path) -> None:
 
 
 def _is_private(status: os.stat_result, is_kind: Callable[[int], bool]) -> bool:
-    """Of the right kind, the user's own or root's, and written by nobody else; systems without owners have one user."""
+    """True for a file of the right kind that only the user or root can write; systems without owners have one user."""
     owned = not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0)
     return is_kind(status.st_mode) and owned and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 

@@ -1,4 +1,4 @@
-"""A call of a captured function, and which of its numbers are inputs of the graph."""
+"""The calls of a captured function, and the numbers that are inputs of its graph."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pyro.poutine.scale_messenger import ScaleMessenger
 from torch import Tensor
 
 from pyrovae.engine.arguments import Arguments
-from pyrovae.engine.guards import Watch, ambient
+from pyrovae.engine.guards import Watch, process_settings
 from pyrovae.engine.reachable import Place
 
-# From its third value on a number is taken for one that keeps changing, and becomes an input.
+# A number with more different values than this keeps changing, and becomes an input.
 FIXED_VALUES = 2
 
 
 class Call:
-    """A call: its tensors and numbers, scales around it included, and what else a graph is looked up by."""
+    """A call: its tensors and numbers, with those of scales around it, and the key by which its graph is looked up."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], also: Any) -> None:
         self.args, self.kwargs = args, kwargs
@@ -30,12 +30,12 @@ class Call:
         self.tensors = [*self.arguments.tensors, *self.scaling_tensors]
         self.scaling_numbers = [each for each in scales if not isinstance(each, Tensor)]
         layout = [(each.dtype, each.device) if isinstance(each, Tensor) else None for each in scales]
-        self.key = (self.arguments.key, tuple(layout), ambient(), also)
+        self.key = (self.arguments.key, tuple(layout), process_settings(), also)
         self.device = self.tensors[0].device if self.tensors else None
 
 
 class Numbers:
-    """The numbers of calls of one kind: those of arguments, and those that programs keep; which of them keep changing."""
+    """The numbers of calls of one kind, in arguments and in programs, and which of them keep changing."""
 
     def __init__(self) -> None:
         self._seen: dict[int, set[float]] = {}
@@ -47,15 +47,15 @@ class Numbers:
 
     @property
     def varies(self) -> bool:
-        """Whether any number keeps changing."""
+        """True where any number keeps changing."""
         return bool(self.positions or self.places)
 
     def stay_fixed(self) -> None:
-        """Take no number for an input from now on."""
+        """Make no number an input from now on."""
         self._may_vary, self.positions, self.places = False, [], []
 
     def see(self, call: Call, watches: Sequence[Watch]) -> None:
-        """Take notice of the numbers of a call that no graph fits."""
+        """Record the numbers of a call that fits no graph."""
         if not self._may_vary:
             return
         for position, value in enumerate(call.arguments.numbers):
@@ -67,19 +67,19 @@ class Numbers:
         self.positions = [position for position, values in self._seen.items() if len(values) > FIXED_VALUES]
         self.places = [place for place, values in self._seen_places.values() if len(values) > FIXED_VALUES]
 
-    def fixed_at(self, call: Call) -> Numbers:
-        """The same choice of inputs, with the other numbers fixed at those of a call."""
+    def with_fixed(self, call: Call) -> Numbers:
+        """Return the same choice of inputs, with all other numbers fixed at those of a call."""
         result = Numbers()
         result.positions, result.places = self.positions, self.places
         result._fixed = result._others(call)
         return result
 
     def inputs(self, call: Call) -> list[float] | None:
-        """The numbers that are inputs; None where another is not as it was."""
+        """The numbers that are inputs; None where a fixed number has changed."""
         return self.values(call) if not self._fixed or self._others(call) == self._fixed else None
 
     def values(self, call: Call) -> list[float]:
-        """The numbers that are inputs: of arguments, of programs, of scales around the call."""
+        """The numbers that are inputs: in arguments, in programs, and in scales around the call."""
         own = [call.arguments.numbers[position] for position in self.positions] if self.positions else []
         return [*own, *(place.value for place in self.places), *call.scaling_numbers]
 
@@ -87,8 +87,8 @@ class Numbers:
         return [value for position, value in enumerate(call.arguments.numbers) if position not in self.positions]
 
     @contextmanager
-    def replaced(self, numbers: Sequence[Any], call: Call, tensors: Sequence[Any]) -> Iterator[Any]:
-        """The arguments of a call with inputs for its tensors and numbers, which programs and handlers read meanwhile."""
+    def substitute(self, numbers: Sequence[Any], call: Call, tensors: Sequence[Any]) -> Iterator[Any]:
+        """Yield a call's arguments with inputs for tensors and numbers; programs and handlers read inputs meanwhile, too."""
         arguments = call.arguments
         given = dict(zip(self.positions, numbers, strict=False))
         own = [given.get(position, value) for position, value in enumerate(arguments.numbers)]
@@ -100,4 +100,4 @@ class Numbers:
             for scale in call.scales:
                 stack.callback(setattr, scale, "scale", scale.scale)
                 scale.scale = next(scales[0] if isinstance(scale.scale, Tensor) else scales[1])
-            yield arguments.replaced(list(tensors), own)
+            yield arguments.substitute(list(tensors), own)

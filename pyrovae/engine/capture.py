@@ -1,9 +1,8 @@
 """Capture a Pyro loss and its gradients, below the handlers, as one graph of tensor operations.
 
-``capture`` runs the loss once under ``make_fx`` and keeps the operations that reached the tensors. Handlers, traces,
-distributions and modules are gone from the graph. Parameters and buffers stay what they are, inputs of it, wherever the
-programs keep them: in modules, closures or Pyro's parameter store. In-place updates of buffers (batch norm) are operations
-of the graph.
+``capture`` runs the loss once under ``make_fx`` and keeps the operations on tensors. The graph contains no handlers, traces,
+distributions or modules. Parameters and buffers are inputs of the graph, wherever programs keep them: in modules, closures or
+Pyro's parameter store. In-place updates of buffers (batch norm) are operations of the graph.
 """
 
 import traceback
@@ -20,17 +19,17 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae.engine.modules import preserved_buffers
 from pyrovae.engine.reachable import is_library
-from pyrovae.engine.tracing import ShapesOfValues, has_shape_of_values, nothing_read_back
+from pyrovae.engine.tracing import ShapesOfValues, has_shape_of_values, without_reading_values
 from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError
 
 aten = torch.ops.aten
-# Operations that ask for the layout of a tensor alone.
+# Operations that use only the layout of a tensor, not its values.
 LAYOUTS = {
     getattr(aten, name).default
     for name in ("empty_like", "zeros_like", "ones_like", "rand_like", "randn_like", "full_like", "new_empty", "new_zeros")
 }
-# What torch says where it cannot trace, and what to do about it.
+# Words in torch's errors where it cannot trace, each with its cause and the remedy.
 KNOWN_CAUSES = {
     "workspace": "nn.LSTM cannot be traced on a CPU: use nn.GRU or nn.LSTMCell, torch.backends.mkldnn.flags(enabled=False) "
     "around the training",
@@ -44,9 +43,9 @@ class Graph:
     """A captured function: call it with the inputs that vary; parameters and buffers are bound.
 
     Args:
-        module: operations from constants and inputs to a flat list of outputs.
-        constants: the values of parameters, buffers and other tensors that the function found outside its inputs.
-        sources: the live tensors that they are the values of.
+        module: the operations from constants and inputs to a flat list of outputs.
+        constants: the values of parameters, buffers and other tensors that the function uses and that are no inputs.
+        sources: the live tensors with these values.
     """
 
     module: fx.GraphModule
@@ -54,33 +53,33 @@ class Graph:
     sources: list[Tensor]
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-        """The outputs, computed by torch's own kernels, one operation after the other."""
+        """Compute the outputs by torch's own kernels, one operation after the other."""
         with torch.no_grad():
             return self.module(*self.constants, *inputs)
 
     def rehearse(self, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-        """The outputs, from a call that leaves no mark, neither in tensors that are written to nor in what is drawn next."""
-        with untouched(self.constants), torch.random.fork_rng():
+        """Compute the outputs without side effects on tensors and random number generators."""
+        with preserved_tensors(self.constants), torch.random.fork_rng():
             return self(inputs)
 
     def bind(self) -> None:
-        """Bind the values of the sources anew, where they have moved to other memory."""
+        """Bind the values of the sources anew, after they have moved to other memory."""
         self.constants[:] = [each.detach() for each in self.sources]
 
 
 def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[Tensor], programs: Sequence[Any] = ()) -> Graph:
-    """The operations of ``function(*inputs)`` as a graph; buffers and random numbers are as before afterwards.
+    """Capture the operations of ``function(*inputs)`` as a graph; afterwards buffers and random numbers are as before.
 
-    What the function finds outside, but in the memory of an input, is that input. What ``programs`` reach is left as it
-    was even where it is written to by no module's ``forward``.
+    A tensor that the function finds outside of its inputs, but in the memory of an input, is that input. Tensors that
+    ``programs`` reach are restored, even where they are not written to by a module's ``forward``.
 
     Raises:
-        CaptureError: where the function reads a value back from a tensor, as control flow that depends on values does, or
-            calls what cannot be traced.
+        CaptureError: for a function that reads a value from a tensor, as control flow that depends on values does, or that
+            calls operations that cannot be traced.
     """
     sites, shapes = _LastSite(), ShapesOfValues()
     try:
-        with preserved_state(*programs), nothing_read_back(shapes), without_validation(), sites:
+        with preserved_state(*programs), without_reading_values(shapes), without_validation(), sites:
             module = make_fx(function)(*inputs)
         _refuse_shapes_of_values(module.graph, shapes)
     except CaptureError as error:
@@ -91,7 +90,7 @@ def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[T
 
 
 def _refuse_shapes_of_values(graph: fx.Graph, shapes: ShapesOfValues) -> None:
-    """Refuse shapes that depend on the values of inputs, of parameters or of what is drawn; of constants they stay the same."""
+    """Refuse shapes that depend on the values of inputs, parameters or draws; shapes that depend on constants are allowed."""
     nodes = [node for node in graph.nodes if node.op == "call_function" and has_shape_of_values(node.target, _values(node))]
     for node, frame in zip(nodes, shapes.frames, strict=False):
         if any(map(_depends_on_values, _deciding(node))):
@@ -115,7 +114,7 @@ def _values(node: fx.Node) -> Any:
 
 
 def _depends_on_values(node: fx.Node) -> bool:
-    """Whether a node depends on the values of inputs or parameters, or on draws."""
+    """True where a node depends on the values of inputs or parameters, or on draws."""
     seen, waiting = set[fx.Node](), [node]
     while waiting:
         each = waiting.pop()
@@ -129,7 +128,7 @@ def _depends_on_values(node: fx.Node) -> bool:
 
 
 def _traceback_of(frame: FrameType) -> TracebackType | None:
-    """The calls that led to a frame, as an error raised there would have them."""
+    """The traceback of the calls that led to a frame, as an error raised there would have it."""
     result, each = None, frame
     while each is not None:
         result = TracebackType(result, each, each.f_lasti, each.f_lineno)
@@ -138,12 +137,12 @@ def _traceback_of(frame: FrameType) -> TracebackType | None:
 
 
 def first_line(error: Exception) -> str:
-    """The message without the table of shapes that Pyro adds to it."""
+    """The first line of an error's message, without the table of shapes that Pyro adds."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def reason_of(error: Exception) -> str:
-    """Why a program cannot be captured, and the way out, from what torch raised."""
+    """The reason why a program cannot be captured, and the way out, from an error of torch."""
     message = str(error).strip()
     if "data-dependent" in message or "value out of a tracing tensor" in message:
         return (
@@ -157,7 +156,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _where(error: Exception, site: str | None) -> str:
-    """The line of the user's that raised, and the site before it."""
+    """The line of the user's code that raised an error, and the site before it, in words."""
     frames = [each for each in traceback.walk_tb(error.__traceback__) if not is_library(each[0].f_globals.get("__name__"))]
     line = f"at line {frames[-1][1]} of {frames[-1][0].f_code.co_filename}" if frames else ""
     after = f"after site {site!r}" if site is not None else "before the first site"
@@ -165,9 +164,9 @@ def _where(error: Exception, site: str | None) -> str:
 
 
 def _bound(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Graph:
-    """Turn the tensors that a graph holds as attributes into inputs in front of the others, each of them once."""
+    """Turn the tensors that a graph holds as attributes into inputs before the others, each of them once."""
     graph = module.graph
-    # Plates leave empty tensors behind, on the CPU, that nothing uses; what is drawn and not used moves the generator.
+    # Plates leave unused empty tensors, on the CPU, which go; draws that are not used stay, since they move the generator.
     graph.eliminate_dead_code(_is_needed)
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     first = next(iter(graph.nodes))
@@ -177,18 +176,18 @@ def _bound(module: fx.GraphModule, inputs: Sequence[Tensor]) -> Graph:
         if (owner := _input_that_holds(tensor, inputs)) is not None:
             _replace_by_view(graph, node, placeholders[owner], tensor, inputs[owner])
             continue
-        key = place(tensor)
+        key = memory_key(tensor)
         if key not in lifted:
             lifted[key] = (add_placeholder(graph, f"constant_{len(lifted)}", tensor, before=first), tensor)
         node.replace_all_uses_with(lifted[key][0])
         graph.erase_node(node)
     sources = [tensor for _, tensor in lifted.values()]
-    # A fresh module: the old one still holds the tensors as attributes, which compilers would take for inputs.
+    # A new module: the old one still holds the tensors as attributes, which compilers would take for inputs.
     return Graph(fx.GraphModule(nn.Module(), graph), [each.detach() for each in sources], sources)
 
 
 def _input_that_holds(tensor: Tensor, inputs: Sequence[Tensor]) -> int | None:
-    """The input in whose memory a tensor is: an array is seen through another tensor than the graph's input."""
+    """The number of the input in whose memory a tensor is: a numpy array is seen through another tensor than the input."""
     for number, each in enumerate(inputs):
         start, end = each.data_ptr(), each.data_ptr() + each.untyped_storage().nbytes()
         if each.device == tensor.device and tensor.numel() and start and start <= tensor.data_ptr() < end:
@@ -208,7 +207,7 @@ def _replace_by_view(graph: fx.Graph, node: fx.Node, placeholder: fx.Node, tenso
 
 
 def is_random(node: fx.Node) -> bool:
-    """Whether an operation draws from a random number generator."""
+    """True for an operation that draws from a random number generator."""
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
@@ -217,26 +216,26 @@ def _is_needed(node: fx.Node) -> bool:
 
 
 def _checks(node: fx.Node) -> bool:
-    """Whether an operation returns nothing: it raises where something is wrong, as of a matrix that is not positive."""
+    """True for an operation that returns nothing: it only raises errors, as for a matrix that is not positive definite."""
     schema: Any = getattr(node.target, "_schema", None)
     return schema is not None and not schema.returns
 
 
 def writes(node: fx.Node) -> bool:
-    """Whether an operation writes to a tensor that it is given."""
+    """True for an operation that writes to one of its arguments."""
     schema: Any = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
 
 
-def place(tensor: Tensor) -> Any:
-    """Equal for two tensors that are the same values in memory, seen in the same way."""
+def memory_key(tensor: Tensor) -> Any:
+    """A key that is equal for two tensors with the same memory and layout."""
     if not tensor.numel():
         return id(tensor)
     return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def add_placeholder(graph: fx.Graph, name: str, tensor: Tensor, *, before: fx.Node) -> fx.Node:
-    """A new input of a graph, laid out as ``tensor`` is."""
+    """Add an input to a graph, with the layout of ``tensor``."""
     with graph.inserting_before(before):
         node = graph.placeholder(name)
     node.meta["val"] = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
@@ -247,16 +246,16 @@ def add_placeholder(graph: fx.Graph, name: str, tensor: Tensor, *, before: fx.No
 def preserved_state(*programs: Any) -> Iterator[None]:
     """Leave the buffers of every module that runs, and torch's random number generators, as they were.
 
-    Of modules that ``programs`` reach also where they run by ``forward`` alone.
+    Modules that ``programs`` reach are restored also where their ``forward`` is called directly.
     """
     with preserved_buffers(*programs), torch.random.fork_rng():
         yield
 
 
 @contextmanager
-def untouched(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Leave tensors as they were, whatever is written to them."""
-    # What is expanded holds no values of its own, and cannot be written to.
+def preserved_tensors(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Restore tensors after the context, whatever was written to them."""
+    # Expanded tensors have no values of their own, and cannot be written to.
     written = [each for each in tensors if each.numel() and 0 not in each.stride()]
     before = [each.clone() for each in written]
     try:
@@ -268,7 +267,7 @@ def untouched(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 class _LastSite(Messenger):
-    """Remembers the site that a program came to last."""
+    """A handler that remembers the last site of a program."""
 
     name: str | None = None
 

@@ -1,8 +1,8 @@
-"""A function of tensors that is captured once for each situation that it is called in, and looked up by it at every call.
+"""A function of tensors that is captured once for each situation in which it is called; every call looks its graph up.
 
-The situation is all that the function can see and that is no tensor value: the arguments but for their values, handlers around
-the call, settings of the process, whatever programs read besides, and which tensors they are bound to. What is new is captured
-anew; what cannot be captured is refused at that call.
+The situation is all that the function can see and that is no tensor value: the arguments without their values, handlers around
+the call, settings of the process, whatever else programs read, and which tensors they are bound to. A new situation is
+captured; one that cannot be captured is refused at that call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pyrovae.engine.tracing import InputArray
 from pyrovae.errors import CaptureError
 
 MOST_KEPT = 32
-# A graph that was called within so many calls does not make room for another, where plain Pyro is the way out.
+# Under auto, a graph that was used within this many calls is not dropped for another: plain Pyro runs that one.
 RECENTLY = 1000
 MOST_REMEMBERED = 4096
 
@@ -40,16 +40,16 @@ Prepare = Callable[..., Function]
 
 
 class Situation:
-    """A graph, and what it took for granted.
+    """A graph, and the conditions under which it may be used.
 
     Args:
-        graph: of all inputs: tensors, then numbers.
-        arguments: that it was captured with.
-        watch: of what programs read.
-        store: of the parameters that programs ask for.
-        tensors: those that the graph is bound to.
-        numbers: those of the arguments that are fixed, by position.
-        assumptions: on the numbers that are inputs.
+        graph: the graph, whose inputs are tensors, then numbers.
+        arguments: the arguments that it was captured with.
+        watch: the watch over the places that programs read.
+        store: the watch over the parameters that programs ask Pyro's store for.
+        tensors: the watch over the tensors that the graph is bound to.
+        numbers: the numbers of the arguments, fixed or inputs.
+        assumptions: the assumptions on the numbers that are inputs.
     """
 
     def __init__(
@@ -66,18 +66,18 @@ class Situation:
         self.watch, self.store, self.tensors = watch, store, tensors
         self.numbers, self.assumptions = numbers, assumptions
         self.last_call = 0
-        # The caller's own: a step, or parts of the graph.
+        # An object of the caller's: a step, or parts of the graph.
         self.payload: Any = None
-        # Called where the tensors that the graph is bound to have moved.
+        # Functions that are called after the tensors that the graph is bound to have moved.
         self.on_move: list[Callable[[], Any]] = [graph.bind]
 
     def inputs(self, call: Call) -> list[Tensor] | None:
-        """The inputs of the graph for a call; None where it was captured in another situation."""
+        """The inputs of the graph for a call; None where the graph was captured in another situation."""
         numbers = self.numbers.inputs(call)
         if numbers is None or not self.watch.holds() or not self.store.holds() or not self.assumptions.hold(numbers):
             return None
         if not self.tensors.holds():
-            if not self.tensors.moved():
+            if not self.tensors.accept_move():
                 return None
             for function in self.on_move:
                 function()
@@ -85,14 +85,14 @@ class Situation:
 
 
 class CapturedFunction:
-    """Captures a function for each situation, and finds the graph of a call.
+    """A function that is captured for each situation; finds the graph of a call.
 
     Args:
-        prepare: run with the arguments of a call in a new situation: checks them, and returns the function to be captured,
-            of the same arguments.
-        programs: gives what the function runs, whose attributes, closures and globals it may read.
-        engine: one of ``ENGINES``: under ``auto`` what cannot be captured, or is not worth it, is left to plain Pyro.
-        tell: is called with each reason for that, once.
+        prepare: called with the arguments of a call in a new situation; checks them, and returns the function of the same
+            arguments that is to be captured.
+        programs: returns the objects that the function runs, whose attributes, closures and globals it may read.
+        engine: one of ``ENGINES``; under ``auto`` plain Pyro runs calls that cannot be captured or are not worth it.
+        tell: called once with each reason for leaving calls to plain Pyro.
 
     Raises:
         ValueError: for an unknown engine.
@@ -112,12 +112,12 @@ class CapturedFunction:
 
     @property
     def situations(self) -> list[Situation]:
-        """All that are kept."""
+        """The situations that are kept."""
         return [each for situations in self._kept.values() for each in situations]
 
     @property
     def graphs_kept(self) -> int:
-        """How many graphs there are."""
+        """The number of graphs that are kept."""
         return len(self.situations)
 
     def forget(self) -> None:
@@ -125,15 +125,15 @@ class CapturedFunction:
         self._kept.clear()
 
     def call(self, args: Any, kwargs: Any, also: Any = ()) -> Call | None:
-        """A call, to be looked up; None where it cannot be, and the function is to run as it is.
+        """Make a call to be looked up; None where it cannot be, and the function must run as it is.
 
         Args:
-            args: of the call.
-            kwargs: of the call.
-            also: what else is part of the situation.
+            args: positional arguments of the call.
+            kwargs: keyword arguments of the call.
+            also: further parts of the situation.
 
         Raises:
-            CaptureError: where arguments cannot be compared, and the engine is not ``auto``.
+            CaptureError: for arguments that cannot be compared, unless the engine is ``auto``.
         """
         if self._engine == "eager":
             return None
@@ -144,7 +144,7 @@ class CapturedFunction:
             return None
 
     def find(self, call: Call) -> tuple[Situation, list[Tensor]] | None:
-        """The situation of a call and the inputs of its graph; None where it was not captured."""
+        """Find the situation of a call and the inputs of its graph; None where it was not captured."""
         self._calls += 1
         for situation in self._kept.get(call.key, ()):
             inputs = situation.inputs(call)
@@ -154,14 +154,14 @@ class CapturedFunction:
         return None
 
     def learn(self, call: Call, *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
-        """Capture the situation of a call; None where that is not worth it, or the call is to be left as it is.
+        """Capture the situation of a call; None where that is not worth it, or the call is left to plain Pyro.
 
         Args:
-            call: that was not found.
-            must: under ``auto``, capture a situation at its first call, and not when it comes again.
+            call: a call that was not found.
+            must: under ``auto``, capture a situation at its first call rather than at its second.
 
         Raises:
-            CaptureError: where it cannot be captured, and the engine is not ``auto``.
+            CaptureError: for a call that cannot be captured, unless the engine is ``auto``.
         """
         is_first, seen = not self._numbers, call.key in self._numbers
         numbers = _remembered(self._numbers, call.key, Numbers)
@@ -193,12 +193,12 @@ class CapturedFunction:
         situation.last_call = self._calls
         return situation, inputs
 
-    def ran_plain(self, seconds: float) -> None:
-        """Take notice of the time that a call took without a graph: as much is spent on capturing."""
+    def note_plain_run(self, seconds: float) -> None:
+        """Record the time of a call without a graph: capturing may take as much as such calls together."""
         self._plain_since += seconds
 
     def _captured_with_numbers(self, call: Call, numbers: Numbers) -> Situation:
-        """With the numbers that keep changing as inputs; or, where the program needs their values, with all of them fixed."""
+        """Capture with changing numbers as inputs, or, where the program needs their values, with all numbers fixed."""
         if numbers.varies:
             try:
                 return self._capture(call, numbers)
@@ -219,9 +219,9 @@ class CapturedFunction:
             function = self._prepare(*call.args, **call.kwargs)
         reachable = Reachable(*self._programs(), *met)
         before = Watch(reachable)
-        fixed = numbers.fixed_at(call)
+        fixed = numbers.with_fixed(call)
         example = [each if each.requires_grad else each.clone() for each in call.tensors]
-        # An array sees the memory of its input, which is how the graph finds it.
+        # Each array shares the memory of its input, by which the graph finds the input.
         are_arrays = [*call.arguments.are_arrays, *(False for _ in call.scaling_tensors)]
         arrays = [each.numpy().view(InputArray) if array else None for each, array in zip(example, are_arrays, strict=True)]
         values = fixed.values(call)
@@ -233,7 +233,7 @@ class CapturedFunction:
             tensors = [each if array is None else array for each, array in zip(inputs, arrays, strict=False)]
             varying, assumptions = numbers_as_inputs(values, given)
             found[:] = [assumptions]
-            with fixed.replaced(varying, call, tensors) as (args, kwargs):
+            with fixed.substitute(varying, call, tensors) as (args, kwargs):
                 return function(*args, **kwargs)
 
         graph = capture(flat, [*example, *scalars], [*self._programs(), *met])
@@ -242,7 +242,7 @@ class CapturedFunction:
         except Exception as error:  # what was traced cannot always be run
             raise CaptureError(reason_of(error)) from error
         _refuse_what_is_written(before.changes(), graph, before)
-        watch, store = Watch(reachable, fixed.places, before.grown()), StoreWatch(names.found)
+        watch, store = Watch(reachable, fixed.places, before.grown_collections()), StoreWatch(names.found)
         return Situation(graph, call.arguments, watch, store, TensorWatch(graph.sources), fixed, found[0])
 
     def _make_room(self) -> bool:
@@ -261,7 +261,7 @@ class CapturedFunction:
         return True
 
     def _leave(self, error: CaptureError) -> None:
-        """Leave a call to plain Pyro, or raise where another engine was asked for."""
+        """Leave a call to plain Pyro under ``auto``; raise under any other engine."""
         if self._engine != "auto":
             raise error
         self._warn(f"left to plain Pyro: {error}")
@@ -273,12 +273,12 @@ class CapturedFunction:
 
 
 def _is_captured(handler: Any) -> bool:
-    """Whether a graph has the effect of a handler around the call: its scale is an input, or it is the same at every call."""
+    """True where a graph has the effect of a handler around the call: a scale is an input, or the effect never changes."""
     return isinstance(handler, ScaleMessenger) or getattr(handler, "is_the_same_at_every_call", False)
 
 
 class _ParameterNames(Messenger):
-    """Remembers the names of Pyro's parameters that programs ask for."""
+    """A handler that remembers the names of Pyro's parameters that programs ask for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -289,7 +289,7 @@ class _ParameterNames(Messenger):
 
 
 def _refuse_what_is_written(written: Sequence[Place], graph: Graph, before: Watch) -> None:
-    """Refuse programs that keep something from one call to the next elsewhere than in buffers that they write in place."""
+    """Refuse programs that keep state between calls anywhere but in buffers that they write in place."""
     for place in written:
         if place.is_users or before.was_one_of(place, graph.sources):
             raise CaptureError(
@@ -299,7 +299,7 @@ def _refuse_what_is_written(written: Sequence[Place], graph: Graph, before: Watc
 
 
 def _remembered(memory: OrderedDict[Any, Any], key: Any, make: Callable[[], Any]) -> Any:
-    """The entry of a bounded memory, made where there is none."""
+    """Return an entry of a bounded memory; make it if it is missing."""
     if key not in memory:
         memory[key] = make()
         if len(memory) > MOST_REMEMBERED:

@@ -1,4 +1,4 @@
-"""The engines that run a captured function, and the one cost model behind ``engine="auto"``."""
+"""The engines that run a captured function, and the cost model of ``engine="auto"``."""
 
 import time
 from collections.abc import Sequence
@@ -16,31 +16,31 @@ MEASURED_CALLS = 3
 
 
 def check_engine(engine: str) -> None:
-    """Refuse a name that is no engine's.
+    """Refuse an unknown engine.
 
     Raises:
-        ValueError: for it.
+        ValueError: for a name that is not in ``ENGINES``.
     """
     if engine not in ENGINES:
         raise ValueError(f"expected an engine out of {', '.join(ENGINES)}; got {engine!r}")
 
 
 def can_compile(tensors: Sequence[Tensor]) -> bool:
-    """Whether there is a compiler for the device of these tensors."""
+    """True where there is a compiler for the device of these tensors."""
     return has_compiler() or any(each.device.type != "cpu" for each in tensors)
 
 
 def compiling_pays(
     graph: Graph, inputs: Sequence[Tensor], calls_ahead: float, saved_share: float, seconds: float | None = None
 ) -> tuple[bool, str]:
-    """Whether the calls ahead are worth the time of compiling, and the reason in words.
+    """Decide whether the calls ahead are worth the time of compiling; returns the reason in words, too.
 
     Args:
-        graph: to be called.
-        inputs: that it is called with.
-        calls_ahead: how many calls are to come.
+        graph: the graph to be called.
+        inputs: its inputs.
+        calls_ahead: the number of calls to come.
         saved_share: the share of a call that compiling saves, as measured on such graphs.
-        seconds: of a call; measured here where they are not known.
+        seconds: the time of a call; measured here if None.
     """
     seconds = _seconds(graph, inputs) if seconds is None else seconds
     cost, task = seconds_to_compile(graph, inputs)

@@ -1,4 +1,4 @@
-"""Compile a captured graph with inductor, and keep what comes out for the next process."""
+"""Compile captured graphs with inductor, and keep the compiled code for later processes."""
 
 import hashlib
 import logging
@@ -17,13 +17,13 @@ from torch import Tensor, fx
 
 from pyrovae.engine.cache import SharedFolder, limit_in_bytes
 from pyrovae.engine.capture import Graph
-from pyrovae.engine.cuda_graphs import Recorded
+from pyrovae.engine.cuda_graphs import CudaGraphFunction
 from pyrovae.engine.matmul_kernels import machine, with_fastest_products
 
-# Measured on two cores.
+# The costs of compiling and loading, measured on two cores.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE, LOAD_SECONDS = 3.0, 0.009, 2.0
 
-# Between looks at a library that is not whole.
+# The pauses between tries to load a library that is not whole.
 PAUSES_SECONDS = (0.5, 2.0, 4.0)
 
 Compiled = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
@@ -31,19 +31,19 @@ logger = logging.getLogger(__name__)
 
 
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler, without which inductor cannot work on a CPU."""
+    """True where there is a C++ compiler, without which inductor cannot work on a CPU."""
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
 def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
-    """The graph as compiled code: loaded where an earlier process compiled the same one, else compiled and kept.
+    """Compile a graph, or load it where an earlier process compiled the same one.
 
-    On a CUDA device its kernels are recorded as a CUDA graph at the first call.
+    On a CUDA device the kernels are recorded as a CUDA graph at the first call.
 
-    What is kept is keyed by the operations, the layout of every input, the versions, torch's settings of precision, the
-    processor and the number of threads. It takes at most a gibibyte, or ``PYROVAE_CACHE_BYTES``; what was not used for longest
-    goes first. Nothing is loaded that another user could have written, since loading code runs it; what is damaged is compiled
-    anew, and what cannot be kept is not kept.
+    Compiled code is kept under a key of the operations, the layout of every input, the versions, torch's settings of precision,
+    the processor and the number of threads. It takes at most a gibibyte, or ``PYROVAE_CACHE_BYTES``; the least recently used is
+    removed first. Nothing is loaded that another user could have written, since loading code runs it; damaged code is compiled
+    anew, and code that cannot be kept is not kept.
     """
     from torch._inductor import config, standalone_compile
 
@@ -54,7 +54,7 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
     with torch.no_grad():
         artifact = _with_whole_libraries(lambda: _loaded(cache, key))
         if artifact is None:
-            # On a CPU the random numbers are torch's own, those of plain Pyro for the same seed.
+            # On a CPU random numbers are torch's own, the same as in plain Pyro for the same seed.
             with config.patch(fallback_random=all(tensor.device.type == "cpu" for tensor in everything)):
                 artifact = _with_whole_libraries(
                     lambda: standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
@@ -66,14 +66,14 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
             return artifact(*graph.constants, *inputs)
 
     device = cuda_device(everything)
-    return run if device is None else Recorded(run, graph.constants, device)
+    return run if device is None else CudaGraphFunction(run, graph.constants, device)
 
 
 def _with_whole_libraries(make: Callable[[], Any]) -> Any:
-    """What ``make`` returns, once the libraries that it loads are whole.
+    """Return the result of ``make``, once the libraries that it loads are whole.
 
-    torch links a library under the name by which other processes load it: one that is compiled elsewhere at the same moment is
-    waited for, and one that a death left torn is removed.
+    torch links a library under the name by which other processes load it: a library that another process compiles at the same
+    moment is waited for, and one that a dead process left torn is removed.
     """
     torn = None
     for pause in PAUSES_SECONDS:
@@ -95,7 +95,7 @@ def _torn_library(error: Exception) -> Path | None:
 
 
 def cuda_device(tensors: Sequence[Tensor]) -> torch.device | None:
-    """The one CUDA device that holds all of them, whose kernels can be recorded; None where there is no such."""
+    """The one CUDA device that holds all tensors, whose kernels can then be recorded; None where there is no such device."""
     devices = {tensor.device for tensor in tensors}
     if len(devices) == 1 and (device := devices.pop()).type == "cuda":
         return device
@@ -105,7 +105,7 @@ def cuda_device(tensors: Sequence[Tensor]) -> torch.device | None:
 
 
 def time_to_compile(graph: Graph, inputs: Sequence[Tensor]) -> tuple[float, str]:
-    """How many seconds it will take to have the graph compiled, and what is done in them."""
+    """The seconds that it will take to compile or load the graph, and which of both in words."""
     module = with_fastest_products(graph.module, timed=False)
     if module is not None and _cache().holds(_fingerprint(module, [*graph.constants, *inputs])):
         return LOAD_SECONDS, "load what an earlier process compiled"
@@ -125,13 +125,13 @@ def _fingerprint(module: fx.GraphModule, tensors: Sequence[Tensor]) -> str:
 
 
 def _loaded(cache: SharedFolder, key: str) -> Any:
-    """What an earlier process compiled; None where there is nothing that can be loaded."""
+    """Load the code that an earlier process compiled; None where there is none that can be loaded."""
     from torch._inductor.standalone_compile import CompiledArtifact
 
     if (content := cache.read(key)) is None:
         return None
     try:
-        # torch reads a path: that of a copy in a folder of our own, of the very bytes that were checked.
+        # torch reads a path: here of a copy, in a folder of our own, of the bytes that were checked.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / key
             path.write_bytes(content)
@@ -144,7 +144,7 @@ def _loaded(cache: SharedFolder, key: str) -> Any:
 
 
 def _save(artifact: Any, cache: SharedFolder, key: str) -> None:
-    """For the next process; the one at hand trains whether that works or not."""
+    """Keep compiled code for later processes; this process goes on whether that works or not."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / key

@@ -1,4 +1,4 @@
-"""A captured graph as compiled code that draws the program's own random numbers."""
+"""Compiled graphs that draw the same random numbers as the program."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,11 +12,11 @@ from pyrovae.engine.partition import without_draws
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 
 
-def compiled_with_draws(graph: Graph, inputs: Sequence[Tensor]) -> Run:
-    """The graph through inductor; on a CPU its random numbers are drawn before it, in the order of the program.
+def compile_with_draws(graph: Graph, inputs: Sequence[Tensor]) -> Run:
+    """Compile a graph with inductor; on a CPU random numbers are drawn before it, in the order of the program.
 
     Raises:
-        Exception: of whatever kind inductor has, where it cannot compile.
+        Exception: of any kind, where inductor cannot compile.
     """
     draw, rest, everything = _parts(graph, inputs)
     run = compile_graph(rest, everything)
@@ -24,18 +24,18 @@ def compiled_with_draws(graph: Graph, inputs: Sequence[Tensor]) -> Run:
 
 
 def seconds_to_compile(graph: Graph, inputs: Sequence[Tensor]) -> tuple[float, str]:
-    """The time that ``compiled_with_draws`` will take, and what is done in it."""
+    """The seconds that ``compile_with_draws`` will take, and what is done in them."""
     return time_to_compile(*_parts(graph, inputs)[1:])
 
 
 def _parts(graph: Graph, inputs: Sequence[Tensor]) -> tuple[Graph | None, Graph, list[Tensor]]:
-    """The draws, the rest, and the inputs of the latter: those of the graph, and what was drawn."""
+    """The draws, the rest, and the inputs of the rest: those of the graph, followed by the drawn numbers."""
     if any(each.device.type != "cpu" for each in (*graph.constants, *inputs)):
         return None, graph, list(inputs)
     draws, rest = without_draws(graph)
     if not draws:
         return None, graph, list(inputs)
-    # The lists are the graph's own: where its tensors move, they move here too.
+    # The lists are shared with the graph: where its tensors move, they move here too.
     draw, after = (Graph(module, graph.constants, graph.sources) for module in (draws, rest))
     with torch.random.fork_rng(devices=[]):
         return draw, after, [*inputs, *(each for each in draw(inputs) if each is not None)]

@@ -1,4 +1,4 @@
-"""A function on a CUDA device recorded once as a CUDA graph, and replayed: one launch for all of its kernels."""
+"""Functions on a CUDA device that are recorded once as a CUDA graph and replayed: one launch for all kernels."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,22 +6,22 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pyrovae.engine.capture import untouched
+from pyrovae.engine.capture import preserved_tensors
 
 Function = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 WARM_UP_CALLS = 3
 
 
-class Recorded:
-    """Calls a function of tensors by replaying what its first call recorded; random numbers are new at every replay.
+class CudaGraphFunction:
+    """A function of tensors that replays the kernels of its first call; random numbers are new at every replay.
 
-    Inputs are copied to where the recording reads them, and outputs away from where it writes them. Where recording fails the
-    function is called as it is from then on, with a warning that says why.
+    Inputs are copied to the memory that the recording reads, and outputs from the memory that it writes. Where recording fails,
+    the function is called as it is from then on, with a warning that says why.
 
     Args:
-        function: from tensors on one device to tensors on it; always for inputs of the same shapes.
+        function: from tensors to tensors on one device; inputs always have the same shapes.
         state: tensors that the function may write in place; recording leaves them as they were.
-        device: where all of them are.
+        device: the device of all tensors.
     """
 
     def __init__(self, function: Function, state: Sequence[Tensor], device: torch.device) -> None:
@@ -30,11 +30,11 @@ class Recorded:
         self._tried = False
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        """The outputs for these inputs."""
+        """Compute the outputs for these inputs."""
         if not self._tried:
             self._tried = True
             untouched_generators = torch.random.fork_rng(devices=[self._device])
-            with torch.cuda.device(self._device), untouched(self._state), untouched_generators:
+            with torch.cuda.device(self._device), preserved_tensors(self._state), untouched_generators:
                 self._record(inputs)
         if self._graph is None:
             return self._function(inputs)
@@ -46,7 +46,7 @@ class Recorded:
 
     def _record(self, inputs: Sequence[Tensor]) -> None:
         self._inputs = [each.clone() for each in inputs]
-        # Kernels are chosen and memory is laid out before, on a stream of its own, as recording demands.
+        # Recording requires that kernels are chosen and memory is laid out before, on another stream.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

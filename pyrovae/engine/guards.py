@@ -1,6 +1,6 @@
-"""What a captured graph took for granted beside its arguments, looked at again at every call.
+"""Guards: the conditions beside its arguments under which a captured graph may be used, checked at every call.
 
-Looking builds a few lists, almost wholly in C, and compares them with those of before: some microseconds.
+A check builds a few lists, almost wholly in C, and compares them with those of the capture: some microseconds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from pyrovae.engine.reachable import SCALARS, Place, Reachable
 _data_ptr, _requires_grad = Tensor.data_ptr, Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 
-def ambient() -> tuple[Any, ...]:
+def process_settings() -> tuple[Any, ...]:
     """The settings of the process that operations depend on: types of numbers, modes, validation, handlers."""
     return (
         torch.get_default_dtype(),
@@ -38,14 +38,14 @@ def ambient() -> tuple[Any, ...]:
 
 
 class Watch:
-    """The places that programs can read, as they were.
+    """The places that programs can read, with their contents at the capture.
 
-    Values are compared where they are numbers, strings and the like; other things by identity; collections also by length.
+    Numbers, strings and the like are compared by value; other objects by identity; collections also by length.
 
     Args:
-        reachable: from the programs.
+        reachable: the objects that programs can reach.
         without: places whose contents may change, inputs of the graph among them.
-        growing: collections that the programs add to, as to a log.
+        growing: collections that programs add to, as to a log.
     """
 
     def __init__(self, reachable: Reachable, without: Iterable[Place] = (), growing: Iterable[Any] = ()) -> None:
@@ -56,7 +56,7 @@ class Watch:
             if (id(each.container), each.key) not in left_out and id(each.container) not in logs
         ]
         self._seen = [each.value for each in self._places]
-        self._reachable = reachable  # whatever is compared by identity is kept alive
+        self._reachable = reachable  # keeps objects alive that are compared by identity
         by_value = [isinstance(value, SCALARS) for value in self._seen]
         numbers = [place for place, scalar in zip(self._places, by_value, strict=True) if scalar]
         objects = [place for place, scalar in zip(self._places, by_value, strict=True) if not scalar]
@@ -67,26 +67,26 @@ class Watch:
         self._expected = self._look()
 
     def holds(self) -> bool:
-        """Whether everything is as it was."""
+        """True where nothing has changed."""
         return self._look() == self._expected
 
     def changes(self) -> list[Place]:
-        """The places whose contents are others now."""
+        """The places whose contents have changed."""
         return [place for place, old in zip(self._places, self._seen, strict=True) if not _is_same(place, old)]
 
-    def grown(self) -> list[Any]:
-        """The collections of other lengths now."""
+    def grown_collections(self) -> list[Any]:
+        """The collections whose lengths have changed."""
         lengths = self._expected[0] if self._expected else []
         return [each for each, length in zip(self._collections, lengths, strict=False) if len(each) != length]
 
     def changed_numbers(self) -> list[tuple[Place, float]]:
-        """The places that hold other numbers now, and those that they held."""
+        """The places whose numbers have changed, with their numbers at the capture."""
         pairs = zip(self._places, self._seen, strict=True)
         numbers = [(place, old) for place, old in pairs if type(old) in (int, float) and not _is_same(place, old)]
         return [(place, old) for place, old in numbers if type(place.value) in (int, float)]
 
     def was_one_of(self, place: Place, tensors: Sequence[Tensor]) -> bool:
-        """Whether a place held one of these tensors."""
+        """True where a place held one of these tensors."""
         old = next(old for each, old in zip(self._places, self._seen, strict=True) if each is place)
         return any(old is tensor for tensor in tensors)
 
@@ -104,18 +104,18 @@ class Watch:
 
 
 class TensorWatch:
-    """Live tensors that a graph is bound to, as they were: which require gradients, and where their values are."""
+    """The live tensors that a graph is bound to: which require gradients, and where their values are."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._tensors = list(tensors)
         self._layouts, self._expected = self._layout(), self._look()
 
     def holds(self) -> bool:
-        """Whether each requires gradients as it did, and its values are where they were."""
+        """True where each tensor requires gradients as before and its values are in the same memory."""
         return self._look() == self._expected
 
-    def moved(self) -> bool:
-        """Whether values elsewhere are laid out, and shared, as before; then that is where they are from now on."""
+    def accept_move(self) -> bool:
+        """Accept values in other memory if they have the same layout and sharing; returns whether they have."""
         if self._layout() != self._layouts:
             return False
         self._expected = self._look()
@@ -131,14 +131,14 @@ class TensorWatch:
 
 
 class StoreWatch:
-    """The tensors of Pyro's parameter store that programs ask for by name, as they were."""
+    """The tensors of Pyro's parameter store that programs ask for by name."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = list(names)
         self._expected = self._look()
 
     def holds(self) -> bool:
-        """Whether they are the same tensors."""
+        """True where the store still holds the same tensors."""
         return not self._names or self._look() == self._expected
 
     def _look(self) -> list[int]:
@@ -158,7 +158,7 @@ def _is_same(place: Place, old: Any) -> bool:
 
 
 def _is_sized(place: Place) -> bool:
-    # Globals are many programs', and a cell holds one thing.
+    # The lengths of globals, which many programs share, do not count; a cell has no length.
     return not isinstance(place.container, CellType) and "__builtins__" not in place.container
 
 
@@ -167,7 +167,7 @@ def _unique(values: Iterable[Any]) -> list[Any]:
 
 
 def _columns(places: Sequence[Place]) -> tuple[tuple[list[Any], list[Any]], list[CellType]]:
-    """The containers and the keys of all watched entries; and cells."""
+    """The containers and the keys of all watched entries, and the watched cells."""
     cells = [place.container for place in places if isinstance(place.container, CellType)]
     entries = [place for place in places if not isinstance(place.container, CellType)]
     return ([place.container for place in entries], [place.key for place in entries]), cells

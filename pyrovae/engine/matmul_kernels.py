@@ -1,7 +1,7 @@
-"""Which library multiplies the matrices of a compiled graph: timed once per shape on this machine.
+"""The choice of the library that multiplies the matrices of a compiled graph, timed once per shape on this machine.
 
-On some processors oneDNN multiplies single-precision matrices twice as fast as the library behind ``torch.mm``, on others no
-faster, and small products go the other way. The candidates give the same result within rounding.
+On some processors oneDNN multiplies single-precision matrices twice as fast as the library of ``torch.mm``, on others no
+faster, and small products are faster by ``torch.mm``. Both give the same result within rounding.
 """
 
 import copy
@@ -24,11 +24,11 @@ aten = torch.ops.aten
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 PRODUCTS = (aten.mm.default, aten.addmm.default)
 ROUNDS = 15
-MARGIN = 0.95  # another library must gain more than the noise of timing it
-# Of the answers that are kept, in bytes, of all machines; and of one machine's, in number.
+MARGIN = 0.95  # oneDNN must gain more than the noise of timing
+# The limits of the answers that are kept: bytes for all machines, and the number for one machine.
 LIMIT, MOST_ANSWERS = 2**24, 10_000
 
-# An operator of our own, which inductor leaves as it is: of oneDNN's own it would copy the transposed operands.
+# An operator of our own, which inductor leaves as it is: for oneDNN's operator it would copy the transposed operands.
 _library = torch.library.Library("pyrovae", "FRAGMENT")
 _library.define("linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor")
 
@@ -43,15 +43,15 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-# Choices that a training made before, by the layout of the operands, and that it makes now.
+# The choices of a training, by the layout of the operands.
 _chosen: ContextVar[dict[str, bool] | None] = ContextVar("chosen", default=None)
 
 
 @contextmanager
 def products_by(choices: dict[str, bool]) -> Iterator[None]:
-    """Choose within as ``choices`` say, by the layout of the operands; new choices are added to them.
+    """Use the choices of ``choices``, by the layout of the operands, within the context; new choices are added to them.
 
-    The libraries round differently: a training that goes on elsewhere goes on to the same bits by the same choices.
+    The libraries round differently: a training that is resumed on another machine has the same bits by the same choices.
     """
     token = _chosen.set(choices)
     try:
@@ -61,9 +61,9 @@ def products_by(choices: dict[str, bool]) -> Iterator[None]:
 
 
 def with_fastest_products(module: fx.GraphModule, *, timed: bool = True) -> fx.GraphModule | None:
-    """A copy of a captured graph in which the faster library takes each single-precision product on the CPU.
+    """Copy a captured graph so that the faster library computes each single-precision product on the CPU.
 
-    None where no product may be ``timed`` and some never was.
+    None where ``timed`` is false and some product was never timed.
     """
     module = copy.deepcopy(module)
     if torch.backends.mkldnn.is_available():
@@ -99,15 +99,15 @@ def _layout(node: Any) -> Layout:
 
 
 def machine() -> tuple[Any, ...]:
-    """What the speed of a product on the CPU, and the code compiled for it, depend on beside shapes."""
+    """The facts on which, beside shapes, the speed of a product on the CPU and its compiled code depend."""
     return torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), processor()
 
 
 class _Answers:
-    """Which of two libraries was faster, by the layout of the operands; kept between processes, for each machine apart.
+    """The faster of two libraries by the layout of the operands; kept between processes, separately for each machine.
 
     Args:
-        folder: where they are kept.
+        folder: the folder in which the answers are kept.
     """
 
     def __init__(self, folder: SharedFolder) -> None:
@@ -134,7 +134,7 @@ class _Answers:
         return self._known[key]
 
     def save(self) -> None:
-        """Beside what other processes have kept meanwhile; the newest, where there are many."""
+        """Save new answers together with those that other processes have saved meanwhile, up to a limit."""
         if self._new:
             answers = list((self._kept() | self._new).items())[-MOST_ANSWERS:]
             self._folder.write(self._name, json.dumps(dict(answers)).encode())
@@ -148,13 +148,13 @@ class _Answers:
 
 
 def _ones(shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
-    """Of any layout, expanded dimensions included; not random, since a compilation must not draw from the user's generator."""
+    """A tensor of ones of any layout; not of random numbers, since a compilation must not draw from the user's generator."""
     extent = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     return torch.ones(extent).as_strided(shape, stride)
 
 
 def _seconds(*products: Callable[[], Tensor]) -> list[float]:
-    """The best of some rounds of each, in turn: a disturbance only ever makes one slower, and meets them all alike."""
+    """The best time of each product, over rounds in turn: disturbances only make products slower, and affect all alike."""
     best = [math.inf] * len(products)
     for _ in range(ROUNDS):
         for number, product in enumerate(products):

@@ -1,4 +1,4 @@
-"""Contexts over every module that runs in them, wherever programs keep it."""
+"""Contexts that act on every module that runs in them, wherever programs keep it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +17,10 @@ Program = Callable[..., Any]
 
 @contextmanager
 def preserved_buffers(*programs: Any) -> Iterator[None]:
-    """Leave the buffers of every module that runs as they were.
+    """Restore the buffers of every module that runs in the context.
 
-    Of the modules that ``programs`` reach also those that run by ``forward`` alone; and other small tensors that they reach.
+    Modules that ``programs`` reach are restored also where their ``forward`` is called directly; so are other small tensors
+    that programs reach.
     """
     reached = (place.value for place in Reachable(*programs).places)
     tensors = [each for each in reached if isinstance(each, Tensor) and not each.requires_grad and each.numel() <= SMALL]
@@ -45,9 +46,9 @@ def preserved_buffers(*programs: Any) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(*programs: Any) -> Iterator[None]:
-    """Take no gradients, with every module that runs in evaluation mode; afterwards each is as it was.
+    """Take no gradients, and put every module that runs into evaluation mode; afterwards each is as before.
 
-    Of the modules that ``programs`` reach also those that run by ``forward`` alone.
+    This includes modules that ``programs`` reach whose ``forward`` is called directly.
     """
 
     def switch(module: nn.Module) -> bool:
@@ -65,7 +66,7 @@ def evaluation_mode(*programs: Any) -> Iterator[None]:
 def modules_that_run(
     enter: Callable[[nn.Module], T], leave: Callable[[nn.Module, T], None], *programs: Any
 ) -> Iterator[dict[nn.Module, T]]:
-    """Call ``enter`` on each module before it first runs, wherever programs keep it; at the end ``leave`` with what came.
+    """Call ``enter`` on each module before it first runs, wherever programs keep it; at the end ``leave`` with the result.
 
     Modules that ``programs`` reach are entered at once, since their ``forward`` may be called directly.
     """

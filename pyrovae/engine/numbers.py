@@ -1,8 +1,8 @@
 """Python numbers that change from call to call, as inputs of a captured graph.
 
-While a program is captured, a ``Number`` stands where it reads a float: it computes as the float would, in double precision,
-and meets tensors as a float does, in their type. Comparisons have the answer for the number at hand; the graph is used again
-only where other numbers have the same answers.
+While a program is captured, it reads a ``Number`` in place of a float: it computes as the float would, in double precision, and
+combines with tensors as a float does, in their type. Comparisons are answered for the current number; the graph is used again
+only for numbers that give the same answers.
 """
 
 import operator
@@ -19,19 +19,19 @@ Expression = Callable[[Sequence[float]], float]
 
 
 class Assumptions:
-    """The answers to comparisons that a program asked of its numbers."""
+    """The answers to the comparisons that a program made with its numbers."""
 
     def __init__(self, numbers: Sequence[float]) -> None:
         self.numbers = list(numbers)
         self._answers: list[tuple[Expression, Any]] = []
 
     def answer(self, expression: Expression) -> Any:
-        """The answer for the numbers at hand, remembered."""
+        """Answer a comparison for the current numbers, and remember the answer."""
         self._answers.append((expression, expression(self.numbers)))
         return self._answers[-1][1]
 
     def hold(self, numbers: Sequence[float]) -> bool:
-        """Whether other numbers have the same answers."""
+        """True where other numbers give the same answers."""
         return all(expression(numbers) == answer for expression, answer in self._answers)
 
 
@@ -40,8 +40,8 @@ class Number:
 
     Args:
         tensor: its value ``()`` in double precision.
-        expression: its value, from those of all numbers.
-        assumptions: that comparisons are written to.
+        expression: the function from the values of all inputs to its value.
+        assumptions: the record of comparisons.
     """
 
     def __init__(self, tensor: Tensor, expression: Expression, assumptions: Assumptions) -> None:
@@ -127,13 +127,13 @@ for _operation in (operator.lt, operator.le, operator.gt, operator.ge, operator.
 
 
 def numbers_as_inputs(values: Sequence[float], tensors: Sequence[Tensor]) -> tuple[list[Number], Assumptions]:
-    """Numbers of these values, which stand for these tensors in a graph."""
+    """Make numbers of these values, which stand for these tensors in a graph."""
     assumptions = Assumptions(values)
     return [Number(t, operator.itemgetter(place), assumptions) for place, t in enumerate(tensors)], assumptions
 
 
 def with_tensors(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Arguments of an operation with tensors for the numbers among them, in the type of the other tensors."""
+    """Replace the numbers among an operation's arguments by tensors, in the type of the other tensors."""
     leaves, structure = pytree.tree_flatten((args, kwargs))
     others = [each for each in leaves if isinstance(each, Tensor)]
     return pytree.tree_unflatten(
@@ -142,7 +142,7 @@ def with_tensors(args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def in_type_of(number: Number, *others: Tensor) -> Tensor:
-    """The number ``()`` as a tensor of the type that a float has among others."""
+    """The number as a tensor ``()``, in the type that a float would take beside the other tensors."""
     kinds = [each.dtype for each in others if each.dtype.is_floating_point or each.dtype.is_complex]
     sized = [each.dtype for each in others if each.dim() and (each.dtype.is_floating_point or each.dtype.is_complex)]
     dtype = torch.get_default_dtype()

@@ -1,4 +1,4 @@
-"""Parts of a captured graph: what parameters decide, what the examples decide, and what is drawn."""
+"""Split a captured graph into the part that parameters decide, the part that examples decide, and the draws."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from torch import fx, nn
 from pyrovae.engine.capture import LAYOUTS, Graph, is_random, writes
 
 aten = torch.ops.aten
-# A draw is taken out of a graph with the few cheap operations that it depends on.
+# The most operations that are taken out of a graph together with the draw that depends on them.
 MOST_BEFORE_A_DRAW = 12
 PRODUCTS = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.convolution.default)
 
 
 def split(graph: Graph, num_known: int) -> tuple[Graph, fx.GraphModule]:
-    """In two: what its constants and its last inputs decide, and the rest, whose first inputs are the outputs of the former.
+    """Split a graph in two: what its constants and last inputs decide, and the rest, which takes the former's outputs first.
 
-    Parameters are among the constants: where they change, the first part is to run again. Random numbers, and what follows from
-    them, are in the rest. A graph that writes to its tensors, but for filling new ones with random numbers, is all rest.
+    Parameters are among the constants: after they change, the first part must run again. Random numbers, and what depends on
+    them, are in the rest. A graph that writes to its tensors, except to fill new ones with random numbers, is all rest.
     """
     nodes = list(graph.module.graph.nodes)
     placeholders = [node for node in nodes if node.op == "placeholder"]
@@ -35,7 +35,7 @@ def split(graph: Graph, num_known: int) -> tuple[Graph, fx.GraphModule]:
 
 
 def _decided(nodes: list[fx.Node], known: set[fx.Node]) -> dict[fx.Node, None]:
-    """What follows from known placeholders alone, in the order of the graph."""
+    """The nodes that depend on known placeholders alone, in the order of the graph."""
     fixed = not any(writes(node) and not is_random(node) for node in nodes)
     decided: dict[fx.Node, None] = {}
     for node in nodes:
@@ -45,7 +45,7 @@ def _decided(nodes: list[fx.Node], known: set[fx.Node]) -> dict[fx.Node, None]:
 
 
 def _rest(nodes: list[fx.Node], decided: dict[fx.Node, None], handed_on: list[fx.Node]) -> fx.GraphModule:
-    """The operations that are left, the values that they use in front."""
+    """The graph of the other operations; the values that they use from the first part are its first inputs."""
     rest = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for number, node in enumerate(handed_on):
@@ -58,19 +58,18 @@ def _rest(nodes: list[fx.Node], decided: dict[fx.Node, None], handed_on: list[fx
 
 
 def _is_fixed(node: fx.Node) -> bool:
-    """Neither drawn nor a place that draws are written to."""
+    """True for an operation that neither draws nor makes a tensor that draws are written to."""
     return node.op == "call_function" and not is_random(node) and not any(writes(user) for user in node.users)
 
 
 def without_draws(graph: Graph) -> tuple[fx.GraphModule | None, fx.GraphModule]:
-    """In two: what is drawn, from the same placeholders, and the rest, which takes what was drawn as its last inputs.
+    """Split a graph in two: the draws, from the same placeholders, and the rest, whose last inputs are the drawn numbers.
 
-    A compiler drops what is drawn and not used, and draws in an order of its own. Outside its graph, operations draw in the
-    order of the program. A draw that depends on much that the graph computes stays in the rest, with all draws after
-    it.
+    A compiler drops draws that are not used, and draws in an order of its own. Outside of its graph, operations draw in the
+    order of the program. A draw that depends on many other operations stays in the rest, with all draws after it.
 
     Returns:
-        The draws, None where there are none; and the rest.
+        The draws, or None if there are none; and the rest.
     """
     nodes = list(graph.module.graph.nodes)
     random = [node for node in nodes if is_random(node)]
@@ -97,7 +96,7 @@ def without_draws(graph: Graph) -> tuple[fx.GraphModule | None, fx.GraphModule]:
 
 
 def _before_a_draw(draw: fx.Node) -> dict[fx.Node, None] | None:
-    """A draw and the operations that it depends on; None where these are many, are products, or write to what others read."""
+    """A draw and the operations that it depends on; None where these are many, are products, or write to shared tensors."""
     found: dict[fx.Node, None] = {}
     waiting = [draw]
     while waiting:
@@ -133,7 +132,7 @@ def _copied_draw(draws: fx.Graph, node: fx.Node, copies: dict[fx.Node, fx.Node])
 
 
 def _after_draws(nodes: list[fx.Node], taken: list[fx.Node], handed_on: list[fx.Node]) -> fx.GraphModule:
-    """All other operations; what was drawn stands behind the other inputs."""
+    """The graph of all other operations, with the drawn numbers after the other inputs."""
     rest = fx.Graph()
     copies = {node: rest.node_copy(node) for node in nodes if node.op == "placeholder"}
     for number, node in enumerate(handed_on):
@@ -149,6 +148,6 @@ def _after_draws(nodes: list[fx.Node], taken: list[fx.Node], handed_on: list[fx.
 
 
 def _without_writing(node: fx.Node) -> Any:
-    """The operation that returns what another writes to its first argument: an input is not to be written to."""
+    """The variant of an in-place operation that returns its result: inputs of a graph must not be written to."""
     name, overload = node.target._schema.name.split("::")[-1], node.target._overloadname  # type: ignore[union-attr]
     return getattr(getattr(aten, name.removesuffix("_")), overload)

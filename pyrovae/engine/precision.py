@@ -1,4 +1,4 @@
-"""Matrix products in another precision, everything else as it was."""
+"""Matrix products in another precision, while everything else stays as it is."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -12,10 +12,10 @@ aten = torch.ops.aten
 
 
 class Bfloat16Products(TorchDispatchMode):
-    """Multiplies float32 matrices in bfloat16, forwards and backwards, and returns float32.
+    """A mode that multiplies float32 matrices in bfloat16, forwards and backwards, and returns float32.
 
-    Autocast casts by lists of operations, under which samples and their log-densities are bfloat16 too and keep two digits:
-    a ladder trained so diverged after 14 epochs. Here only the products are rounded.
+    Under autocast, samples and their log-densities are bfloat16 too and keep two digits: a ladder trained in this way diverged
+    after 14 epochs. Here only the products are rounded.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -31,5 +31,5 @@ def _round(tensor: Tensor) -> Tensor:
 
 
 def products_in(precision: str) -> AbstractContextManager[Any]:
-    """A context in which matrix products are taken in one of ``PRECISIONS``."""
+    """A context in which matrix products are computed in one of ``PRECISIONS``."""
     return Bfloat16Products() if precision == "bfloat16" else nullcontext()

@@ -1,8 +1,8 @@
 """The objects that a program can read beside its arguments, found by following references.
 
-From functions to the closures and globals that their code names, from methods to their objects, from modules and plain objects
-to their attributes. Code of libraries is not followed, and what only running code shows (an attribute by a computed name, a
-file) is not found: spot checks are for that.
+References go from functions to the closures and globals that their code names, from methods to their objects, and from modules
+and plain objects to their attributes. Code of libraries is not followed, and objects that only running code reaches (an
+attribute by a computed name, a file) are not found: spot checks are for these.
 """
 
 import functools
@@ -15,23 +15,23 @@ import torch
 from torch import Tensor, nn
 
 SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
-# Longer collections are data, whose entries are not looked at one by one.
+# Longer collections are data, whose entries are not checked one by one.
 LONGEST_COLLECTION = 64
 MOST_OBJECTS = 20_000
 _PARTS_OF_MODULES = ("_parameters", "_buffers", "_modules")
 _FOLLOWED_IN_MODULES = (nn.Module, tuple, FunctionType, MethodType, functools.partial)
-# A program's hooks run with it.
+# The hooks of a module, which run with it.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class Place(NamedTuple):
-    """An entry of a dictionary, list or cell that holds what a program may read.
+    """A place that a program may read: an entry of a dictionary or list, or a cell.
 
     Args:
-        container: that holds it.
-        key: of the entry; zero in a cell.
-        name: for messages.
-        is_users: whether it is the user's own, and not a library's.
+        container: the dictionary, list or cell.
+        key: the key of the entry; zero in a cell.
+        name: the name in messages.
+        is_users: whether the place belongs to the user's code and not to a library.
     """
 
     container: Any
@@ -41,11 +41,11 @@ class Place(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """What it holds now; ``KeyError``, ``IndexError`` or ``ValueError`` where it is gone."""
+        """The current content; ``KeyError``, ``IndexError`` or ``ValueError`` where the place is gone."""
         return self.container.cell_contents if isinstance(self.container, CellType) else self.container[self.key]
 
     def fill(self, value: Any) -> None:
-        """Hold another value."""
+        """Put another value into the place."""
         if isinstance(self.container, CellType):
             self.container.cell_contents = value
         else:
@@ -53,7 +53,7 @@ class Place(NamedTuple):
 
 
 class Reachable:
-    """What can be reached from some objects.
+    """The places and modules that can be reached from some objects.
 
     Args:
         roots: programs, objectives, and modules known to run.
@@ -62,7 +62,7 @@ class Reachable:
     def __init__(self, *roots: Any) -> None:
         self.places: list[Place] = []
         self.modules: list[nn.Module] = []
-        # Kept, so that no identity is given away again.
+        # The objects are kept alive, so that no other object gets the identity of one of them.
         self._seen: dict[int, Any] = {}
         waiting = list(roots)
         while waiting and len(self._seen) < MOST_OBJECTS:
@@ -81,12 +81,12 @@ class Reachable:
 
 
 def modules_of(*programs: Any) -> list[nn.Module]:
-    """All modules that programs can reach."""
+    """The modules that programs can reach."""
     return Reachable(*programs).modules
 
 
 def _parts(each: Any) -> Iterator[Any]:
-    """Places within an object, and other objects that it stands for."""
+    """The places within an object, and other objects that it refers to."""
     if isinstance(each, FunctionType):
         yield from _parts_of_function(each)
     elif isinstance(each, MethodType):
@@ -115,7 +115,7 @@ def _parts_of_object(each: Any) -> Iterator[Any]:
             yield place.value
         elif is_module and (place.key in _PARTS_OF_MODULES or place.key.endswith(("_hooks", "_hooks_with_kwargs"))):
             continue
-        # Attributes of libraries' objects count, what stands behind them is theirs.
+        # Attributes of libraries' objects are places, but most of their contents are not followed.
         elif is_users or isinstance(place.value, (*SCALARS, Tensor, *(_FOLLOWED_IN_MODULES if is_module else ()))):
             yield place
     yield from (kind for kind in type(each).__mro__ if not is_library(kind.__module__))
@@ -140,7 +140,7 @@ def _parts_of_function(function: FunctionType) -> Iterator[Any]:
 
 @functools.lru_cache(maxsize=10_000)
 def _names(code: CodeType) -> frozenset[str]:
-    """Global names and attributes that a function's code, and functions within it, mention."""
+    """The global names and attributes that the code of a function, and of functions within it, mentions."""
     inner = (_names(each) for each in code.co_consts if isinstance(each, CodeType))
     return frozenset(code.co_names).union(*inner)
 
@@ -156,7 +156,7 @@ def _entries(container: Any, keys: Any, name: str) -> Iterator[Place]:
 
 @functools.lru_cache(maxsize=10_000)
 def is_library(module: str | None) -> bool:
-    """Whether a module by that name is installed for everybody, and not the user's own code."""
+    """True for the name of an installed module, False for the user's own code."""
     root = (module or "builtins").partition(".")[0]
     if root == "pyrovae" or (root in sys.stdlib_module_names and root != "__main__"):
         return True

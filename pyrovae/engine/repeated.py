@@ -1,4 +1,4 @@
-"""A function of a few inputs that vary and of examples that stay, called many times for each of them."""
+"""Functions of a few inputs that vary and of examples that stay the same for many calls."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from pyrovae.engine.capture import Graph, preserved_state
 from pyrovae.engine.captured import CapturedFunction
 from pyrovae.engine.choice import can_compile, compiling_pays
-from pyrovae.engine.compiled import compiled_with_draws
+from pyrovae.engine.compiled import compile_with_draws
 from pyrovae.engine.partition import split
 
-# For fewer calls in all, capturing takes longer than it saves.
+# For fewer calls, capturing takes longer than it saves.
 FEWEST_CALLS = 20
 # The share of a call that compiling saves, measured on two cores.
 SAVED_SHARE = 0.5
@@ -24,17 +24,17 @@ Function = Callable[..., Sequence[Tensor]]
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 
 
-class Repeated:
-    """A function captured once for each situation that it is called in.
+class RepeatedFunction:
+    """A function of varying inputs and fixed examples, captured once for each situation.
 
-    The part that parameters decide alone is computed once, the part that the examples decide once for each of them, and the
-    rest is compiled where enough of it is ahead.
+    The part that depends on parameters alone is computed once, the part that depends on examples once for each set of examples,
+    and the rest is compiled where enough calls are to come.
 
     Args:
-        function: of the inputs that vary, then of examples.
-        programs: what it runs, whose attributes, closures and globals it may read; the function itself where there are none.
-        engine: ``eager``: the function as it is, which need not be one that can be captured; ``graph``: its operations one
-            after the other; ``compiled``: these through inductor; ``auto``: whichever is sooner done.
+        function: the function of the inputs that vary, then of the examples.
+        programs: the objects that it runs, whose attributes, closures and globals it may read; by default the function itself.
+        engine: ``eager``: the function as it is, which need not be capturable; ``graph``: its operations one after the other;
+            ``compiled``: its operations through inductor; ``auto``: the engine that is done first.
 
     Raises:
         ValueError: for an unknown engine.
@@ -45,16 +45,16 @@ class Repeated:
         self._captured = CapturedFunction(self._prepared, lambda: list(programs) or [function], engine, logger.info)
         self._version = 0
 
-    def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
-        """The function of the inputs that vary, laid out as ``varying`` is, for some examples.
+    def bind(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
+        """Return the function of the inputs that vary, with the layouts of ``varying``, for some examples.
 
         Args:
-            varying: of the layouts in which they will come.
-            examples: to stay.
-            calls_ahead: how many calls of such layouts are to come: whether preparing for them is worth its time.
+            varying: inputs of the layouts that will come.
+            examples: the examples that stay the same.
+            calls_ahead: the number of such calls to come, which decides whether capturing and compiling are worth their time.
 
         Raises:
-            CaptureError: where the function cannot be captured, and the engine is not to be chosen.
+            CaptureError: for a function that cannot be captured, unless the engine is ``auto`` or ``eager``.
         """
         is_worth_it = self._engine != "auto" or calls_ahead >= FEWEST_CALLS
         call = self._captured.call((*varying, *examples), {}) if is_worth_it else None
@@ -62,58 +62,58 @@ class Repeated:
         if found is None:
             return lambda *values: self._function(*values, *examples)
         situation, inputs = found
-        # Numbers of programs that keep changing are inputs too, and stay for these examples.
+        # Numbers of programs that keep changing are inputs too, and stay the same for these examples.
         known = inputs[len(varying) :]
         if situation.payload is None:
             situation.payload = _Parts(situation.graph, len(known), self._engine, self._version)
-            situation.on_move.append(situation.payload.parameters_changed)
+            situation.on_move.append(situation.payload.refresh_parameters)
         situation.payload.update_to(self._version)
-        return situation.payload.given(varying, known, calls_ahead)
+        return situation.payload.bind(varying, known, calls_ahead)
 
-    def parameters_changed(self) -> None:
-        """Compute anew what parameters decide; they are still the same tensors, changed in place."""
+    def refresh_parameters(self) -> None:
+        """Compute the part that depends on parameters anew, after they changed in place."""
         self._version += 1
 
     def _prepared(self, *inputs: Tensor) -> Function:
         with preserved_state():
-            # Pyro looks once at what it is given, with the validation that a graph leaves out.
+            # One run as plain Pyro, with the validation that a graph leaves out.
             self._function(*inputs)
         return self._function
 
 
 class _Parts:
-    """The operations of one situation: what parameters decide, what the examples decide, and the rest."""
+    """The operations of one situation: the part that parameters decide, the part that examples decide, and the rest."""
 
     def __init__(self, graph: Graph, num_examples: int, engine: str, version: int) -> None:
         self._of_parameters, rest = split(graph, 0)
         self._version = version
-        self.parameters_changed()
+        self.refresh_parameters()
         self._of_examples, self._rest = split(Graph(rest, self._values, []), num_examples)
         self._engine = engine
         self._compiled: Run | None = None
         self._settled = False
 
     def update_to(self, version: int) -> None:
-        """Compute anew what parameters decide, where they have changed since."""
+        """Compute the part that depends on parameters anew if they have changed since."""
         if version != self._version:
             self._version = version
-            self.parameters_changed()
+            self.refresh_parameters()
 
-    def parameters_changed(self) -> None:
-        """Compute anew what parameters decide."""
+    def refresh_parameters(self) -> None:
+        """Compute the part that depends on parameters anew."""
         self._of_parameters.bind()
         self._values: Any = self._of_parameters([])
 
-    def given(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
-        """The rest, with what these examples decide."""
-        # One compilation serves all examples: what is known of them is its input.
+    def bind(self, varying: Sequence[Tensor], examples: Sequence[Tensor], calls_ahead: int) -> Function:
+        """Return the rest as a function, with the part that depends on these examples computed."""
+        # One compilation serves all examples: the part that depends on them is an input of it.
         known: Any = Graph(self._of_examples.module, self._values, [])(examples)
         graph = Graph(self._rest, [], [])
         if not self._settled:
             self._settled = True
             inputs = [*known, *varying]
             if _has_operations(graph) and _is_worth_compiling(graph, inputs, calls_ahead, self._engine):
-                self._compiled = compiled_with_draws(graph, inputs)
+                self._compiled = compile_with_draws(graph, inputs)
         run: Run = self._compiled or graph
         return lambda *values: run([*known, *values])  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""What runs differently while a program is traced, so that nothing of it is read back from tensors."""
+"""Replacements of functions of Pyro and torch while a program is traced, so that no value is read from a tensor."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ aten = torch.ops.aten
 
 
 @contextmanager
-def nothing_read_back(shapes: ShapesOfValues) -> Iterator[None]:
-    """Run Pyro without its readings of values, none of which matters to a graph; refuse those of programs that would be missed.
+def without_reading_values(shapes: ShapesOfValues) -> Iterator[None]:
+    """Run Pyro without its own readings of values, which a graph does not need; refuse readings by programs.
 
-    Objectives read the loss as a number (adding in double precision, as here) and whether it is finite; distributions
-    made with validation check their samples; enumeration asks whether any probability is zero, and leaves those out.
-    In a graph they stay in: zero times an infinite cost is then not a number, which a step refuses.
+    Objectives read the loss as a number (adding in double precision, as here) and check that it is finite; distributions made
+    with validation check their samples; enumeration leaves out probabilities of zero. In a graph these stay in: zero times an
+    infinite cost is then NaN, which a step refuses.
 
     Args:
-        shapes: notes what the caller is to look at.
+        shapes: the record of operations whose shapes the caller must check.
     """
     replacements = {
         "torch_item": lambda value: value.detach().double() if isinstance(value, Tensor) else value,
         "warn_if_nan": lambda value, *_, **__: value,
-        # Looked at when the programs ran as they are, with the validation that a graph leaves out.
+        # Checked when the programs ran as plain Pyro, with the validation that a graph leaves out.
         "_get_common_scale": lambda scales: scales[0],
     }
     with ExitStack() as stack:
@@ -52,7 +52,7 @@ def nothing_read_back(shapes: ShapesOfValues) -> Iterator[None]:
         stack.enter_context(_replaced(Dice, "compute_expectation", _none_is_zero(Dice.compute_expectation)))
         stack.enter_context(_replaced(plate, "__iter__", _iterate_over_numbers(plate.__iter__)))
         stack.enter_context(warnings.catch_warnings())
-        # Pyro warns at every run of what it warned of at the first, which ran eagerly.
+        # Pyro would repeat the warnings of the first run, which was eager.
         warnings.simplefilter("ignore")
         stack.enter_context(shapes)
         stack.enter_context(_Functions())
@@ -60,7 +60,7 @@ def nothing_read_back(shapes: ShapesOfValues) -> Iterator[None]:
 
 
 class _Functions(TorchFunctionMode):
-    """Functions of torch that read values, take numbers or take arrays, as operations that can be traced."""
+    """A mode that makes traceable operations of torch's functions that read values, or take numbers or arrays."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -77,7 +77,7 @@ class _Functions(TorchFunctionMode):
 
 
 class ShapesOfValues(TorchDispatchMode):
-    """Notes operations whose results have shapes that depend on values, and the frame that each was called from."""
+    """A mode that records the frame of each operation whose result has a shape that depends on values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class ShapesOfValues(TorchDispatchMode):
 
 
 def has_shape_of_values(func: Any, args: Any) -> bool:
-    """Whether the shape of an operation's result depends on values, as of indexing by a mask."""
+    """True where the shape of an operation's result depends on values, as in indexing by a mask."""
     if func is aten.index.Tensor:
         return any(each is not None and each.dtype in (torch.bool, torch.uint8) for each in args[1])
     return torch.Tag.dynamic_output_shape in getattr(func, "tags", ())
@@ -101,7 +101,7 @@ def _num_classes(args: Any, kwargs: Any) -> int:
 
 
 def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """Like torch's, which looks at the smallest and the largest label first."""
+    """Compute what torch's ``one_hot`` does, without its check of the smallest and largest label."""
     bits = torch.zeros(*labels.shape, num_classes, dtype=torch.int64, device=labels.device)
     return bits.scatter_(-1, labels[..., None], 1)
 
@@ -118,7 +118,7 @@ def _with_inputs(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 class InputArray(np.ndarray):
-    """An array of numpy that is an input of a graph: torch may look at its memory, and nobody may compute with it."""
+    """A numpy array that is an input of a graph: torch may use its memory, but numpy may not compute with it."""
 
     def __getitem__(self, key: Any) -> Any:
         """Return a view."""
@@ -136,7 +136,7 @@ class InputArray(np.ndarray):
 
 
 def _iterate_over_numbers(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A plate without subsampling counts; torch would be asked for each index."""
+    """Make the iteration over a plate without subsampling count in Python, without reading indices from a tensor."""
 
     def run(self: Any) -> Any:
         if self.subsample_size == self.size:

@@ -1,4 +1,4 @@
-"""A context without the validation of Pyro and of torch, which puts back both."""
+"""A context without the validation of Pyro and torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from torch.distributions import Distribution
 
 @contextmanager
 def without_validation() -> Iterator[None]:
-    """Validate nothing inside; afterwards both settings are as they were.
+    """Turn the validation of Pyro and torch off within the context; afterwards both settings are as before.
 
-    ``pyro.validation_enabled`` alone would set torch's to what Pyro's is, and the two can differ: ``torch.compile`` and
-    ``import zuko`` turn torch's off for good.
+    ``pyro.validation_enabled`` alone would set torch's validation to Pyro's, and the two can differ: ``torch.compile`` and
+    ``import zuko`` turn off torch's for good.
     """
     of_torch = Distribution._validate_args
     try:

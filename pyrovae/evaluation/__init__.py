@@ -1,1 +1,1 @@
-"""How trained programs are measured."""
+"""The measures of trained programs: likelihood, bounds, latents, gaps, imputation."""

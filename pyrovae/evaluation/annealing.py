@@ -13,19 +13,19 @@ from torch.nn.functional import interpolate
 
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of, rows_of
-from pyrovae.evaluation.hamiltonian import transition, tuned_sizes
+from pyrovae.evaluation.hamiltonian import transition, tune_sizes
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, LogLikelihood, log_likelihood
 from pyrovae.evaluation.measuring import measuring
-from pyrovae.evaluation.paths import Density, GeometricPath, Point, simulated
-from pyrovae.evaluation.support import supported
+from pyrovae.evaluation.paths import Density, GeometricPath, Point, simulate
+from pyrovae.evaluation.support import check_support
 from pyrovae.inference.weights import log_mean_exp
 
 T = TypeVar("T")
 Track = Callable[[Sequence[Any]], Iterable[Any]]
-# States at once: as many as keep a device busy.
+# The number of states at once that keeps a device busy.
 STATES_AT_ONCE = {"cpu": 1000}
 STATES_AT_ONCE_ELSEWHERE = 10_000
-# Of the run that finds the sizes of steps: first at the start distribution, then along the path.
+# The transitions of the pilot run, which finds the sizes of steps: first at the start distribution, then along the path.
 SETTLING, PILOT_TEMPERATURES = 20, 100
 
 
@@ -35,10 +35,10 @@ class AnnealedLikelihood(Estimates):
 
     Args:
         per_image: the log-mean weight over the chains of each image ``(N,)``.
-        acceptance_rate: the share of each image's trajectories that were accepted ``(N,)``; not a number where there is none.
-        step_size: of a leapfrog step next to the posterior ``(N,)``, in units of the start distribution's standard deviations.
-        num_temperatures: steps from the start distribution to the posterior.
-        num_chains: of each image.
+        acceptance_rate: the share of each image's trajectories that were accepted ``(N,)``; NaN without trajectories.
+        step_size: the size of a leapfrog step next to the posterior ``(N,)``, in standard deviations of the start distribution.
+        num_temperatures: the number of steps from the start distribution to the posterior.
+        num_chains: the number of chains for each image.
     """
 
     acceptance_rate: Tensor
@@ -53,7 +53,7 @@ class AnnealedLikelihood(Estimates):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BidirectionalBounds:
-    """Stochastic bounds of log p(x) from both sides, in nats, on data that the model itself has drawn.
+    """The stochastic bounds of log p(x) from both sides, in nats, on data drawn from the model.
 
     Args:
         x: the data ``(B, D)``.
@@ -69,7 +69,7 @@ class BidirectionalBounds:
 
     @property
     def gap(self) -> Tensor:
-        """Upper less lower bound ``(B,)``: in expectation more than either is wrong by."""
+        """The upper minus the lower bound ``(B,)``: in expectation at least the error of either."""
         return self.upper - self.lower.per_image
 
     def __repr__(self) -> str:
@@ -96,32 +96,32 @@ def annealed_log_likelihood(
         \quad \log f_b(z) = (1 - b) \log s(z) + b \log p(x, z | c)
 
     Each chain goes from the start distribution s to the posterior, by Hamiltonian transitions that leave the densities
-    between them invariant. A guide that misses a part of the posterior spoils importance sampling without a sign; a chain finds
-    its way there. With one temperature it is importance sampling. Neal (2001); Wu et al. (2017).
+    between them invariant. A guide that misses a part of the posterior spoils importance sampling without any sign; a chain can
+    reach that part. With one temperature this is importance sampling. Neal (2001); Wu et al. (2017).
 
-    The weights are unbiased for fixed transitions only, and steps that follow a chain's own acceptance are not fixed. A pilot
-    run, whose chains are thrown away, finds the size of steps for each image and temperature.
+    The weights are unbiased for fixed transitions only, and steps that adapt to a chain's own acceptance are not fixed. A pilot
+    run, whose chains are not used, finds the size of steps for each image and temperature.
 
     Args:
         model: the generative program.
         guide: q(z | x, c).
         x: the images.
-        num_temperatures: T, on the sigmoidal schedule of ``temperatures``.
-        num_chains: K.
-        num_leapfrog: steps of a trajectory.
-        start: s is the ``guide``, which is the tighter, or the ``prior``, as in Wu et al.
-        context: c ``(N, C)`` of a conditional model.
-        track: wraps the sequence of transitions, to show progress.
+        num_temperatures: the number T of steps, on the sigmoidal schedule of ``temperatures``.
+        num_chains: the number of chains K.
+        num_leapfrog: the number of steps of a trajectory.
+        start: the start distribution s: the ``guide``, which is tighter, or the ``prior``, as in Wu et al.
+        context: the contexts c ``(N, C)`` of a conditional model.
+        track: function that wraps the sequence of transitions, to show progress.
 
     Raises:
-        ValueError: for fewer than one temperature, chain or step, as many contexts as there are not images, data outside the
+        ValueError: for fewer than one temperature, chain or step, another number of contexts than of images, data outside the
             support of the likelihood, no latents or latents without gradients, and a start that is a flow without an inverse.
     """
     columns = columns_of(x, context)
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with measuring(model, guide):
-        # All of them before the first chain runs, which takes long.
-        for _ in supported(model, rows_of(x, context, IMAGES_AT_ONCE)):
+        # All data are checked before the first chain runs, which takes long.
+        for _ in check_support(model, rows_of(x, context, IMAGES_AT_ONCE)):
             pass
         return annealing.summary(annealing.chunks(annealing.forward, 1, columns, track))
 
@@ -139,33 +139,33 @@ def bidirectional_bounds(
     context: Tensor | None = None,
     track: Track = iter,
 ) -> BidirectionalBounds:
-    r"""Enclose log p(x) on data drawn from the model: how far off can the figures of the guide be?
+    r"""Enclose log p(x) on data drawn from the model, to see how far off the figures of the guide can be.
 
     .. math:: E \log \frac 1 K \sum_k w_k \; \le \; \log p(x | c) \; \le \; - E \log \frac 1 K \sum_k \frac 1 {w'_k}
 
-    The latents that an image was drawn from are an exact sample of its posterior. From there the chains of annealed importance
-    sampling run in reverse, and the means of their inverse weights w' bound log p(x) from above. The transitions, each of them
-    reversible, and the sizes of their steps, from one pilot run that begins at the start distribution, are those of the
+    The latents that an image was drawn from are an exact sample of its posterior. From there, chains of annealed importance
+    sampling run in reverse, and the means of their inverse weights w' bound log p(x) from above. Their transitions, which are
+    reversible, and the sizes of their steps, which come from one pilot run from the start distribution, are those of the
     forward chains. Grosse et al. (2015).
 
     Args:
         model: the generative program.
         guide: q(z | x, c).
-        batch_size: B, how many images to draw; as many as there are contexts, where there are any.
-        num_temperatures: T.
-        num_chains: K, forward and in reverse.
-        num_leapfrog: steps of a trajectory.
-        num_samples: importance samples of the figure that is to be judged.
-        start: as for ``annealed_log_likelihood``.
-        context: c ``(B, C)`` of a conditional model.
-        track: wraps the sequence of transitions, to show progress.
+        batch_size: the number of images B to draw; with contexts, their number.
+        num_temperatures: the number T of steps.
+        num_chains: the number of chains K, forward and in reverse.
+        num_leapfrog: the number of steps of a trajectory.
+        num_samples: the number of importance samples of the figure that is judged.
+        start: the start distribution, as in ``annealed_log_likelihood``.
+        context: the contexts c ``(B, C)`` of a conditional model.
+        track: function that wraps the sequence of transitions, to show progress.
 
     Raises:
-        ValueError: as ``annealed_log_likelihood`` does, and for a model that draws no data, at a site ``x``, without any.
+        ValueError: as ``annealed_log_likelihood``, and for a model that does not draw data at a site ``x`` when called without.
     """
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with measuring(model, guide):
-        x, z = simulated(model, batch_size, context)
+        x, z = simulate(model, batch_size, context)
         runs = annealing.chunks(annealing.both_ways, 2, [*columns_of(x, context), z], track)
     lower = annealing.summary([forward for forward, _ in runs])
     upper = torch.cat([reverse for _, reverse in runs])
@@ -173,7 +173,7 @@ def bidirectional_bounds(
 
 
 class _Forward(NamedTuple):
-    """Of a few images: bound, acceptance and last step, each ``(B,)``."""
+    """The results of forward chains for a few images: bound, acceptance and last step, each ``(B,)``."""
 
     bound: Tensor
     acceptance_rate: Tensor
@@ -182,18 +182,18 @@ class _Forward(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Pace:
-    """Counts transitions for what tracks them.
+    """A counter of transitions, to show progress.
 
     Args:
-        steps: one for each of them.
-        calls_ahead: how many densities they take together.
+        steps: an iterator with one item for each transition.
+        calls_ahead: the number of densities that all transitions need.
     """
 
     steps: Iterator[Any]
     calls_ahead: int
 
     def __call__(self, items: Iterable[T]) -> Iterator[T]:
-        """The same items, each a step."""
+        """Yield the items, and count a step for each."""
         for item in items:
             next(self.steps, None)
             yield item
@@ -214,23 +214,23 @@ class _Annealing:
                 raise ValueError(f"expected {name} of at least one; got {getattr(self, name)}")
 
     def chunks(self, anneal: Callable[..., T], num_ways: int, columns: Sequence[Tensor], track: Track) -> list[T]:
-        """What chains that go one way or both give, of as many rows at a time as are fast."""
+        """Run chains, one way or both, for as many rows at a time as are fast; returns the results of each chunk."""
         states = STATES_AT_ONCE.get(columns[0].device.type, STATES_AT_ONCE_ELSEWHERE)
         size = max(1, states // self.num_chains)
         chunks = [tuple(column[start : start + size] for column in columns) for start in range(0, len(columns[0]), size)]
         num_transitions = len(chunks) * (len(self._pilot()) + num_ways * self.num_temperatures)
         steps = iter(track(range(num_transitions)))
         results = [anneal(_Pace(steps, num_transitions * self.num_leapfrog), *chunk) for chunk in chunks]
-        # What tracks the last transition hears of its end.
+        # The tracked sequence is run to its end.
         next(steps, None)
         return results
 
     def forward(self, pace: _Pace, *rows: Tensor) -> _Forward:
-        """From the start distribution to the posterior."""
+        """Run chains from the start distribution to the posterior."""
         return self._forward(rows, self._transitions(rows, pace))
 
     def both_ways(self, pace: _Pace, *rows_and_latents: Tensor) -> tuple[_Forward, Tensor]:
-        """The same, and the upper bound ``(B,)`` from exact samples of the posterior ``(B, D)``: the last column."""
+        """Run chains forward, and in reverse from exact posterior samples ``(B, D)``, the last column, for the upper bound."""
         *rows, z = rows_and_latents
         transitions = self._transitions(rows, pace)
         state = self.path.state_of(rows, z)
@@ -239,7 +239,7 @@ class _Annealing:
         return self._forward(rows, transitions), -log_mean_exp(log_inverse_weights)
 
     def summary(self, chunks: Sequence[_Forward]) -> AnnealedLikelihood:
-        """Of all images."""
+        """The results of all images together."""
         bound, acceptance, step = (torch.cat(parts) for parts in zip(*chunks, strict=True))
         return AnnealedLikelihood(bound, acceptance, step, self.num_temperatures, self.num_chains)
 
@@ -248,10 +248,10 @@ class _Annealing:
         return _Forward(log_mean_exp(log_weights), acceptance, transitions.sizes[-1])
 
     def _transitions(self, rows: Sequence[Tensor], pace: _Pace) -> _Transitions:
-        """Those that suit these images, from a pilot run: none of its chains is used again."""
-        density = self.path.given(rows, self.num_chains, pace.calls_ahead)
+        """The transitions with step sizes for these images, from a pilot run whose chains are not used again."""
+        density = self.path.density_for(rows, self.num_chains, pace.calls_ahead)
         point = density(self.path.draw(rows, self.num_chains))
-        tuned = tuned_sizes(density, point, pace(self._pilot()), self.num_leapfrog)[SETTLING:]
+        tuned = tune_sizes(density, point, pace(self._pilot()), self.num_leapfrog)[SETTLING:]
         sizes = interpolate(tuned.T[None], size=self.num_temperatures + 1, mode="linear", align_corners=True)[0].T
         return _Transitions(density, temperatures(self.num_temperatures), sizes, self.num_leapfrog, pace)
 
@@ -261,7 +261,7 @@ class _Annealing:
 
 @dataclass(frozen=True, eq=False)
 class _Transitions:
-    """Transitions fixed before the chains run: sizes of steps at each temperature ``(T + 1, B)``."""
+    """The transitions, fixed before the chains run, with the sizes of steps at each temperature ``(T + 1, B)``."""
 
     density: Density
     temperatures: list[float]
@@ -270,11 +270,11 @@ class _Transitions:
     pace: _Pace
 
     def reversed(self) -> _Transitions:
-        """The same in the other order."""
+        """The same transitions in reverse order."""
         return replace(self, temperatures=self.temperatures[::-1], sizes=self.sizes.flip(0))
 
     def run(self, point: Point) -> tuple[Tensor, Tensor]:
-        """Estimates of log Z_end - log Z_begin ``(K, B)`` by chains from a point, and the mean acceptance ``(B,)``."""
+        """Run chains from a point; returns estimates of log Z_end - log Z_begin ``(K, B)`` and the mean acceptance ``(B,)``."""
         total = torch.zeros_like(point.log_weight, dtype=torch.float64)
         acceptance = torch.zeros_like(self.sizes[0])
         for number, (here, there) in enumerate(self.pace(pairwise(self.temperatures))):
@@ -282,12 +282,12 @@ class _Transitions:
                 point, accepted = transition(self.density, point, here, self.sizes[number], self.num_leapfrog)
                 acceptance += accepted.mean(0)
             total += (there - here) * point.log_weight
-        # Without a transition, zero over zero: not a number.
+        # Without a transition this is zero over zero, NaN.
         return total, acceptance / (len(self.temperatures) - 2)
 
 
 def temperatures(number: int) -> list[float]:
-    r"""From zero to one in that many steps, short ones at both ends, where the densities change most.
+    r"""The temperatures from zero to one in ``number`` steps, which are short at both ends, where densities change most.
 
     .. math:: b_t = \frac{\sigma(\delta (2 t / T - 1)) - \sigma(-\delta)}{\sigma(\delta) - \sigma(-\delta)}, \quad \delta = 4
 

@@ -1,4 +1,4 @@
-"""Examples, and their contexts where there are any, as programs are called with them: a few at a time."""
+"""Chunks of examples and their contexts, with which programs are called."""
 
 from collections.abc import Iterator
 from typing import TypeVar
@@ -11,10 +11,10 @@ Examples = TypeVar("Examples", bound=Tensor | Rows)
 
 
 def columns_of(x: Examples, context: Tensor | None) -> list[Examples | Tensor]:
-    """Data ``(N, D)``, and behind them contexts ``(N, C)`` where there are any.
+    """The data ``(N, D)``, followed by contexts ``(N, C)`` if there are any.
 
     Raises:
-        ValueError: for what is no tensor of rows, no images, and for as many contexts as there are not images.
+        ValueError: for an object that is no tensor of rows, for no images, and for another number of contexts than of images.
     """
     for name, each in {"x": x, "context": context}.items():
         if each is not None and not (isinstance(each, Tensor | Rows) and each.shape):
@@ -33,6 +33,6 @@ def columns_of(x: Examples, context: Tensor | None) -> list[Examples | Tensor]:
 
 
 def rows_of(x: Tensor | Rows, context: Tensor | None, at_once: int) -> Iterator[tuple[Tensor, ...]]:
-    """The rows of all columns, ``at_once`` of them; those that stay on disk are read when their turn comes."""
+    """The rows of all columns, ``at_once`` of them at a time; rows on disk are read when their turn comes."""
     columns = columns_of(x, context)
     return (tuple(column[start : start + at_once] for column in columns) for start in range(0, len(x), at_once))

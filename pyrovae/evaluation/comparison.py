@@ -1,4 +1,4 @@
-"""Programs compared image by image.
+"""The comparison of programs, image by image.
 
 Importing this does not import torch.
 """
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.floating]
 
 NUM_RESAMPLES = 2000
-# So many resamples at once that their indices take some megabytes.
+# The number of indices of resamples at once, some megabytes.
 INDICES_AT_ONCE = 2_000_000
 
 
@@ -22,10 +22,10 @@ class Difference:
     """A mean difference over images and an interval for it, in nats per image.
 
     Args:
-        mean: of the images given.
-        lower: end of the interval.
-        upper: end of the interval.
-        confidence: how often such intervals hold the mean of all images of their kind.
+        mean: the mean over the given images.
+        lower: the lower end of the interval.
+        upper: the upper end of the interval.
+        confidence: the probability with which such intervals hold the mean over all images of this kind.
     """
 
     mean: float
@@ -38,7 +38,7 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """True where the interval does not contain zero."""
         return not self.lower <= 0 <= self.upper
 
 
@@ -47,12 +47,12 @@ def paired_difference(one: ArrayLike, other: ArrayLike, *, confidence: float = 0
 
     .. math:: \bar d = \frac 1 N \sum_n (\log p_1(x_n) - \log p_2(x_n))
 
-    Most of what varies between images varies alike in both and cancels, so that the interval is far narrower than the standard
-    errors of either suggest. Percentiles of the means of 2,000 resamples of the N differences; Efron and Tibshirani (1993),
-    chapter 13. It covers the spread over images alone: not that of training, which another seed would show.
+    Most variation between images is the same in both and cancels, so that the interval is far narrower than the standard errors
+    of either suggest. Its ends are percentiles of the means of 2,000 resamples of the N differences; Efron and Tibshirani
+    (1993), chapter 13. It covers the spread over images, but not the spread over trainings with other seeds.
 
     Raises:
-        ValueError: for values of other images: of unequal number, or fewer than two.
+        ValueError: for unequal numbers of values, or fewer than two.
 
     >>> print(paired_difference(np.array([-90.0, -80.0, -99.0, -85.0]), np.array([-91.0, -82.0, -100.0, -88.0])))
     +1.75 [+1.00, +2.50]

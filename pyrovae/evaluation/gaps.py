@@ -1,4 +1,4 @@
-"""What a guide gives away: by the family of its Gaussians, and by not fitting them to each image."""
+"""The gaps between log p(x) and the bound: of the guide's family of Gaussians, and of its amortization over images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyrovae.engine.modules import Program
-from pyrovae.engine.repeated import Repeated
+from pyrovae.engine.repeated import RepeatedFunction
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import Estimates
 from pyrovae.evaluation.measuring import measuring
-from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, gathered, num_rounds
+from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, draw_weights, num_rounds
 from pyrovae.evaluation.support import SupportOfData
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
@@ -30,11 +30,11 @@ REFINING_PARTICLES = 10
 
 @dataclass(frozen=True, eq=False)
 class InferenceGaps:
-    """Three values of each image ``(N,)``, in nats, the next below the one before.
+    """Three values for each image ``(N,)``, in nats, in falling order.
 
     Args:
         log_likelihood: importance-sampled from the refined guide: a lower bound in expectation.
-        refined_elbo: the bound of the guide's Gaussians, refined for each image.
+        refined_elbo: the bound with the guide's Gaussians refined for each image.
         elbo: the bound of the guide as it is.
     """
 
@@ -44,12 +44,12 @@ class InferenceGaps:
 
     @property
     def approximation(self) -> Estimates:
-        """What the family costs each image: log p(x) - L[q*]."""
+        """The approximation gap of each image, the cost of the family: log p(x) - L[q*]."""
         return Estimates(self.log_likelihood - self.refined_elbo)
 
     @property
     def amortization(self) -> Estimates:
-        """What one network for all images costs each of them: L[q*] - L[q]."""
+        """The amortization gap of each image, the cost of one network for all images: L[q*] - L[q]."""
         return Estimates(self.refined_elbo - self.elbo)
 
 
@@ -67,22 +67,22 @@ def inference_gaps(
 
     .. math:: \log p(x) - L[q] = (\log p(x) - L[q^*]) + (L[q^*] - L[q])
 
-    Cremer et al. (2018), equation 3. q* has the Gaussians of the guide, each layer's shifted and rescaled per image and unit
-    by gradient ascent on the bound, from the guide as it is. With one layer, and in a mean-field guide, q* ranges over all
-    diagonal Gaussians; where layers depend on each other, their dependence stays the guide's. Programs are left as they were.
+    Cremer et al. (2018), equation 3. q* has the Gaussians of the guide, shifted and rescaled for each image and unit by
+    gradient ascent on the bound. With one layer, and in a mean-field guide, q* ranges over all diagonal Gaussians; where layers
+    depend on each other, their dependence stays that of the guide. Programs are not changed.
 
     Args:
         model: the generative program.
-        guide: one whose latents are Gaussians.
-        x: some images ``(N, D)``; the time is that of ``num_steps`` steps of training with ten particles on each.
-        context: of each image ``(N, C)``.
-        num_samples: of each image, for each of the three values.
-        num_steps: of Adam.
-        learning_rate: of Adam, whose rate falls to zero along a cosine.
+        guide: a guide whose latents are Gaussians.
+        x: images ``(N, D)``; each takes the time of ``num_steps`` steps of training with ten particles.
+        context: the contexts ``(N, C)``.
+        num_samples: the number of samples for each image and each of the three values.
+        num_steps: the number of steps of Adam.
+        learning_rate: the learning rate of Adam, which falls to zero along a cosine.
 
     Raises:
-        ValueError: for a guide without latents, or with one that is no product of Gaussians over units, no images, data outside
-            the support of the likelihood, no samples, and fewer than no steps.
+        ValueError: for a guide without latents, or with a latent that is no product of Gaussians over units, no images, data
+            outside the support of the likelihood, no samples, and a negative number of steps.
     """
     if num_samples < 1 or num_steps < 0:
         raise ValueError(f"expected at least one sample, and steps; got num_samples={num_samples}, num_steps={num_steps}")
@@ -95,10 +95,10 @@ def inference_gaps(
 
 
 class GapEstimator:
-    """Measures ``inference_gaps`` of a few images, again and again as the programs are trained: captured once.
+    """An estimator of ``inference_gaps`` for a few images, which is captured once and called as the programs are trained.
 
-    Arguments as of ``inference_gaps``, and how many ``times`` it will be called: whether capturing is worth its time; and the
-    ``engine`` of ``Repeated``, where that is not to be chosen: the choice decides the last bits.
+    Its arguments are those of ``inference_gaps``, the number of ``times`` that it will be called, which decides whether
+    capturing is worth its time, and the ``engine`` of ``RepeatedFunction``; this choice decides the last bits.
     """
 
     def __init__(
@@ -116,29 +116,29 @@ class GapEstimator:
         self._support = SupportOfData(model)
         self.num_samples, self.num_steps, self.learning_rate = num_samples, num_steps, learning_rate
         self._gradients, self._weights = (
-            Repeated(each, [model, guide], engine) for each in (self._gradients_of, self._weights_of)
+            RepeatedFunction(each, [model, guide], engine) for each in (self._gradients_of, self._weights_of)
         )
 
     def __call__(self, rows: Sequence[Tensor], first: int = 0) -> InferenceGaps:
-        """Of images ``(B, D)``, with contexts ``(B, C)`` behind them where there are any, under the parameters of now.
+        """The gaps of images ``(B, D)``, followed by contexts ``(B, C)`` if any, under the current parameters.
 
-        The first of them is the ``first``-th of the data, by which those outside the support of the likelihood are named.
+        The first image is the ``first``-th of the data, for errors about data outside the support of the likelihood.
         """
         self._support(rows, first)
         for captured in (self._gradients, self._weights):
-            captured.parameters_changed()
+            captured.refresh_parameters()
         with measuring(self.model, self.guide):
-            self._refined_guide = Refined(self.guide, rows)
+            self._refined_guide = RefinedGuide(self.guide, rows)
             unmoved = [torch.zeros_like(each) for each in self._refined_guide.parameters()]
             after, before = (self._draw(moves, rows).double() for moves in (self._ascended(unmoved, rows), unmoved))
         return InferenceGaps(log_mean_exp(after), after.mean(0), before.mean(0))
 
     def _ascended(self, unmoved: list[Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
-        """The moves after gradient ascent on the bound."""
-        gradients_of = self._gradients.given(unmoved, rows, self.times * self.num_steps)
+        """The shifts and scales after gradient ascent on the bound."""
+        gradients_of = self._gradients.bind(unmoved, rows, self.times * self.num_steps)
         moves = [each.clone() for each in unmoved]
-        # In units of the guide's own scales the bound's curvature is about one, and so is lr / eps: near the optimum, where
-        # gradients vanish, steps do too. The usual eps would blow rounding errors up.
+        # In units of the guide's scales the curvature of the bound is about one, and so is lr / eps: near the optimum, where
+        # gradients vanish, steps vanish too. With the usual eps, rounding errors would be enlarged.
         optimizer = torch.optim.Adam(moves, lr=self.learning_rate, eps=self.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(self.num_steps, 1))
         for _ in range(self.num_steps):
@@ -149,19 +149,19 @@ class GapEstimator:
         return moves
 
     def _gradients_of(self, *inputs: Tensor) -> list[Tensor]:
-        """Of the negative bound, by the moves; without the score, whose noise would remain where the bound is tight."""
+        """The gradients of the negative bound by the moves, without the score, whose noise remains where the bound is tight."""
         moves, rows = self._split(inputs)
         objective = ELBO(REFINING_PARTICLES, gradient="sticking_the_landing")
         with torch.enable_grad():
             moves = [move.detach().requires_grad_() for move in moves]
             loss = objective.differentiable_loss(self.model, self._with(moves), *rows)
-            # With respect to these alone: the programs' own gradients are not touched.
+            # Only by the moves, so that gradients of the programs' parameters stay as they are.
             return list(torch.autograd.grad(loss, moves))
 
     def _draw(self, moves: Sequence[Tensor], rows: Sequence[Tensor]) -> Tensor:
-        """Log-weights ``(num_samples, B)``."""
-        draw = self._weights.given(moves, rows, self.times * 2 * num_rounds(self.num_samples, PARTICLES_AT_ONCE))
-        return gathered(lambda: draw(*moves), self.num_samples, PARTICLES_AT_ONCE)
+        """Draw log-weights ``(num_samples, B)``."""
+        draw = self._weights.bind(moves, rows, self.times * 2 * num_rounds(self.num_samples, PARTICLES_AT_ONCE))
+        return draw_weights(lambda: draw(*moves), self.num_samples, PARTICLES_AT_ONCE)
 
     def _weights_of(self, *inputs: Tensor) -> list[Tensor]:
         moves, rows = self._split(inputs)
@@ -176,22 +176,22 @@ class GapEstimator:
         return lambda *rows: functional_call(self._refined_guide, dict(zip(names, moves, strict=True)), rows)
 
 
-class Refined(nn.Module):
-    r"""A guide whose Gaussians are shifted and rescaled per image and unit, at first not at all.
+class RefinedGuide(nn.Module):
+    r"""A guide whose Gaussians are shifted and rescaled for each image and unit; initially not at all.
 
     .. math:: q^*(z_l | \cdot) = N(z_l | \mu + \sigma a_l(x), \sigma^2 e^{2 b_l(x)})
 
     Args:
-        guide: the program.
-        rows: the images, and their contexts where there are any, that it will be called with.
+        guide: the original guide.
+        rows: the images, followed by contexts if any, that it will be called with.
 
     Raises:
-        ValueError: for no latent, and one that is no product of Gaussians over units.
+        ValueError: for no latent, and for a latent that is no product of Gaussians over units.
     """
 
     def __init__(self, guide: Program, rows: Sequence[Tensor]) -> None:
         super().__init__()
-        # In a tuple, where nn.Module does not look: only what is refined is a parameter.
+        # In a tuple, in which nn.Module finds no submodules: only shifts and scales are parameters.
         self._guide = (guide,)
         sites = latent_sites(guide, rows)
         if not sites:
@@ -212,7 +212,7 @@ class Refined(nn.Module):
 
 
 class _Shifted(Messenger):
-    """Shifts and rescales the Gaussians of latents."""
+    """A handler that shifts and rescales the Gaussians of latents."""
 
     def __init__(self, by: Any) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 r"""Missing entries drawn from p(x_missing | x_observed): by importance resampling from the guide, and by chains.
 
-Entries that are not a number are missing. The programs take them so: ``GenerativeModel`` and the encoders where they are
-``incomplete``, and programs of your own that score the other entries alone.
+NaN stands for a missing entry. Programs must accept this: ``GenerativeModel`` and the encoders do where they are
+``incomplete``; programs of your own must score only the other entries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pyrovae.engine.modules import Program
 
-# Of examples times samples, as the memory of a decoder's values goes.
+# The number of examples times samples at once, for the memory of a decoder's values.
 ROWS_AT_ONCE = 10_000
 
 Latents = dict[str, "Tensor"]
@@ -38,21 +38,21 @@ def impute(
     num_steps: int = 0,
     context: Tensor | None = None,
 ) -> Tensor:
-    r"""Fill what is missing, each time anew ``(M, N, D)``.
+    r"""Draw the missing entries of examples M times ``(M, N, D)``.
 
-    Latents are drawn K times from the guide, and M of them again by their weights p(x_observed, z) / q(z | x_observed); what is
-    missing is drawn given each. Mattei and Frellsen (2019), section 3.3; exact as K grows. Each of the M may go on as a chain
-    whose stationary distribution is p(z, x_missing | x_observed), whatever the guide: z is proposed by the guide for the
-    filled example and accepted by Metropolis and Hastings, then x_missing is drawn; Mattei and Frellsen (2018), section 4.
+    Latents are drawn K times from the guide, and M of them are chosen by their weights p(x_observed, z) / q(z | x_observed);
+    missing entries are drawn given each. Mattei and Frellsen (2019), section 3.3; exact as K grows. Each of the M draws may go
+    on as a chain whose stationary distribution is p(z, x_missing | x_observed), for any guide: z is proposed by the guide for
+    the filled example and accepted by Metropolis and Hastings, then x_missing is drawn; Mattei and Frellsen (2018), section 4.
 
     Args:
         model: the generative program.
-        guide: the variational one.
-        x: examples ``(N, D)``, what is missing in them not a number.
-        num_draws: M.
-        num_samples: K.
-        num_steps: of each chain.
-        context: c ``(N, C)`` of a conditional model.
+        guide: the variational program.
+        x: examples ``(N, D)``, with NaN for missing entries.
+        num_draws: the number of draws M.
+        num_samples: the number of samples K.
+        num_steps: the number of steps of each chain.
+        context: the contexts c ``(N, C)`` of a conditional model.
     """
     chunks = []
     with measuring(model, guide):
@@ -72,18 +72,18 @@ def log_density_of_missing(
     num_samples: int = 1000,
     num_steps: int = 0,
 ) -> Tensor:
-    r"""The log-density of the true values of what is missing ``(N,)`` under draws of ``impute``, in nats: low in expectation.
+    r"""The log-density of the true values of missing entries ``(N,)`` under draws of ``impute``, in nats; low in expectation.
 
     .. math:: \log p(x_{missing} | x_{observed}) \approx \log \frac 1 M \sum_{m=1}^M p(x_{missing} | z_m)
 
     Args:
         model: the generative program, p(x | z) a product over entries.
-        guide: the variational one.
-        x: examples ``(N, D)``, what is missing in them not a number.
-        truth: the same with nothing missing.
-        num_draws: M.
-        num_samples: that they are chosen from.
-        num_steps: of the chain that each goes on as.
+        guide: the variational program.
+        x: examples ``(N, D)``, with NaN for missing entries.
+        truth: the same examples without missing entries.
+        num_draws: the number of draws M.
+        num_samples: the number of samples that draws are chosen from.
+        num_steps: the number of steps of each draw's chain.
     """
     chunks = []
     with measuring(model, guide):
@@ -105,23 +105,23 @@ def _chains(
     num_samples: int,
     num_steps: int,
 ) -> tuple[Latents, Tensor]:
-    """Latents of each example, resampled and moved, as ``_resampled`` has them; and the examples filled ``(M B, D)``."""
+    """The latents of each example, resampled and moved along chains, and the filled examples ``(M B, D)``."""
     latents = _resampled(model, guide, (x, *contexts), num_draws, num_samples)
-    known, *told = _repeated((x, *contexts), num_draws)
-    filled = _filled(model, latents, known, told)
+    known, *contexts = _repeated((x, *contexts), num_draws)
+    filled = _filled(model, latents, known, contexts)
     for _ in range(num_steps):
-        latents = _moved(model, guide, latents, (filled, *told))
-        filled = _filled(model, latents, known, told)
+        latents = _moved(model, guide, latents, (filled, *contexts))
+        filled = _filled(model, latents, known, contexts)
     return latents, filled
 
 
 def _repeated(columns: Sequence[Tensor], times: int) -> list[Tensor]:
-    """All rows of each column, so many times one after the other."""
+    """Repeat all rows of each column."""
     return [each.repeat(times, 1) for each in columns]
 
 
 def _resampled(model: Program, guide: Program, columns: Sequence[Tensor], num_draws: int, num_samples: int) -> Latents:
-    """Draws of the posterior by importance resampling, as examples ``(M B, D_l)``, the first draw of all of them first."""
+    """Draw latents by importance resampling, as examples ``(M B, D_l)``, the first draw of all examples first."""
     many, count = _repeated(columns, num_samples), len(columns[0])
     latents = {name: site["value"] for name, site in latent_sites(guide, many).items()}
     weights = (_log_density(model, latents, many) - _log_density(guide, latents, many)).reshape(num_samples, count)
@@ -131,7 +131,7 @@ def _resampled(model: Program, guide: Program, columns: Sequence[Tensor], num_dr
 
 
 def _moved(model: Program, guide: Program, latents: Latents, filled: Sequence[Tensor]) -> Latents:
-    """One step of Metropolis and Hastings for the latents of each filled example, proposed by the guide."""
+    """Take a step of Metropolis and Hastings for the latents of each filled example, with proposals of the guide."""
     proposed = {name: site["value"] for name, site in latent_sites(guide, filled).items()}
     gain = _log_density(model, proposed, filled) - _log_density(guide, proposed, filled)
     gain = gain - _log_density(model, latents, filled) + _log_density(guide, latents, filled)
@@ -139,14 +139,14 @@ def _moved(model: Program, guide: Program, latents: Latents, filled: Sequence[Te
     return {name: torch.where(accepted[:, None], proposed[name], each) for name, each in latents.items()}
 
 
-def _filled(model: Program, latents: Latents, known: Tensor, told: Sequence[Tensor]) -> Tensor:
-    """The examples with what is missing drawn given their latents."""
-    site: Any = poutine.trace(poutine.condition(model, latents)).get_trace(None, *told, batch_size=len(known)).nodes["x"]
+def _filled(model: Program, latents: Latents, known: Tensor, contexts: Sequence[Tensor]) -> Tensor:
+    """The examples with missing entries drawn given their latents."""
+    site: Any = poutine.trace(poutine.condition(model, latents)).get_trace(None, *contexts, batch_size=len(known)).nodes["x"]
     return torch.where(known.isnan(), site["value"].to(known.dtype), known)
 
 
 def _log_density(program: Program, latents: Latents, columns: Sequence[Tensor]) -> Tensor:
-    """The log-density of a program's sites for each example ``(B,)``, the latents given."""
+    """The log-density of a program's sites for each example ``(B,)``, given the latents."""
     trace = poutine.trace(poutine.condition(program, latents)).get_trace(*columns)
     trace.compute_log_prob()
     total = torch.zeros(len(columns[0]), device=columns[0].device)

@@ -1,4 +1,4 @@
-"""What the latent layers do: how far each unit moves with the data, and what it costs."""
+"""The activity of latent layers: how far each unit moves with the data, and how many nats it costs."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from pyrovae.data.rows import Rows
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of, rows_of
 from pyrovae.evaluation.measuring import measuring
-from pyrovae.evaluation.support import supported
+from pyrovae.evaluation.support import check_support
 from pyrovae.inference.plates import Site, sample_sites
 from pyrovae.inference.weights import traces_of
 from pyrovae.programs.distributions import gaussian_of
 
 IMAGES_AT_ONCE = 1000
-# A unit is active above the first (Burda et al., 2016), and beyond doubt above the second.
+# The activities above which a unit is active (Burda et al., 2016), and active beyond doubt.
 THRESHOLDS = (1e-2, 1e-1)
 
 
 def kl_by_layer(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None = None) -> dict[str, float]:
-    r"""The divergence of each latent layer from its prior, in nats per image, one sample of the layers above per image.
+    r"""The divergence of each latent layer from its prior, in nats per image, with one sample per image.
 
     .. math:: E_q[\operatorname{KL}(q(z_l | \cdot) \| p(z_l | z_{l+1}))]
 
-    In closed form where the guide allows it, else sampled. Sønderby et al. (2016), figure 5. A layer near zero is unused.
+    It is computed in closed form where the guide allows it, else sampled. Sønderby et al. (2016), figure 5. A layer near zero
+    is unused.
 
     Args:
         model: the generative program.
         guide: one of ``GUIDES``.
         x: images ``(N, D)``, in memory or not.
-        context: of each image ``(N, C)``, for a conditional model.
+        context: the contexts ``(N, C)`` of a conditional model.
 
     Raises:
         ValueError: for data outside the support of the likelihood.
@@ -50,8 +51,9 @@ def kl_by_unit(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | 
 
     .. math:: E_q[\operatorname{KL}(q(z_{lu} | \cdot) \| p(z_{lu} | z_{l+1}))]
 
-    Only layers whose densities are products over units have it: under a mixture, a ``VampPrior`` for one, no unit has a
-    divergence of its own, and its layer is left out. Arguments as of ``kl_by_layer``. Sønderby et al. (2016), figure 4.
+    Only layers whose densities are products over units have it: under a mixture, such as a ``VampPrior``, units have no
+    divergence of their own, and the layer is left out. Arguments are those of ``kl_by_layer``. Sønderby et al. (2016), figure
+    4.
     """
     return {site: each for site, each in kl_divergences(model, guide, x, context).items() if each.dim()}
 
@@ -59,24 +61,24 @@ def kl_by_unit(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | 
 def activity(
     guide: Program, x: Tensor | Rows, context: Tensor | None = None, *, num_samples: int | None = 10
 ) -> dict[str, Tensor]:
-    r"""How far the mean of each unit moves with the data ``(D_l,)``, by layer.
+    r"""The activity of each unit ``(D_l,)``, by layer: the variance over data of its posterior mean.
 
     .. math:: A_u = \operatorname{Var}_x(E_{q(u | x)}[u])
 
-    Burda et al. (2016), section 5.2. The mean of a layer that depends on others is averaged over samples of them; from the
-    variance over images that of the average, :math:`s^2 / S`, is subtracted, so that the estimate has no bias, and falls below
-    zero by chance. Or it is that given those others at their own locations, in one pass: another number, a larger one where
-    averaging smooths. Where no layer depends on another both are the same, and exact.
+    Burda et al. (2016), section 5.2. The mean of a layer that depends on others is averaged over samples of them. The variance
+    of this average, :math:`s^2 / S`, is subtracted from the variance over images, so that the estimate is unbiased and may fall
+    below zero by chance. With ``num_samples=None`` the other layers stay at their locations, in one pass, which gives another
+    number, larger where averaging smooths. Where no layer depends on another, both are the same and exact.
 
     Args:
         guide: the variational program.
         x: images ``(N, D)``.
-        context: of each image ``(N, C)``.
-        num_samples: S, of the layers that others depend on; None for their locations.
+        context: the contexts ``(N, C)``.
+        num_samples: the number S of samples of the layers that others depend on; None for their locations.
 
     Raises:
-        ValueError: for fewer than two images, and fewer than two samples: neither has a variance; and for a latent without a
-            mean in closed form.
+        ValueError: for fewer than two images or samples, which have no variance, and for a latent without a mean in closed
+            form.
     """
     columns_of(x, context)
     if len(x) < 2:
@@ -93,7 +95,7 @@ def activity(
 
 
 def active_units(activities: Mapping[str, Tensor], threshold: float = THRESHOLDS[0]) -> dict[str, int]:
-    """How many units of each layer have an ``activity`` above a threshold.
+    """The number of units of each layer whose ``activity`` is above a threshold.
 
     >>> active_units({"z1": torch.tensor([0.9, 0.05, 0.001])}), active_units({"z1": torch.tensor([0.9, 0.05, 0.001])}, 0.1)
     ({'z1': 2}, {'z1': 1})
@@ -102,11 +104,11 @@ def active_units(activities: Mapping[str, Tensor], threshold: float = THRESHOLDS
 
 
 def kl_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context: Tensor | None) -> dict[str, Tensor]:
-    """Of the units of each layer ``(D_l,)``, or of a whole layer, a scalar, where units have none: see ``kl_by_unit``."""
+    """The divergence of each unit ``(D_l,)`` by layer, or of the whole layer, a scalar, where units have none."""
     analytic = bool(getattr(guide, "analytic_kl", False))
     total: dict[str, Tensor] = {}
     with measuring(model, guide):
-        for rows in supported(model, rows_of(x, context, IMAGES_AT_ONCE), observes=False):
+        for rows in check_support(model, rows_of(x, context, IMAGES_AT_ONCE), observes=False):
             model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
             for site in sample_sites(guide_trace):
                 divergence = _divergence(model_trace.nodes.get(site["name"]), site, analytic).sum(0)
@@ -115,9 +117,9 @@ def kl_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context
 
 
 def _divergence(model_site: Site, guide_site: Site, analytic: bool) -> Tensor:
-    """Of units ``(B, D)`` where both densities are products over them, else of the layer ``(B,)``."""
+    """The divergence of units ``(B, D)`` where both densities are products over units, else of the layer ``(B,)``."""
     if model_site is None:
-        # An auxiliary site stands in the guide alone.
+        # An auxiliary site is in the guide alone.
         return guide_site["log_prob"]
     posterior, prior = gaussian_of(guide_site["fn"]), gaussian_of(model_site["fn"])
     if posterior is None or prior is None:
@@ -128,13 +130,13 @@ def _divergence(model_site: Site, guide_site: Site, analytic: bool) -> Tensor:
 
 
 def latent_sites(guide: Program, rows: Sequence[Tensor]) -> dict[str, Site]:
-    """What a guide draws given a few images, by name."""
+    """The sites that a guide draws given a few images, by name."""
     trace = prune_subsample_sites(poutine.trace(guide).get_trace(*rows))
     return {site["name"]: site for site in sample_sites(trace)}
 
 
 def _expected_units(guide: Program, rows: Sequence[Tensor], num_samples: int | None) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each layer the mean of each unit given each of a few images ``(B, D_l)``, and the variance of its estimate."""
+    """The mean of each unit given each of a few images ``(B, D_l)``, by layer, and the variance of its estimate."""
     if num_samples is None:
         with InitMessenger(init_to_mean):
             means = {name: _mean(name, site) for name, site in latent_sites(guide, rows).items()}

@@ -13,7 +13,7 @@ from pyrovae.data.rows import Rows
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import columns_of
 from pyrovae.evaluation.sampling import WeightSampler
-from pyrovae.evaluation.support import supported
+from pyrovae.evaluation.support import check_support
 from pyrovae.evaluation.weighing import bound, effective_sample_size, heavy_tail, pareto_k, sizes_of_curve, standard_error
 
 IMAGES_AT_ONCE = 100
@@ -21,7 +21,7 @@ IMAGES_AT_ONCE = 100
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimates:
-    """An estimate for each image, in nats, and what they say of images of their kind.
+    """The estimates for each image, in nats, with their mean and standard error.
 
     Args:
         per_image: the estimates ``(N,)``.
@@ -31,12 +31,12 @@ class Estimates:
 
     @property
     def mean(self) -> float:
-        """The estimate for the set: the mean over images."""
+        """The mean of the estimates over images."""
         return self.per_image.mean().item()
 
     @property
     def standard_error(self) -> float:
-        """The standard error of ``mean`` over images, as a sample of all images of their kind; not a number for one of them."""
+        """The standard error of ``mean`` over images, as a sample of all images of this kind; NaN for one image."""
         if len(self.per_image) == 1:
             return math.nan
         return self.per_image.std().item() / math.sqrt(len(self.per_image))
@@ -47,16 +47,16 @@ class Estimates:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogLikelihood(Estimates):
-    """Importance-sampled log-likelihoods in nats, and what tells how far to trust them.
+    """Importance-sampled log-likelihoods in nats, with statistics of how far they can be trusted.
 
     Args:
         per_image: the estimate of log p(x) for each image ``(N,)``.
-        standard_error_per_image: of that estimate, from the spread of its weights ``(N,)``.
+        standard_error_per_image: the standard error of each estimate, from the spread of its weights ``(N,)``.
         elbo_per_image: the mean log-weight of the same samples ``(N,)``: the bound with one sample.
-        effective_sample_size: of each image's weights ``(N,)``, between 1 and ``num_samples``.
-        pareto_k: the tail index of each image's weights ``(N,)``: above ``heavy_tail(num_samples)`` no estimate to trust.
+        effective_sample_size: that of each image's weights ``(N,)``, between 1 and ``num_samples``.
+        pareto_k: the tail index of each image's weights ``(N,)``: above ``heavy_tail(num_samples)`` estimates are not reliable.
         curve: the mean over images of the bound with 1, 10, 100, ... and all samples, from the same weights.
-        num_samples: importance samples per image.
+        num_samples: the number of importance samples per image.
     """
 
     standard_error_per_image: Tensor
@@ -68,7 +68,7 @@ class LogLikelihood(Estimates):
 
     @property
     def sampling_error(self) -> float:
-        """The standard error of ``mean`` for these very images: what more samples would make smaller."""
+        """The standard error of ``mean`` for the same images and new samples, which more samples make smaller."""
         return self.standard_error_per_image.square().sum().sqrt().item() / len(self.per_image)
 
     @property
@@ -78,12 +78,12 @@ class LogLikelihood(Estimates):
 
     @property
     def share_of_heavy_tails(self) -> float:
-        """The share of images whose ``pareto_k`` is above what so many samples bear, of those that have one."""
+        """The share of images whose ``pareto_k`` is above ``heavy_tail(num_samples)``, among those that have one."""
         known = self.pareto_k[~self.pareto_k.isnan()]
         return (known > heavy_tail(self.num_samples)).double().mean().item() if len(known) else math.nan
 
-    def shifted(self, nats: Tensor) -> "LogLikelihood":
-        """With as much added to the estimate of each image ``(N,)``: for a change of variables."""
+    def shift(self, nats: Tensor) -> "LogLikelihood":
+        """Add numbers ``(N,)`` to the estimates of the images, for a change of variables."""
         curve = {size: value + nats.mean().item() for size, value in self.curve.items()}
         return replace(self, per_image=self.per_image + nats, elbo_per_image=self.elbo_per_image + nats, curve=curve)
 
@@ -106,9 +106,9 @@ def log_likelihood(
 
     .. math:: \log p(x | c) \approx \log \frac 1 K \sum_{k=1}^K \frac{p(x, z_k | c)}{q(z_k | x, c)}, \quad z_k \sim q(z | x, c)
 
-    Exactly K = ``num_samples`` samples per image. Memory holds the weights of a hundred images, 400 bytes for each of K, and
-    the networks' values for 2,000 samples. Modules are put into evaluation mode while they run; what depends
-    on parameters alone is evaluated once, what depends on the image once per image. On a CPU the figures depend on torch's
+    Exactly K = ``num_samples`` samples are drawn per image. Memory holds the weights of a hundred images, 400 bytes for each
+    sample, and the networks' values for 2,000 samples. Modules are in evaluation mode while they run; parts that depend on
+    parameters alone are computed once, parts that depend on the image once per image. On a CPU the figures depend on torch's
     generator and nothing else.
     Burda et al. (2016), equation 8; a lower bound in expectation, tighter as K grows.
 
@@ -117,24 +117,24 @@ def log_likelihood(
         guide: the proposal.
         x: the images, in memory or not; or a dataset, whose test images are measured given their contexts, in nats of the
             original values where these were standardised.
-        num_samples: K.
-        context: c ``(N, C)`` of a conditional model.
-        engine: how samples are drawn: see ``WeightSampler``.
-        track: wraps the sequence of image chunks, to show progress.
+        num_samples: the number of samples K.
+        context: the contexts c ``(N, C)`` of a conditional model.
+        engine: the engine of ``WeightSampler``.
+        track: function that wraps the sequence of image chunks, to show progress.
 
     Raises:
-        ValueError: for fewer than one sample, as many contexts as there are not images, data outside the support of the
+        ValueError: for fewer than one sample, another number of contexts than of images, data outside the support of the
             likelihood, and a model that observes nothing.
     """
     if num_samples < 1:
         raise ValueError(f"expected at least one sample; got num_samples={num_samples}")
     if isinstance(x, Dataset):
         found = log_likelihood(model, guide, x.test, num_samples, context=x.contexts.get("test"), engine=engine, track=track)
-        return found.shifted(x.log_jacobians(x.test).to(found.per_image))
+        return found.shift(x.log_jacobians(x.test).to(found.per_image))
     columns = columns_of(x, context)
     chunks = [slice(start, start + IMAGES_AT_ONCE) for start in range(0, len(x), IMAGES_AT_ONCE)]
     sampler = WeightSampler(model, guide, num_samples * len(chunks), engine)
-    data = supported(model, ([column[rows] for column in columns] for rows in track(chunks)))
+    data = check_support(model, ([column[rows] for column in columns] for rows in track(chunks)))
     measured = [_measured(sampler(rows, num_samples).double()) for rows in data]
     log_mean, error, elbo, sample_size, tail = (torch.cat([each[number] for each in measured]) for number in range(5))
     curve = torch.cat([each[5] for each in measured], 1).mean(1).tolist()
@@ -143,7 +143,7 @@ def log_likelihood(
 
 
 def _measured(weights: Tensor) -> tuple[Tensor, ...]:
-    """What is kept of log-weights ``(K, B)``: five statistics ``(B,)``, and the bounds of the curve ``(S, B)``."""
+    """The statistics of log-weights ``(K, B)`` that are kept: five numbers ``(B,)``, and the bounds of the curve ``(S, B)``."""
     bounds = torch.stack([bound(weights, size) for size in sizes_of_curve(len(weights))])
     return (
         bounds[-1],

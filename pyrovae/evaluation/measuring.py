@@ -10,9 +10,9 @@ from pyrovae.programs.conditionals import share_constants
 
 @contextmanager
 def measuring(*programs: Any) -> Iterator[None]:
-    """Train nothing: no gradients, evaluation mode, no buffer that moves, and priors without a batch shared.
+    """Measure without gradients, in evaluation mode, with priors that depend on no example evaluated once.
 
-    Afterwards every module that ran, or that ``programs`` reach, is as it was, buffers included.
+    Afterwards every module that ran, or that ``programs`` reach, is restored, with its buffers.
     """
     with preserved_buffers(*programs), evaluation_mode(*programs), share_constants():
         yield

@@ -1,4 +1,4 @@
-"""The geometric path from a start distribution to p(x, z), as densities of standardized states: what annealing runs along."""
+"""The geometric path of annealing from a start distribution to p(x, z), as densities of standardized states."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor, nn
 
 from pyrovae.engine.modules import Program
-from pyrovae.engine.repeated import Repeated
+from pyrovae.engine.repeated import RepeatedFunction
 from pyrovae.engine.validation import without_validation
-from pyrovae.evaluation.standardized import log_densities, standard_value, standardized
+from pyrovae.evaluation.standardized import at_standardized_values, log_densities, standard_value
 from pyrovae.evaluation.support import entries_of
 from pyrovae.inference.arrangements import Arrangement
 from pyrovae.inference.particles import arrangement_of
@@ -26,19 +26,19 @@ from pyrovae.inference.plates import sample_sites, subsampling_of
 from pyrovae.programs.conditionals import share_conditionals
 from pyrovae.programs.models import GenerativeModel
 
-# Where a path begins: the guide's q(z | x, c), or the model's own p(z | c).
+# The start distributions: the guide's q(z | x, c), or the model's own p(z | c).
 STARTS = ("guide", "prior")
 
 
 class Point(NamedTuple):
-    """States of all latents side by side, and what is known there, in nats.
+    """The states of all latents side by side, and the densities and gradients there, in nats.
 
     Args:
         state: the latents, standardized, ``(K, B, D)``: chain, image, entry.
         log_start: log s of the state ``(K, B)``.
         log_weight: log p(x, z | c) - log s(z) ``(K, B)``: the log importance weight, the same in all coordinates.
-        start_gradient: of ``log_start`` by the state ``(K, B, D)``.
-        weight_gradient: of ``log_weight`` by the state ``(K, B, D)``.
+        start_gradient: the gradient of ``log_start`` by the state ``(K, B, D)``.
+        weight_gradient: the gradient of ``log_weight`` by the state ``(K, B, D)``.
     """
 
     state: Tensor
@@ -52,7 +52,7 @@ class Point(NamedTuple):
         return self.log_start + temperature * self.log_weight
 
     def gradient(self, temperature: float) -> Tensor:
-        """Of ``log_density`` by the state ``(K, B, D)``."""
+        """The gradient of ``log_density`` by the state ``(K, B, D)``."""
         return torch.add(self.start_gradient, self.weight_gradient, alpha=temperature)
 
 
@@ -60,15 +60,15 @@ Density = Callable[[Tensor], Point]
 
 
 class GeometricPath:
-    r"""Unnormalised densities between a start distribution s and the joint density of a model.
+    r"""The unnormalised densities between a start distribution s and the joint density of a model.
 
     .. math:: \log f_b(z) = (1 - b) \log s(z) + b \log p(x, z | c) = \log s(z) + b \log w(z), \quad 0 \le b \le 1
 
-    All latents are one state, each in units of the start distribution given what it drew before: see ``standardized``. What
-    starts as a Gaussian then starts as N(0, I), whatever the hierarchy, and one size of step suits all directions.
+    All latents form one state, each standardized by the start distribution given the latents drawn before. Gaussian starts are
+    then N(0, I) in any hierarchy, and one size of step suits all directions. The densities and their gradients are computed by
 
-    The densities come from the programs run on given values, with their gradients as one captured graph, in which whatever
-    depends on the data alone is computed once. Neal (2001), equation 3.
+    the programs at given values, as one captured graph, in which parts that depend on the data alone are computed once. Neal
+    (2001), equation 3.
 
     Args:
         model: the generative program.
@@ -76,47 +76,51 @@ class GeometricPath:
         start: one of ``STARTS``.
 
     Raises:
-        ValueError: for another start.
+        ValueError: for an unknown start.
     """
 
     def __init__(self, model: Program, guide: Program, start: str = "guide") -> None:
         if start not in STARTS:
             raise ValueError(f"expected a start out of {', '.join(STARTS)}; got {start!r}")
         self.model, self.guide, self.start = model, guide, start
-        self._evaluations: Repeated | None = None
+        self._evaluations: RepeatedFunction | None = None
 
     def draw(self, rows: Sequence[Tensor], num_chains: int) -> Tensor:
-        """States ``(K, B, D)`` from the start distribution, for data ``(B, D)`` and contexts ``(B, C)`` where there are any."""
+        """Draw states ``(K, B, D)`` from the start distribution, for data ``(B, D)`` followed by contexts ``(B, C)`` if any."""
         place = self._place(rows)
-        sites = sorted(latents(_run(self._first, rows, place, num_chains)).items())
-        return flat([place.by_example(standard_value(site), site["fn"].event_dim, num_chains) for _, site in sites], 2)
+        sites = sorted(drawn_sites(_run(self._first, rows, place, num_chains)).items())
+        return flatten_latents(
+            [place.by_example(standard_value(site), site["fn"].event_dim, num_chains) for _, site in sites], 2
+        )
 
     def state_of(self, rows: Sequence[Tensor], z: Tensor) -> Tensor:
-        """The states ``(B, D)`` that stand for latents side by side ``(B, D)``."""
+        """The states ``(B, D)`` of latents side by side ``(B, D)``."""
         place = self._place(rows)
-        values: dict[str, Any] = {name: place.in_programs(each) for name, each in unflat(z[None], self._shapes(rows)).items()}
+        values: dict[str, Any] = {
+            name: place.in_programs(each) for name, each in split_latents(z[None], self._shapes(rows)).items()
+        }
         sites: dict[str, Any] = _run(poutine.condition(self._first, data=values), rows, place).nodes
         standard = {name: (standard_value(sites[name]), sites[name]["fn"].event_dim) for name in values}
-        return flat([place.by_example(*each, 1) for each in standard.values()], 2)[0]
+        return flatten_latents([place.by_example(*each, 1) for each in standard.values()], 2)[0]
 
-    def given(self, rows: Sequence[Tensor], num_chains: int, calls_ahead: int = 0) -> Density:
-        """The densities for a few images: a function of states ``(K, B, D)``.
+    def density_for(self, rows: Sequence[Tensor], num_chains: int, calls_ahead: int = 0) -> Density:
+        """The density for a few images, a function of states ``(K, B, D)``.
 
         Args:
-            rows: the data ``(B, D)``, and the contexts ``(B, C)`` where there are any.
-            num_chains: K.
-            calls_ahead: how many densities are to be asked for, of these images and of others: whether it is worth compiling.
+            rows: the data ``(B, D)``, followed by contexts ``(B, C)`` if any.
+            num_chains: the number of chains K.
+            calls_ahead: the number of densities to come, of these images and others, which decides whether to compile.
 
         Raises:
-            ValueError: where model and guide have other latents, or latents that are not real, and for data outside the support
-                of the likelihood.
+            ValueError: for different latents in model and guide, latents that are not real, and data outside the support of the
+                likelihood.
         """
         shapes = self._shapes(rows)
         if self._evaluations is None:
-            self._evaluations = Repeated(partial(self._evaluate, shapes), [self.model, self.guide])
+            self._evaluations = RepeatedFunction(partial(self._evaluate, shapes), [self.model, self.guide])
         state = rows[0].new_zeros(num_chains, len(rows[0]), sum(map(math.prod, shapes.values())))
-        known = self._evaluations.given([state], rows, calls_ahead)
-        # What was captured is a function of states laid out as those that it was captured with.
+        known = self._evaluations.bind([state], rows, calls_ahead)
+        # The captured function needs states of the layout that it was captured with.
         return lambda state: Point(state, *known(state.contiguous()))
 
     @property
@@ -125,19 +129,19 @@ class GeometricPath:
         return self.guide if self.start == "guide" else self.model
 
     def _place(self, rows: Sequence[Tensor]) -> Arrangement:
-        """Where the chains stand beside the images: as particles do."""
+        """The arrangement of chains and images, that of particles."""
         return arrangement_of(self.model, self.guide if self.start == "guide" else _draws_nothing, tuple(rows), {})
 
     def _shapes(self, rows: Sequence[Tensor]) -> dict[str, torch.Size]:
-        """The shape of each latent of an image, by its site; data that the model cannot have drawn are refused on the way."""
+        """The shape of each latent of an image, by its site; data that the model cannot have drawn are refused."""
         with torch.random.fork_rng(devices=[]):
-            drawn = latents(poutine.trace(self._first).get_trace(*rows))
+            drawn = drawn_sites(poutine.trace(self._first).get_trace(*rows))
         for name, site in drawn.items():
             _refuse_without_inverse(name, site)
         place = self._place(rows)
         traces = [_run(program, rows, place) for program in (self.model, self.guide)]
         traces[0].compute_log_prob()
-        model, guide = map(latents, traces)
+        model, guide = map(drawn_sites, traces)
         if set(model) != set(guide):
             raise ValueError(f"expected the same latents in model and guide; got {sorted(model)} and {sorted(guide)}")
         if not model:
@@ -152,16 +156,16 @@ class GeometricPath:
         return {name: value.shape[2:] for name, value in by_example.items()}
 
     def _evaluate(self, shapes: dict[str, torch.Size], state: Tensor, *rows: Tensor) -> list[Tensor]:
-        """What a point knows beside its states."""
+        """Compute the densities and gradients of a point."""
         with torch.enable_grad(), without_validation():
             state = state.detach().requires_grad_()
-            log_start, log_weight = self._densities(unflat(state, shapes), rows)
+            log_start, log_weight = self._densities(split_latents(state, shapes), rows)
             (start_gradient,) = torch.autograd.grad(log_start.sum(), state, retain_graph=True)
             (weight_gradient,) = torch.autograd.grad(log_weight.sum(), state)
         return [log_start.detach(), log_weight.detach(), start_gradient, weight_gradient]
 
     def _densities(self, values: dict[str, Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Of start and weight, each ``(K, B)``."""
+        """The log-densities of start and weight, each ``(K, B)``."""
         num_chains, place = len(next(iter(values.values()))), self._place(rows)
         values = {name: place.in_programs(value) for name, value in values.items()}
 
@@ -170,7 +174,7 @@ class GeometricPath:
             return _total([each.sum(list(range(2, each.dim()))) if each.dim() > 2 else each for each in by_image])
 
         with share_conditionals():
-            with standardized(values):
+            with at_standardized_values(values):
                 first = _run(self._first, rows, place, num_chains)
             pairs = [log_densities(first.nodes[name], value) for name, value in values.items()]
             log_start, of_latents = (total(terms) for terms in zip(*pairs, strict=True))
@@ -181,30 +185,30 @@ class GeometricPath:
         return log_start, (total(_log_probabilities(joint)) - of_latents) / subsampling_of(joint)
 
 
-def simulated(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Data ``(B, D)`` drawn from a model, and the latents ``(B, D)`` that they were drawn from: a sample of the posterior.
+def simulate(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Draw data ``(B, D)`` from a model; returns their latents ``(B, D)`` too, which are samples of the posterior.
 
-    With contexts ``(B, C)`` one image for each of them, else ``batch_size`` images.
+    With contexts ``(B, C)`` one image is drawn for each, else ``batch_size`` images.
 
     Raises:
-        ValueError: for a model that does not draw data, at a site ``x``, when it is called with these alone.
+        ValueError: for a model that does not draw data at a site ``x`` when it is called with these arguments alone.
     """
     arguments = {"batch_size": batch_size} if context is None else {"context": context}
     _refuse_other_arguments(model, arguments)
-    sites = latents(prune_subsample_sites(poutine.trace(model).get_trace(**arguments)))
+    sites = drawn_sites(prune_subsample_sites(poutine.trace(model).get_trace(**arguments)))
     if "x" not in sites:
         raise ValueError(
             f"expected a model that draws its data at a site 'x' when it is given none; it drew {sorted(sites)}: name that "
             "site so, or use annealed_log_likelihood on data of your own"
         )
     x = sites.pop("x")["value"]
-    # What the guide reads of told pixels is to be what it is told of them.
-    x = model.completed(x, context) if isinstance(model, GenerativeModel) else x
-    return x, flat([site["value"] for _, site in sorted(sites.items())], 1)
+    # The guide must see the observed pixels as they are in the context.
+    x = model.complete(x, context) if isinstance(model, GenerativeModel) else x
+    return x, flatten_latents([site["value"] for _, site in sorted(sites.items())], 1)
 
 
 def _draws_nothing(*_: Any, **__: Any) -> None:
-    """The guide of a path that begins at the prior."""
+    """Draw nothing: the guide of a path that starts at the prior."""
 
 
 def _refuse_other_arguments(model: Program, arguments: Mapping[str, Any]) -> None:
@@ -219,7 +223,7 @@ def _refuse_other_arguments(model: Program, arguments: Mapping[str, Any]) -> Non
 
 
 def _refuse_without_inverse(name: str, site: Mapping[str, Any]) -> None:
-    """Chains move to values that a distribution has not drawn: of those it must know the density."""
+    """Refuse a distribution that cannot be evaluated at values that it has not drawn, to which chains move."""
     try:
         site["fn"].log_prob(site["value"].clone())
     except (NotImplementedError, KeyError):
@@ -232,13 +236,13 @@ def _refuse_without_inverse(name: str, site: Mapping[str, Any]) -> None:
 
 
 def _run(program: Program, rows: Sequence[Tensor], place: Arrangement, num_chains: int = 1) -> Trace:
-    """A trace of that many chains, at their place."""
+    """Trace a program with ``num_chains`` chains, in their arrangement."""
     (program,), args, kwargs = place.of_particles(num_chains, [program], tuple(rows), {})
     return prune_subsample_sites(poutine.trace(program).get_trace(*args, **kwargs))
 
 
 def _log_probabilities(trace: Trace, without: Iterable[str] = ()) -> list[Tensor]:
-    """Of all sites but some, each ``(K, B)``."""
+    """The log-probabilities of all sites but some, each ``(K, B)``."""
     trace.compute_log_prob()
     return [site["log_prob"] for site in sample_sites(trace) if site["name"] not in without]
 
@@ -248,17 +252,17 @@ def _total(terms: Sequence[Tensor]) -> Tensor:
     return sum(others, first)
 
 
-def latents(trace: Trace) -> dict[str, Any]:
+def drawn_sites(trace: Trace) -> dict[str, Any]:
     """The sites that were drawn, by name."""
     return {site["name"]: site for site in sample_sites(trace) if not site["is_observed"]}
 
 
-def flat(values: Iterable[Tensor], batch_dims: int) -> Tensor:
-    """Values ``(*batch, *event)`` side by side ``(*batch, D)``."""
+def flatten_latents(values: Iterable[Tensor], batch_dims: int) -> Tensor:
+    """Put values ``(*batch, *event)`` side by side ``(*batch, D)``."""
     return torch.cat([value.reshape(*value.shape[:batch_dims], -1) for value in values], -1)
 
 
-def unflat(z: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """The values ``(K, B, *event)`` of each latent that stand side by side in z ``(K, B, D)``."""
+def split_latents(z: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Split z ``(K, B, D)`` into the values ``(K, B, *event)`` of each latent."""
     parts = z.split([math.prod(shape) for shape in shapes.values()], -1)
     return {name: part.reshape(*z.shape[:-1], *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}

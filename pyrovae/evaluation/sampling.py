@@ -1,4 +1,4 @@
-"""Log-weights of many samples for a few examples at a time: the work of importance sampling, and nothing else."""
+"""The log-weights of many samples, for a few examples at a time: the work of importance sampling."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ import torch
 from torch import Tensor
 
 from pyrovae.engine.modules import Program
-from pyrovae.engine.repeated import Repeated
+from pyrovae.engine.repeated import RepeatedFunction
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.inference.weights import log_weights
 
-# Samples are drawn in rounds of this many, however many are asked for: on a CPU figures depend on the seed alone.
+# Samples are drawn in rounds of this many, whatever their number: on a CPU figures depend on the seed alone.
 PARTICLES_AT_ONCE = 20
 
 
-def gathered(draw: Callable[[], Sequence[Tensor]], num_samples: int, at_once: int) -> Tensor:
-    """Exactly so many weights ``(num_samples, B)``, from draws of ``at_once`` of them."""
+def draw_weights(draw: Callable[[], Sequence[Tensor]], num_samples: int, at_once: int) -> Tensor:
+    """Draw exactly ``num_samples`` weights ``(num_samples, B)``, in rounds of ``at_once``."""
     return torch.cat([draw()[0] for _ in range(num_rounds(num_samples, at_once))])[:num_samples]
 
 
 def num_rounds(num_samples: int, at_once: int) -> int:
-    """How many draws they take."""
+    """The number of rounds for ``num_samples`` samples."""
     return -(-num_samples // at_once)
 
 
 class WeightSampler:
-    """Draws log-weights of a model under a guide, which must not be trained meanwhile.
+    """A sampler of log-weights of a model under a guide, which must not be trained meanwhile.
 
-    The components of a prior are evaluated once for all examples, the encoder once for all samples of an example.
+    The components of a prior are computed once for all examples, the encoder once for all samples of an example.
 
     Args:
         model: the generative program.
         guide: the proposal.
-        samples_ahead: how many are to come, for all chunks of examples together: whether preparing for them is worth its time.
-        engine: one of those of ``Repeated``.
+        samples_ahead: the number of samples to come, for all chunks of examples together, which decides whether to capture and
+            compile.
+        engine: one of the engines of ``RepeatedFunction``.
 
     Raises:
         ValueError: for an unknown engine.
@@ -45,25 +46,25 @@ class WeightSampler:
         self._model, self._guide = model, guide
         self._samples_ahead = samples_ahead
         self._engine = engine
-        self._rounds: dict[int, Repeated] = {}
+        self._rounds: dict[int, RepeatedFunction] = {}
 
     def __call__(self, args: Sequence[Tensor], num_samples: int) -> Tensor:
-        """Weights ``(num_samples, B)`` for data ``(B, D)``, and contexts ``(B, C)`` behind them where there are any.
+        """Draw weights ``(num_samples, B)`` for data ``(B, D)``, followed by contexts ``(B, C)`` if any.
 
         Raises:
-            CaptureError: where a program cannot be captured, and the engine is not to be chosen.
+            CaptureError: for a program that cannot be captured, unless the engine is ``auto`` or ``eager``.
         """
         at_once = min(num_samples, PARTICLES_AT_ONCE)
         with measuring(self._model, self._guide):
-            draw = self._round(at_once).given([], args, self._samples_ahead // at_once)
-            weights = gathered(draw, num_samples, at_once)
+            draw = self._round(at_once).bind([], args, self._samples_ahead // at_once)
+            weights = draw_weights(draw, num_samples, at_once)
         self._samples_ahead -= num_samples
         return weights
 
-    def _round(self, at_once: int) -> Repeated:
+    def _round(self, at_once: int) -> RepeatedFunction:
         def weights(*args: Tensor) -> list[Tensor]:
             return [log_weights(self._model, self._guide, *args, num_particles=at_once)]
 
         if at_once not in self._rounds:
-            self._rounds[at_once] = Repeated(weights, [self._model, self._guide], self._engine)
+            self._rounds[at_once] = RepeatedFunction(weights, [self._model, self._guide], self._engine)
         return self._rounds[at_once]

@@ -1,4 +1,4 @@
-"""Latents in units of the distribution that they are drawn from: coordinates in which a hierarchy has no narrow valleys."""
+"""Latents standardized by the distribution that they are drawn from: coordinates without narrow valleys."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from pyrovae.programs.distributions import gaussian_of
 
 
-class standardized(Messenger):  # noqa: N801 - used as a context, like a poutine
-    r"""Gives each latent of a program the value that its standardized value stands for.
+class at_standardized_values(Messenger):  # noqa: N801 - used as a context, like a poutine
+    r"""A handler that sets the latents of a program by their standardized values.
 
     .. math:: z_l = m_l + s_l u_l
 
-    Mean m and standard deviation s are those of the site's distribution, given what was drawn before it; of one that has none,
-    zero and one. Where it is Gaussian, u is its noise: the non-centred form of the program. Neal (2011), section 4.1.
+    Mean m and standard deviation s are those of the site's distribution given earlier draws, or zero and one where it has none.
+    Where it is Gaussian, u is its noise: the non-centred form of the program. Neal (2011), section 4.1.
 
     Args:
-        values: u by site, in the shape of the site's values.
+        values: the standardized values u by site, in the shape of the site's values.
     """
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
@@ -36,21 +36,21 @@ class standardized(Messenger):  # noqa: N801 - used as a context, like a poutine
 
 
 def standard_value(site: Mapping[str, Any]) -> Tensor:
-    """The u that stands for a site's value, of its shape."""
+    """The standardized value u of a site, of the shape of its value."""
     mean, spread = _moments(site["fn"], site["value"])
     return (site["value"] - mean) / spread
 
 
 def log_densities(site: Mapping[str, Any], standard: Tensor) -> tuple[Tensor, Tensor]:
-    """Of u under the site's distribution, and of the value that it stands for as the program counts it: ``(K, B)``, in nats.
+    """The log-density of u, and that of the value in the program, each ``(K, B)``, in nats.
 
-    A program counts a site with the scale and the mask of the handlers around it.
+    The latter has the scale and the mask of the handlers around the site.
     """
     fn = site["fn"]
     _, spread = _moments(fn, standard)
     volume = sum_rightmost(spread.log().expand_as(standard), fn.event_dim)
     if gaussian_of(fn) is not None:
-        # As a function of u alone: no gradient takes the way through the networks and back, where it would cancel.
+        # As a function of u alone, so that gradients do not go through the networks, where they would cancel.
         log_density = sum_rightmost(-0.5 * standard.square() - 0.5 * math.log(2 * math.pi), fn.event_dim)
     else:
         log_density = fn.log_prob(site["value"]) + volume
@@ -58,7 +58,7 @@ def log_densities(site: Mapping[str, Any], standard: Tensor) -> tuple[Tensor, Te
 
 
 def _moments(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each entry of a value; zero and one where there is none."""
+    """The mean and standard deviation of each entry of a value; zero and one where there are none."""
     if (gaussian := gaussian_of(fn)) is not None:
         return gaussian.loc, gaussian.scale
     try:

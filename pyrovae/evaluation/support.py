@@ -1,4 +1,4 @@
-"""Data that the likelihood cannot have drawn, refused by site and row before anything is measured on them."""
+"""The refusal, by site and row, of data that the likelihood cannot have drawn, before they are measured."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pyrovae.inference.supports import TRANSPARENT, scored_by
 Chunk = TypeVar("Chunk", bound=Sequence[Tensor])
 
 
-def supported(model: Program, chunks: Iterable[Chunk], *, observes: bool = True) -> Iterator[Chunk]:
-    """The same chunks of rows, each once its data are known to lie in the support of their site.
+def check_support(model: Program, chunks: Iterable[Chunk], *, observes: bool = True) -> Iterator[Chunk]:
+    """Yield the chunks of rows, each after a check that its data are in the support of their site.
 
     Args:
         model: the generative program, called with each chunk.
-        chunks: data, and contexts behind them where there are any.
-        observes: refuse a model that observes nothing.
+        chunks: data, followed by contexts if any.
+        observes: whether to refuse a model that observes nothing.
 
     Raises:
-        ValueError: for data outside the support, and for a model that observes nothing where it should.
+        ValueError: for data outside the support, and, with ``observes``, for a model that observes nothing.
     """
     check, first = SupportOfData(model), 0
     for rows in chunks:
@@ -43,11 +43,11 @@ def supported(model: Program, chunks: Iterable[Chunk], *, observes: bool = True)
 
 
 class SupportOfData:
-    """Refuses data that a model cannot have drawn, which captured operations would score in silence.
+    """A check that refuses data that a model cannot have drawn, which captured operations would score without an error.
 
-    The model runs once, on the first rows. Where an observed site has a column of the data as its value, and a support that
-    depends on nothing, later rows are compared with that support and nothing runs; else the model runs for them too. Like
-    Pyro, it looks at no distribution made with ``validate_args=False``, and at none where validation is turned off.
+    The model runs once, on the first rows. Where the value of an observed site is a column of the data, and its support is
+    fixed, later rows are compared with the support without a run; else the model runs for them too. As in Pyro, distributions
+    made with ``validate_args=False`` are not checked, and none while validation is off.
 
     Args:
         model: the generative program.
@@ -59,10 +59,10 @@ class SupportOfData:
         self.observes = False
 
     def __call__(self, rows: Sequence[Tensor], first: int = 0) -> None:
-        """Look at some rows, the first of them the ``first``-th of the data.
+        """Check some rows, the first of which is the ``first``-th of the data.
 
         Raises:
-            ValueError: where one lies outside the support of a site, by site and row.
+            ValueError: for a row outside the support of a site; it names both.
         """
         if self._sites is None or any(site.column is None for site in self._sites):
             self._sites = self._looked_up(rows, first)
@@ -73,7 +73,7 @@ class SupportOfData:
             _refuse(site, column.reshape(len(column), *site.event), len(column), first)
 
     def _looked_up(self, rows: Sequence[Tensor], first: int) -> list[_Site]:
-        """The sites that observe something, from a run of the model, once their values are known to be in order."""
+        """The observed sites of a run of the model, after a check of their values."""
         with measuring(self._model), torch.random.fork_rng():
             trace = prune_subsample_sites(poutine.trace(self._model).get_trace(*rows))
         observed = [each for each in sample_sites(trace) if each["is_observed"] and not each["infer"].get("_deterministic")]
@@ -88,7 +88,7 @@ class SupportOfData:
 
 @dataclass(frozen=True)
 class _Site:
-    """An observed site: the support of its entries, and the column of the data that it observes, where it is one."""
+    """An observed site: the support of its entries, and the number of the column that it observes, or None."""
 
     name: str
     distribution: str
@@ -98,7 +98,7 @@ class _Site:
 
     @classmethod
     def of(cls, site: Any, support: Any, rows: Sequence[Tensor]) -> _Site:
-        """From its record in a trace."""
+        """Make it from its record in a trace."""
         value = site["value"]
         column = next((number for number, each in enumerate(rows) if _is_column(value, each)), None)
         kind = type(scored_by(site["fn"])).__name__
@@ -106,18 +106,18 @@ class _Site:
 
 
 def entries_of(support: Any) -> Any:
-    """The constraint of each entry of an event, of one on whole events."""
+    """The constraint on each entry of an event, from a constraint on whole events."""
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     return support
 
 
 def _support(fn: Any) -> Any:
-    """The constraint of entries that a site's distribution holds values to; None where it looks at none."""
+    """The constraint on entries that a site's distribution validates; None where it validates none."""
     layers = [fn]
     while type(layers[-1]) in TRANSPARENT:
         layers.append(layers[-1].base_dist)
-    # One that is a product over entries may look at its values itself.
+    # A distribution that is a product over entries may validate its values itself.
     if not any(layer._validate_args for layer in layers if type(layer) not in TRANSPARENT):
         return None
     try:
@@ -127,7 +127,7 @@ def _support(fn: Any) -> Any:
 
 
 def _is_column(value: Tensor, column: Tensor) -> bool:
-    """The column itself, or seen in another shape."""
+    """True where a value is the column itself, perhaps in another shape."""
     if value is column:
         return True
     alike = value.dtype == column.dtype and value.shape[:1] == column.shape[:1] and value.numel() == column.numel()
@@ -135,7 +135,7 @@ def _is_column(value: Tensor, column: Tensor) -> bool:
 
 
 def _is_fixed(constraint: Any) -> bool:
-    """Whether it holds no tensor, which could be another for other rows."""
+    """True for a constraint that holds no tensor, which could differ for other rows."""
     if isinstance(constraint, Tensor):
         return False
     parts = constraint if isinstance(constraint, list | tuple) else vars(constraint).values()
@@ -152,5 +152,5 @@ def _refuse(site: _Site, value: Tensor, count: int, first: int) -> None:
     held = f" holds {value[~inside][0].item():g}" if inside.shape == value.shape else " is none"
     raise ValueError(
         f"expected data that the likelihood at site {site.name!r} can have drawn, in the support {site.support} of "
-        f"{site.distribution}; {where}{held}: bring the data there (bits by binarized), or use a likelihood that covers them"
+        f"{site.distribution}; {where}{held}: bring the data there (bits by binarize), or use a likelihood that covers them"
     )

@@ -1,4 +1,4 @@
-"""What the bound is made of: a distortion, and a rate that is partly information and partly a prior that does not fit."""
+"""The parts of the bound: a distortion, and a rate that is partly information and partly the misfit of the prior."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import IMAGES_AT_ONCE
 from pyrovae.evaluation.measuring import measuring
-from pyrovae.evaluation.support import supported
+from pyrovae.evaluation.support import check_support
 from pyrovae.inference.plates import sample_sites
 from pyrovae.inference.weights import traces_of
 from pyrovae.programs.distributions import GaussianMixture, gaussian_of
 from pyrovae.programs.models import GenerativeModel
 
-# Pairs of images at once, each of them some numbers in double precision.
+# The number of pairs of images at once, each of them some numbers in double precision.
 PAIRS_AT_ONCE = 5_000_000
 
 
@@ -29,7 +29,7 @@ class Surgery:
     Args:
         distortion: the negative expected log-likelihood.
         rates: the divergence from its prior of each layer, sampled.
-        mutual_information: between an image and the top layer, of the set's images: at most the logarithm of their number.
+        mutual_information: that between the set's images and the top layer: at most the logarithm of their number.
         marginal_kl: the divergence of the aggregate posterior of the top layer from its prior.
     """
 
@@ -40,42 +40,41 @@ class Surgery:
 
     @property
     def rate(self) -> float:
-        """Of all layers together."""
+        """The rate of all layers together."""
         return sum(self.rates.values())
 
     @property
     def elbo(self) -> float:
-        """Minus rate and distortion."""
+        """The evidence lower bound: minus rate minus distortion."""
         return -self.rate - self.distortion
 
 
 def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor | None = None) -> Surgery:
-    r"""Take the bound on a set of N images apart, with one sample of each posterior.
+    r"""Split the bound on a set of N images into its parts, with one sample of each posterior.
 
     .. math:: \frac 1 N \sum_n \operatorname{KL}(q(z_L | x_n) \| p(z_L)) = I_q(n; z_L) + \operatorname{KL}(q(z_L) \| p(z_L)),
         \quad q(z_L) = \frac 1 N \sum_n q(z_L | x_n)
 
-    Hoffman and Johnson (2016), equation 6. Both terms are those of the N images given. As estimates for all images of their
-    kind the information is too small, being at most :math:`\log N`, and the marginal divergence too large by as much: near
-    that limit they say nothing of either, and more images are needed. Below the top layer the rate is that of each layer
-    given those above.
+    Hoffman and Johnson (2016), equation 6. Both terms are those of the N given images. As estimates for all images of this
+    kind, the information is too small, since it is at most :math:`\log N`, and the marginal divergence is too large by as much:
+    near this limit more images are needed. Below the top layer the rate is that of each layer given the layers above.
 
     Args:
         model: the generative program.
-        guide: one whose top layer is Gaussian given the data alone.
+        guide: a guide whose top layer is Gaussian given the data alone.
         x: images ``(N, D)``; time grows as their square.
-        context: of each image ``(N, C)``.
+        context: the contexts ``(N, C)``.
 
     Raises:
-        ValueError: for a model that is no ``GenerativeModel`` or has no latents, a guide that does not say what q(z_L | x) is
-            or whose top layer is an integral over those below, a prior that depends on the context, so that there is no one
-            p(z_L), and data outside the support of the likelihood.
+        ValueError: for a model that is no ``GenerativeModel`` or has no latents, a guide without ``top_posterior`` or whose top
+            layer is an integral over the layers below, a prior that depends on the context, and data outside the support of the
+            likelihood.
     """
     if (why := obstacle(model, guide, context)) is not None:
         raise ValueError(why)
     top = f"z{model.depth}"
     with measuring(model, guide):
-        chunks = [_parts(model, guide, rows, top) for rows in supported(model, rows_of(x, context, IMAGES_AT_ONCE))]
+        chunks = [_parts(model, guide, rows, top) for rows in check_support(model, rows_of(x, context, IMAGES_AT_ONCE))]
         log_q, log_p, z, loc, scale = (torch.cat(parts) for parts in zip(*(drawn for _, drawn in chunks), strict=True))
         aggregate = GaussianMixture(loc, scale, validate_args=False)
         log_aggregate = torch.cat([aggregate.log_prob(few) for few in z.split(max(1, PAIRS_AT_ONCE // len(z)))])
@@ -89,7 +88,7 @@ def elbo_surgery(model: nn.Module, guide: nn.Module, x: Tensor, context: Tensor 
 
 
 def _parts(model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str) -> tuple[dict[str, float], tuple[Tensor, ...]]:
-    """Sums over a few images of log p(x | z) and of the rates; and of the top layer both densities, values and Gaussians."""
+    """The sums over a few images of log p(x | z) and the rates; and the top layer's densities, values and Gaussians."""
     model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
     prior: dict[str, Any] = model_trace.nodes
     posterior: dict[str, Any] = guide_trace.nodes
@@ -106,7 +105,7 @@ def _parts(model: nn.Module, guide: nn.Module, rows: Sequence[Tensor], top: str)
 
 
 def obstacle(model: Any, guide: Any, context: Tensor | None) -> str | None:
-    """Why ``elbo_surgery`` cannot be done; None where it can."""
+    """The reason why ``elbo_surgery`` cannot be done; None where it can."""
     if not isinstance(model, GenerativeModel):
         return (
             f"expected a GenerativeModel, which says what its top layer and its prior are; got {_kind(model)}: compose one of "

@@ -1,4 +1,4 @@
-"""What a trained model says of examples one by one, and what it draws: for any model and guide."""
+"""The uses of a trained model: encode, score, sample and reconstruct, for any model and guide."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ if TYPE_CHECKING:
 
 Moments = dict[str, "tuple[Tensor, Tensor]"]
 
-# Rows of few numbers cost their calls alone, which many share; images in numbers as large fill memory.
+# The limits of rows at once: many rows of few numbers share the cost of a call; many images would fill memory.
 FEWEST_ROWS, MOST_ROWS, NUMBERS_AT_ONCE = 100, 2000, 200_000
 
 
 def _rows_at_once(size: int) -> int:
-    """How many examples of so many numbers programs take at a time."""
+    """The number of examples of ``size`` numbers that programs take at a time."""
     return min(MOST_ROWS, max(FEWEST_ROWS, NUMBERS_AT_ONCE // size))
 
 
 def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int = 10) -> Moments:
-    r"""Mean and standard deviation of each latent given each example ``(N, D_l)``, by layer.
+    r"""The mean and standard deviation of each latent given each example ``(N, D_l)``, by layer.
 
     .. math:: \sigma^2 = E[\operatorname{Var}(z | x, z_{\text{others}})] + \operatorname{Var}(E[z | x, z_{\text{others}}])
 
-    A layer that depends on others is averaged over samples of them, drawn in the guide's order; of one that does not the
-    moments are exact.
+    A layer that depends on others is averaged over samples of them, drawn in the guide's order; the moments of other layers are
+    exact.
 
     Args:
         guide: the variational program.
         x: examples ``(N, D)``.
-        context: of each ``(N, C)``, for a conditional model.
-        num_samples: of the layers that others depend on.
+        context: the contexts ``(N, C)`` of a conditional model.
+        num_samples: the number of samples of the layers that others depend on.
     """
     chunks: list[Moments] = []
     with measuring(guide):
         for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
             drawn = [latent_sites(guide, rows) for _ in range(min(2, num_samples))]
-            # Where no layer depends on another, two draws have the same moments, and so has each.
+            # Where no layer depends on another, all draws have the same moments, as the first two show.
             if any(not torch.equal(site["fn"].mean, drawn[-1][name]["fn"].mean) for name, site in drawn[0].items()):
                 drawn += [latent_sites(guide, rows) for _ in range(num_samples - len(drawn))]
             found = {}
@@ -69,7 +69,7 @@ def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samp
 
 
 def draw_latents(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int) -> dict[str, Tensor]:
-    """Draws of each latent given each example ``(S, N, D_l)``, by layer, the layers of a draw together."""
+    """Draw the latents given each example ``(S, N, D_l)``, by layer; the layers of a draw belong together."""
     chunks = []
     with measuring(guide):
         for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
@@ -80,15 +80,15 @@ def draw_latents(guide: Program, x: Tensor, context: Tensor | None = None, *, nu
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a model says of each example, in nats, each ``(N,)``.
+    """The scores of a model for each example, in nats, each ``(N,)``.
 
     Args:
-        log_likelihood: by importance sampling.
-        standard_error: of the same, by the spread of the weights.
+        log_likelihood: the log-likelihood by importance sampling.
+        standard_error: the standard error of the log-likelihood, from the spread of the weights.
         elbo: the bound with one sample, -rate - distortion.
-        distortion: -E log p(x | z) under the guide.
-        rate: E log q(z | x) / p(z) under the guide: what naming the latents costs.
-        pareto_k: of the weights' tail; above ``heavy_tail(num_samples)`` the estimate may be too low.
+        distortion: the expectation of -log p(x | z) under the guide.
+        rate: the expectation of log q(z | x) / p(z) under the guide.
+        pareto_k: the tail index of the weights; above ``heavy_tail(num_samples)`` the estimate may be too low.
         by_entry: E log p(x_d | z) of each entry ``(N, D)``, where p(x | z) is a product over them.
     """
 
@@ -114,11 +114,11 @@ def score(
 
     Args:
         model: the generative program.
-        guide: the variational one.
-        x: examples.
-        context: of each ``(N, C)``, for a conditional model.
-        num_samples: importance samples for each.
-        num_draws: of the guide, that rate, distortion and the terms of entries are averaged over.
+        guide: the variational program.
+        x: the examples.
+        context: the contexts ``(N, C)`` of a conditional model.
+        num_samples: the number of importance samples for each example.
+        num_draws: the number of draws of the guide over which rate, distortion and the terms of entries are averaged.
 
     Raises:
         ValueError: for a model that observes more than one site.
@@ -140,7 +140,7 @@ def score(
 
 
 def _expected_terms(model: Program, guide: Program, rows: tuple[Tensor, ...], num_draws: int) -> tuple[Tensor, Tensor]:
-    """E log p(x_d | z) of each entry ``(B, D)`` where the density is a product, else of all ``(B,)``; and E log q / p of z."""
+    """The means of log p(x_d | z) of each entry ``(B, D)``, or of all ``(B,)`` where it is no product; and of log q / p."""
     terms, rate = torch.zeros(()), torch.zeros(len(rows[0]))
     for _ in range(num_draws):
         sites = latent_sites(guide, rows)
@@ -164,17 +164,17 @@ def _is_data(site: Any, latents: Mapping[str, Tensor], name: str) -> bool:
 
 
 class TemperatureError(ValueError):
-    """A latent has no temperature."""
+    """An error for a latent that cannot have a temperature."""
 
 
 class at_temperature(Messenger):  # noqa: N801 - used as a context, like a poutine
-    """Within, Gaussian latents are drawn with their standard deviations times a temperature, as components of mixtures are.
+    """A handler that multiplies the standard deviations of Gaussian latents and of mixtures' components by a temperature.
 
     Args:
-        temperature: above zero; one changes nothing.
+        temperature: the factor, above zero; one changes nothing.
 
     Raises:
-        TemperatureError: for a latent that is neither.
+        TemperatureError: for any other latent.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -207,29 +207,29 @@ def sample(
 
     Args:
         model: the generative program.
-        number: N.
-        context: of each ``(N, C)``, for a conditional model; entries that it gives away are those of the context.
-        means: of p(x | z) in place of draws of x.
-        temperature: of the latents.
+        number: the number of examples N.
+        context: the contexts ``(N, C)`` of a conditional model; entries that they contain are taken from them.
+        means: return means of p(x | z) in place of draws of x.
+        temperature: the temperature of the latents.
     """
     chunks = []
     with measuring(model), at_temperature(temperature):
         for start in range(0, number, FEWEST_ROWS):
-            told = None if context is None else context[start : start + FEWEST_ROWS]
-            trace = poutine.trace(model).get_trace(None, told, batch_size=min(FEWEST_ROWS, number - start))
+            some = None if context is None else context[start : start + FEWEST_ROWS]
+            trace = poutine.trace(model).get_trace(None, some, batch_size=min(FEWEST_ROWS, number - start))
             site: Any = trace.nodes["x"]
-            chunks.append(model.completed(site["fn"].mean if means else site["value"], told))
+            chunks.append(model.complete(site["fn"].mean if means else site["value"], some))
     return torch.cat(chunks)
 
 
 def reconstruct(model: GenerativeModel, guide: Program, x: Tensor, context: Tensor | None = None) -> Tensor:
-    """The means of p(x | z) at one draw of the guide for each example ``(N, D)``."""
+    """Reconstruct each example ``(N, D)`` by the mean of p(x | z) at one draw of the guide."""
     chunks = []
     with measuring(model, guide):
         for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
             latents = {name: site["value"] for name, site in latent_sites(guide, rows).items()}
-            told = rows[1] if len(rows) > 1 else None
-            trace = poutine.trace(poutine.condition(model, latents)).get_trace(None, told, batch_size=len(rows[0]))
+            some = rows[1] if len(rows) > 1 else None
+            trace = poutine.trace(poutine.condition(model, latents)).get_trace(None, some, batch_size=len(rows[0]))
             site: Any = trace.nodes["x"]
-            chunks.append(model.completed(site["fn"].mean, told))
+            chunks.append(model.complete(site["fn"].mean, some))
     return torch.cat(chunks)

@@ -1,4 +1,4 @@
-"""What the log-weights of an example say: an estimate of its log-likelihood, and how far to trust it."""
+"""The statistics of an example's log-weights, which show how far to trust the estimate of its log-likelihood."""
 
 import math
 
@@ -6,23 +6,23 @@ import torch
 from pyro.ops.stats import fit_generalized_pareto
 from torch import Tensor
 
-# Below ten exceedances a tail cannot be told from chance.
+# With fewer exceedances a tail cannot be distinguished from chance.
 FEWEST_IN_TAIL = 10
-# Largest weights within a thousandth of each other cannot mislead by more.
+# Largest weights that differ by less than this cannot mislead by more.
 ALIKE = 1e-3
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
-    r"""Of log-weights ``(K, B)``: :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, between 1 and K. Kong (1992)."""
+    r"""The effective sample size of log-weights ``(K, B)``: :math:`(\sum_k w_k)^2 / \sum_k w_k^2`, from 1 to K. Kong (1992)."""
     return (2 * weights.logsumexp(0) - (2 * weights).logsumexp(0)).exp()
 
 
 def standard_error(weights: Tensor) -> Tensor:
-    r"""Of the log-mean weight, from log-weights ``(K, B)``, in nats.
+    r"""The standard error of the log-mean weight, from log-weights ``(K, B)``, in nats.
 
     .. math:: \operatorname{sd}(w) / (\sqrt K \, \bar w) = \sqrt{\frac{K / \operatorname{ESS} - 1}{K - 1}}
 
-    To first order, as for any smooth function of a mean; infinite for one sample, which says nothing about it.
+    It is correct to first order, as for any smooth function of a mean, and infinite for one sample.
     """
     count = len(weights)
     if count == 1:
@@ -31,11 +31,11 @@ def standard_error(weights: Tensor) -> Tensor:
 
 
 def pareto_k(weights: Tensor) -> Tensor:
-    r"""The tail index of the weights, from log-weights ``(K, B)``: the estimate has a finite variance below one half.
+    r"""The tail index of the weights, from log-weights ``(K, B)``: below one half the estimate has a finite variance.
 
-    Of the generalized Pareto distribution fitted to the largest :math:`\min(K / 5, 3 \sqrt K)` weights, less the next one.
-    Above ``heavy_tail`` the estimate and its standard error are not to be trusted. Vehtari et al. (2024), section 3. Minus
-    infinity where all the weights are the same; not a number where fewer than ten are in the tail.
+    It belongs to the generalized Pareto distribution fitted to the largest :math:`\min(K / 5, 3 \sqrt K)` weights, minus the
+    next one. Above ``heavy_tail`` the estimate and its standard error are not reliable. Vehtari et al. (2024), section 3. It is
+    minus infinity where all weights are the same, and NaN where fewer than ten are in the tail.
     """
     count = math.ceil(min(0.2 * len(weights), 3 * math.sqrt(len(weights))))
     if count < FEWEST_IN_TAIL:
@@ -46,7 +46,7 @@ def pareto_k(weights: Tensor) -> Tensor:
 
 
 def heavy_tail(num_samples: int) -> float:
-    r"""The tail index above which so many weights are too few: :math:`\min(1 - 1 / \log_{10} K, 0.7)`, Vehtari et al. (2024).
+    r"""The tail index above which K weights are too few: :math:`\min(1 - 1 / \log_{10} K, 0.7)`, Vehtari et al. (2024).
 
     >>> round(heavy_tail(500), 2), heavy_tail(5000)
     (0.63, 0.7)
@@ -55,7 +55,7 @@ def heavy_tail(num_samples: int) -> float:
 
 
 def _tail_index(exceedances: Tensor) -> float:
-    # What is left of weights that are the same is rounding, whose tail says nothing.
+    # Differences of equal weights are rounding errors, whose tail is meaningless.
     if exceedances.max() < ALIKE:
         return -math.inf
     # The fit divides by the first quartile.
@@ -64,7 +64,7 @@ def _tail_index(exceedances: Tensor) -> float:
 
 
 def sizes_of_curve(num_samples: int) -> list[int]:
-    """1, 10, 100, ... and the number of samples itself.
+    """The sizes 1, 10, 100, ... and the number of samples itself.
 
     >>> sizes_of_curve(5000)
     [1, 10, 100, 1000, 5000]
@@ -77,7 +77,7 @@ def bound(weights: Tensor, num_particles: int) -> Tensor:
 
     .. math:: \frac 1 G \sum_{g=1}^G \log \frac 1 k \sum_{i=1}^k w_{(g - 1) k + i}, \quad G = \lfloor K / k \rfloor
 
-    Each weight is used once; those that fill no group are left out.
+    Each weight is used once; the last weights, which do not fill a group, are left out.
     """
     groups = len(weights) // num_particles
     grouped = weights[: groups * num_particles].reshape(groups, num_particles, -1)

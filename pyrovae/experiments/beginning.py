@@ -1,4 +1,4 @@
-"""The run folder and the data of a training: new, or begun before."""
+"""The start of a training: its run folder, new or begun before, and its data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyrovae.experiments.building import (
     load_data,
     recipe_of_guide,
     refuse_what_cannot_be_trained,
-    resolved,
+    resolve,
     short_schedule,
 )
 from pyrovae.experiments.folder import RECIPE
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
 
 
-def prepared(
+def recipe_and_data(
     base: Recipe | None,
     settings: Mapping[str, Any],
     root: str | None = None,
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> tuple[Recipe, Dataset]:
-    """A recipe with what it leaves to settings filled in, and its data.
+    """Complete a recipe with settings, and load its data.
 
     Args:
         base: a recipe; None for the published architecture of the guide, with a schedule of minutes.
-        settings: that replace those of the recipe.
-        root: where to look for data files first.
+        settings: the settings that replace those of the recipe.
+        root: the folder to look for data files in first.
         mirror: an address to download from.
-        progress: told of each download.
+        progress: called as files are downloaded.
     """
     if base is None:
         default = Recipe()
@@ -57,10 +57,10 @@ def prepared(
 
 
 def begin(folder: str | Path | None, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:
-    """The run of a folder, with programs as at the first step, and its data: gone on with where it was begun, else new.
+    """Open the run of a folder that was begun, or make a new one; returns it, with fresh programs, and its data.
 
     Raises:
-        InputError: for what cannot be trained, and for another recipe than that of the folder.
+        InputError: for a recipe that cannot be trained, and for another recipe than that of the folder.
     """
     if folder is not None and (Path(folder) / RECIPE).exists():
         return _begun(Path(folder), recipe, dataset)
@@ -71,11 +71,11 @@ def begin(folder: str | Path | None, recipe: Recipe | None, dataset: Dataset | N
 
 
 def _begun(folder: Path, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:
-    run = Run.begun(folder)
+    run = Run.load_begun(folder)
     dataset = run.dataset() if dataset is None else dataset
     run.check_data(dataset)
     if recipe is not None:
-        run = _with_more_epochs(run, resolved(recipe, dataset).replace(dataset=run.recipe.dataset))
+        run = _with_more_epochs(run, resolve(recipe, dataset).replace(dataset=run.recipe.dataset))
     programs = build(run.recipe, dataset)
     refuse_what_cannot_be_trained(run.recipe, dataset, programs)
     run.vae.load_state_dict(programs.state_dict())
@@ -84,7 +84,7 @@ def _begun(folder: Path, recipe: Recipe | None, dataset: Dataset | None) -> tupl
 
 
 def _with_more_epochs(run: Run, recipe: Recipe) -> Run:
-    """The run with the epochs of a recipe that says the same otherwise.
+    """The run with the epochs of a recipe that is otherwise the same.
 
     Raises:
         InputError: for another recipe.
@@ -101,13 +101,13 @@ def _with_more_epochs(run: Run, recipe: Recipe) -> Run:
     )
 
 
-def announced(run: Run, dataset: Dataset) -> Iterator[str]:
-    """What is about to be trained, and how long it will take, in lines."""
+def describe_training(run: Run, dataset: Dataset) -> Iterator[str]:
+    """Describe what is about to be trained, and how long it will take, in lines."""
     recipe = run.recipe
     layers = "-".join(map(str, recipe.latent_sizes))
     what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
-    if dataset.found:
-        yield f"{dataset.found}; likelihood {recipe.likelihood}"
+    if dataset.description:
+        yield f"{dataset.description}; likelihood {recipe.likelihood}"
     yield f"{what}, on {dataset.protocol}"
     stages = f" in {len(recipe.schedule)} stages" if recipe.stages else ""
     seconds = expected_seconds(run.vae, recipe, dataset)

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import VAE
 
 BOUNDS = "bounds.json"
-# Of the test images that are bounded: everybody's subset of one size is the same.
+# The seed of the subset of test images: subsets of one size are the same for everybody.
 SUBSET_SEED = 1
 
 
 @dataclass(frozen=True)
 class OnTestImages:
-    """Means over test images, two of them from below; each with its standard error over images.
+    """The mean lower bounds over test images, each with its standard error over images.
 
     Args:
-        importance_sampled: by the guide.
-        annealed: from the guide to the posterior.
-        difference: the second less the first, image by image.
-        acceptance_rate: of the chains' moves.
-        step_size: of the same.
+        importance_sampled: the importance-sampled log-likelihood.
+        annealed: the annealed log-likelihood, from the guide to the posterior.
+        difference: the annealed minus the importance-sampled one, image by image.
+        acceptance_rate: the acceptance rate of the chains.
+        step_size: the size of their steps.
     """
 
     importance_sampled: float
@@ -52,15 +52,15 @@ class OnTestImages:
 
 @dataclass(frozen=True)
 class OnSimulatedImages:
-    """Means over images that the model drew, from below and from above; each with its standard error over images.
+    """The mean bounds from both sides over images drawn from the model, each with its standard error over images.
 
     Args:
-        importance_sampled: by the guide.
-        annealed: from the guide to the posterior.
-        upper: in reverse, from the latents that the images were drawn from.
-        gap: between the last two, image by image.
-        acceptance_rate: of the chains' moves.
-        step_size: of the same.
+        importance_sampled: the importance-sampled log-likelihood.
+        annealed: the annealed lower bound, from the guide to the posterior.
+        upper: the annealed upper bound, in reverse, from the latents that the images were drawn from.
+        gap: the upper minus the annealed lower bound, image by image.
+        acceptance_rate: the acceptance rate of the chains.
+        step_size: the size of their steps.
     """
 
     importance_sampled: float
@@ -77,23 +77,23 @@ class OnSimulatedImages:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bounds on the log-likelihood from both sides, in nats per image, and what they were made of.
+    """The bounds on the log-likelihood from both sides, in nats per image, and how they were computed.
 
     Args:
-        test: of test images.
-        simulated: of as many that the model drew.
-        num_images: of each.
-        num_test_images: that there are.
-        num_samples: importance samples for each image.
-        num_temperatures: from guide to posterior.
-        num_chains: annealed chains for each image.
-        dataset: its name.
-        example: what each is called: an image, or a row of a table.
-        condition: the density is under.
-        protocol: of the data.
-        protocol_hash: of the same.
-        epochs: that the programs were trained for.
-        seconds: that it took.
+        test: the bounds on test images.
+        simulated: the bounds on as many images drawn from the model.
+        num_images: the number of images of each kind.
+        num_test_images: the number of images in the test set.
+        num_samples: the number of importance samples for each image.
+        num_temperatures: the number of temperatures from guide to posterior.
+        num_chains: the number of annealed chains for each image.
+        dataset: the name of the dataset.
+        example: the word for an example: image, or row of a table.
+        condition: the condition of the density.
+        protocol: the protocol of the data.
+        protocol_hash: the hash of the protocol.
+        epochs: the number of epochs that the programs were trained for.
+        seconds: the time of computing the bounds.
     """
 
     test: OnTestImages
@@ -112,16 +112,16 @@ class Bounds:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The values that are written."""
+        """The fields as a dictionary, to be written as JSON."""
         return asdict(self)
 
     def save(self, folder: Path) -> None:
-        """Write them into a run folder."""
+        """Write the bounds into a run folder."""
         files.write_json(folder / BOUNDS, self.as_dict())
 
     @classmethod
     def load(cls, folder: Path) -> Bounds:
-        """The last ones in a run folder.
+        """Read the last bounds of a run folder.
 
         Raises:
             InputError: where there are none.
@@ -135,13 +135,11 @@ class Bounds:
             found["simulated"] = OnSimulatedImages(**values["simulated"])
             return cls(**found)
         except DAMAGE as error:
-            raise InputError(
-                f"{folder}: expected bounds, as 'pyrovae bounds' leaves behind; got {in_one_line(error)}"
-            ) from error
+            raise InputError(f"{folder}: expected bounds, as 'pyrovae bounds' writes; got {in_one_line(error)}") from error
 
 
 def _kinds(record: type) -> dict[str, Any]:
-    """What ``check_value`` is to find under each key of a record of plain values."""
+    """The kind that ``check_value`` must find under each key of a record of plain values."""
     return {each.name: KINDS[str(each.type)] for each in fields(record) if each.type in KINDS}
 
 
@@ -149,7 +147,7 @@ def refuse_what_has_no_bounds(folder: Path, vae: VAE, recipe: Recipe) -> None:
     """Refuse programs without latents, and a loss that is no density.
 
     Raises:
-        InputError: for them.
+        InputError: for either.
     """
     from pyrovae.programs.likelihoods import LIKELIHOODS
 
@@ -162,7 +160,7 @@ def refuse_what_has_no_bounds(folder: Path, vae: VAE, recipe: Recipe) -> None:
         )
 
 
-def bounded(
+def measure_bounds(
     vae: VAE,
     recipe: Recipe,
     dataset: Dataset,
@@ -174,18 +172,18 @@ def bounded(
     num_samples: int,
     track: Callable[[str, str], Track],
 ) -> Bounds:
-    """Bounds on test images and on simulated ones.
+    """Compute bounds on test images and on simulated ones.
 
     Args:
         vae: the programs.
-        recipe: that they were trained by.
-        dataset: whose test images are taken.
-        epochs: that the programs were trained for.
-        num_images: of them, and as many that the model draws.
-        num_temperatures: from guide to posterior.
-        num_chains: annealed chains for each image.
-        num_samples: importance samples for each image.
-        track: from a label and a unit to what wraps a sequence, to show progress.
+        recipe: the recipe of their training.
+        dataset: the dataset of the test images.
+        epochs: the number of epochs that the programs were trained for.
+        num_images: the number of test images, and of images drawn from the model.
+        num_temperatures: the number of temperatures from guide to posterior.
+        num_chains: the number of annealed chains for each image.
+        num_samples: the number of importance samples for each image.
+        track: function from a label and a unit to one that wraps a sequence, to show progress.
     """
     from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
@@ -260,7 +258,7 @@ def _on_simulated_images(both: BidirectionalBounds, shift: float) -> dict[str, f
 
 
 def _subset(dataset: Dataset, images: int) -> tuple[Any, Any]:
-    """Test images drawn once and for all, and their contexts where there are any."""
+    """The subset of test images, the same each time, and their contexts if there are any."""
     import torch
 
     order = torch.randperm(len(dataset.test), generator=torch.Generator().manual_seed(SUBSET_SEED))

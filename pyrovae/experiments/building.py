@@ -1,4 +1,4 @@
-"""What a recipe is turned into: data, programs, an objective, an optimizer.
+"""Build the parts of a training from a recipe: data, programs, an objective, an optimizer.
 
 This is the only place that translates a recipe; library classes take ordinary arguments and never see one.
 Importing it does not import torch.
@@ -32,17 +32,17 @@ SHORT_SCHEDULE_STEPS = 2000
 
 
 def short_schedule(recipe: Recipe, num_images: int, epochs: int | None = None) -> Recipe:
-    """The same training within minutes: about 2,000 steps unless told otherwise, half of them warm-up where there is any."""
+    """Shorten a training to minutes: about 2,000 steps unless ``epochs`` is given, half of them warm-up if there is any."""
     if epochs is None:
         epochs = math.ceil(SHORT_SCHEDULE_STEPS / max(1, num_images // recipe.batch_size))
     warmup_epochs = epochs // 2 if recipe.warmup_epochs else 0
-    # A batch of few examples is all of them.
+    # Where there are fewer examples than the batch size, a batch holds all of them.
     batch_size = min(recipe.batch_size, num_images)
     return replace(recipe, epochs=epochs, warmup_epochs=warmup_epochs, patience=0, batch_size=batch_size)
 
 
 def recipe_of_guide(guide: str) -> Recipe:
-    """The published architecture of a guide."""
+    """The first published recipe of a guide, for its architecture."""
     return next((recipe for recipe in RECIPES.values() if recipe.guide == guide), replace(Recipe(), guide=guide))
 
 
@@ -53,17 +53,17 @@ def assemble(
     examples: Tensor | None = None,
     columns: Columns | None = None,
 ) -> VAE:
-    """The programs of a recipe over images, freshly initialised from torch's global generator.
+    """Make the programs of a recipe, freshly initialised from torch's global generator.
 
     Args:
-        recipe: what to build.
+        recipe: the recipe.
         shape: channels, height and width.
-        num_classes: of the data, for a condition on them.
-        examples: training images with contexts behind them ``(K, D + C)``, for pseudo-inputs.
+        num_classes: the number of classes of the data, for a condition on them.
+        examples: training images followed by contexts ``(K, D + C)``, for pseudo-inputs.
         columns: the kinds of the data's columns, where they are mixed.
 
     Raises:
-        InputError: for a name that does not exist, and a prior that makes no sense with the guide.
+        InputError: for an unknown name, and for a prior that does not fit the guide.
     """
     from torch import nn
 
@@ -77,7 +77,7 @@ def assemble(
     architecture = _architecture(recipe, shape, 0 if condition is None else condition.size, columns)
     model = GenerativeModel.of(architecture, _likelihood(recipe, columns), skip_connections=recipe.skip_connections)
     if condition is not None:
-        model.told, model.pictured = condition.told, condition.pictured
+        model.observed_mask, model.pixels = condition.observed_mask, condition.pixels
     guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
     prior = _look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:
@@ -116,7 +116,7 @@ def _architecture(recipe: Recipe, shape: tuple[int, int, int], context_size: int
 
 
 def columns_of(described: Dataset | Preparation) -> Columns | None:
-    """The kinds of the columns of mixed data, and of counts, as programs are told of them; None of all other data."""
+    """The kinds of the columns of mixed data or of counts, for programs; None for all other data."""
     from pyrovae.programs.columns import Columns
 
     if described.values == "counts":
@@ -147,10 +147,10 @@ def load_data(
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
 ) -> Dataset:
-    """The dataset of a recipe, as bits or in grey, whichever its likelihood is a density of, under its condition.
+    """Load the dataset of a recipe, as bits or grey values as its likelihood needs, and under its condition.
 
     Raises:
-        InputError: as ``load_dataset`` does, and for a likelihood that is no density of such data.
+        InputError: as ``load_dataset``, and for a likelihood that does not fit the data.
     """
     from pyrovae.data.loading import load_dataset
     from pyrovae.programs.likelihoods import LIKELIHOODS
@@ -174,43 +174,43 @@ def load_data(
     )
 
 
-def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """The recipe with what it leaves to the data filled in.
+def resolve(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Fill in the settings that a recipe leaves to the data.
 
     Raises:
-        InputError: for a likelihood that is no density of such data.
+        InputError: for a likelihood that does not fit the data.
     """
     from pyrovae.programs.likelihoods import LIKELIHOODS
 
     if recipe.likelihood == "auto":
         recipe = replace(recipe, likelihood=dataset.likelihood)
-    if dataset.served_values not in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
-        fitting = ", ".join(name for name, each in LIKELIHOODS.items() if dataset.served_values in each.values)
-        real = ": or use --columns '*=real'" if dataset.served_values in ("mixed", "counts") else ""
+    if dataset.batch_values not in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
+        fitting = ", ".join(name for name, each in LIKELIHOODS.items() if dataset.batch_values in each.values)
+        real = ": or use --columns '*=real'" if dataset.batch_values in ("mixed", "counts") else ""
         raise InputError(
-            f"expected a likelihood of {dataset.served_values} for {dataset.name!r}, out of {fitting}; "
+            f"expected a likelihood of {dataset.batch_values} for {dataset.name!r}, out of {fitting}; "
             f"got {recipe.likelihood!r}{real}"
         )
     return recipe
 
 
 def build(recipe: Recipe, dataset: Dataset) -> VAE:
-    """The model and guide of a recipe for a dataset, initialised with the recipe's seed.
+    """Build the model and guide of a recipe for a dataset, initialised with the recipe's seed.
 
     Raises:
-        InputError: for names that do not exist, for a condition that is not the dataset's, and for an analytic divergence where
-            the guide does not allow it.
+        InputError: for unknown names, for a condition that is not the dataset's, and for an analytic divergence where the guide
+            does not allow it.
     """
     import torch
 
     from pyrovae.data.conditions import CONDITIONS
 
-    recipe = resolved(recipe, dataset)
+    recipe = resolve(recipe, dataset)
     if recipe.network != "mlp" and dataset.shape[1] == 1:
         raise InputError(
             f"expected images for the network {recipe.network!r}; {dataset.name!r} is a table: use the network 'mlp'"
         )
-    if recipe.prior == "vamp" and dataset.served_values in ("real", "counts", "mixed"):
+    if recipe.prior == "vamp" and dataset.batch_values in ("real", "counts", "mixed"):
         raise InputError(
             "expected values in [0, 1], which trained pseudo-inputs are kept in, for the prior 'vamp'; got others: use the "
             "prior 'vamp_data' or 'mixture'"
@@ -224,8 +224,8 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
         torch.manual_seed(recipe.seed)
         examples = _examples(recipe, dataset)
         vae = assemble(recipe, dataset.shape, dataset.num_classes, examples, columns_of(dataset)).to(dataset.train.device)
-    # Counts far from one are out of reach of a mean that starts there.
-    if recipe.output_bias or dataset.served_values in ("counts", "mixed"):
+    # The mean of counts starts at one, from which training does not reach much larger means.
+    if recipe.output_bias or dataset.batch_values in ("counts", "mixed"):
         likelihood: Any = list(vae.model.likelihood.children())[-1]
         likelihood.start_at_means(dataset.train[:].nanmean(0) if recipe.missing else dataset.train.mean(0))
     if any(stage.analytic_kl for stage in recipe.schedule) and not vae.guide.analytic_kl:
@@ -237,7 +237,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
 
 
 def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
-    """Training images for pseudo-inputs, where any are: as stored, or as drawn with their contexts behind them."""
+    """The training images for pseudo-inputs, if these start from images: as stored, or drawn and followed by contexts."""
     import torch
 
     if recipe.prior != "vamp_data" and recipe.pseudo_inputs != "images":
@@ -254,10 +254,10 @@ def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
 
 
 def refuse_what_cannot_be_trained(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
-    """Refuse what a training would refuse later, before anything is written.
+    """Refuse settings that a training would refuse later, before anything is written.
 
     Raises:
-        InputError: for settings that make no sense on these data.
+        InputError: for settings that do not fit the data.
     """
     build_optimizer(recipe, vae)
     for stage in recipe.schedule:
@@ -270,10 +270,10 @@ def refuse_what_cannot_be_trained(recipe: Recipe, dataset: Dataset, vae: VAE) ->
 
 
 def build_objective(recipe: Recipe) -> Objective:
-    """The objective of a recipe.
+    """Build the objective of a recipe.
 
     Raises:
-        InputError: for a gradient that is not right for it.
+        InputError: for a gradient that does not fit the objective.
     """
     from pyrovae.inference.objectives import OBJECTIVES
 
@@ -291,14 +291,14 @@ def build_objective(recipe: Recipe) -> Objective:
 
 
 def build_optimizer(recipe: Recipe, vae: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a recipe, for gradients of the mean loss per image; Adam as one fused kernel.
+    """Build the optimizer of a recipe, for gradients of the mean loss per image; Adam is one fused kernel.
 
     Raises:
-        InputError: for a name that is not torch's, one that cannot take plain steps, and for arguments that it does not have.
+        InputError: for a name that torch does not have, an optimizer that cannot take plain steps, and for unknown arguments.
     """
     import torch
 
-    # One of those left out evaluates the loss itself, and one takes sparse gradients alone.
+    # LBFGS evaluates the loss itself, and SparseAdam takes only sparse gradients.
     known = {
         name: each
         for name, each in sorted(vars(torch.optim).items())
@@ -320,7 +320,7 @@ def build_optimizer(recipe: Recipe, vae: nn.Module) -> torch.optim.Optimizer:
 
 
 def build_clipping(recipe: Recipe) -> Clipping:
-    """What becomes of gradients: those of the mean loss per image, cut and left out as the recipe says."""
+    """Build the clipping of a recipe, for gradients of the mean loss per image."""
     from pyrovae.inference.clipping import Clipping
 
     return Clipping(recipe.clip_norm or math.inf, recipe.skip_norm or math.inf, 1 / recipe.batch_size)

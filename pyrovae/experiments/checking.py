@@ -1,4 +1,4 @@
-"""What files hold, against what it must be: files may come from a stranger, and nothing relies on them before.
+"""Checks of the contents of files, which may come from a stranger, before anything relies on them.
 
 Importing this does not import torch.
 """
@@ -14,9 +14,9 @@ from pyrovae.errors import visible
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What libraries raise over damaged files.
+# The errors that libraries raise over damaged files.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
-# No count of a run is larger.
+# The largest count of a run.
 MOST = 2**62
 
 
@@ -29,13 +29,13 @@ def check_value(name: str, value: Any, kind: Any) -> None:
     ValueError: expected steps as int; got '3'
 
     Args:
-        name: what it is called.
-        value: to be looked at.
-        kind: a type; a tuple of kinds, one of which it is; or a dictionary of kinds, by the keys that it must have. An ``int``
-            is a count, which is not negative; a ``float`` any number.
+        name: the name of the value.
+        value: the value.
+        kind: a type; a tuple of kinds, one of which must fit; or a dictionary of kinds, by the keys that the value must have.
+            ``int`` stands for a count, which is not negative; ``float`` for any number.
 
     Raises:
-        ValueError: for another one.
+        ValueError: for a value of another kind.
     """
     if isinstance(kind, dict):
         check_value(name, value, Mapping)
@@ -45,7 +45,7 @@ def check_value(name: str, value: Any, kind: Any) -> None:
             check_value(key, value[key], each)
     elif not any(_is_of(value, each) for each in (kind if isinstance(kind, tuple) else (kind,))):
         names = [getattr(each, "__name__", str(each)) for each in (kind if isinstance(kind, tuple) else (kind,))]
-        raise ValueError(f"expected {name} as {' or '.join(names)}; got {shortened(value)}")
+        raise ValueError(f"expected {name} as {' or '.join(names)}; got {short_repr(value)}")
 
 
 def _is_of(value: Any, kind: Any) -> bool:
@@ -59,7 +59,7 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number that a float can hold, infinities included."""
+    """True for a value of JSON that is a number in the range of floats, infinities included."""
     return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000)
 
 
@@ -72,7 +72,7 @@ def check_numbers(name: str, value: Any, depth: int = 4) -> None:
     nested = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else None
     if nested is None:
         if value is not None and not isinstance(value, bool) and not is_number(value):
-            raise ValueError(f"expected numbers as {name}; got {shortened(value)}")
+            raise ValueError(f"expected numbers as {name}; got {short_repr(value)}")
     elif not depth:
         raise ValueError(f"expected numbers as {name}; got what is nested too deeply")
     else:
@@ -81,24 +81,24 @@ def check_numbers(name: str, value: Any, depth: int = 4) -> None:
 
 
 def check_finite(name: str, value: float | None) -> None:
-    """Refuse infinities and what is no number; None is what cannot be known.
+    """Refuse infinities and NaN; None stands for an unknown number.
 
     Raises:
-        ValueError: for these.
+        ValueError: for infinities and NaN.
     """
     if value is not None and not math.isfinite(value):
         raise ValueError(f"expected {name} as a finite number; got {value}")
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Refuse tensors of other names, shapes or types than those that they are to replace.
+    """Refuse tensors of other names, shapes or types than the tensors that they will replace.
 
     Raises:
         ValueError: for the first of them.
     """
     for name in [*tensors, *expected]:
         if name not in expected or name not in tensors:
-            raise ValueError(f"expected tensors {'with' if name in expected else 'without'} {shortened(name)}")
+            raise ValueError(f"expected tensors {'with' if name in expected else 'without'} {short_repr(name)}")
         one, other = tensors[name], expected[name]
         if one.shape != other.shape or one.dtype != other.dtype:
             raise ValueError(
@@ -110,7 +110,7 @@ def tensors_in(content: bytes) -> dict[str, Tensor]:
     """The tensors in the content of a safetensors file.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: for other content.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -121,9 +121,9 @@ def tensors_in(content: bytes) -> dict[str, Tensor]:
         raise ValueError(str(error)) from error
 
 
-def shortened(value: Any) -> str:
-    """A value as people write it, in no more than a line."""
+def short_repr(value: Any) -> str:
+    """The text of a value, in no more than a line."""
     try:
         return visible(repr(value))[:200]
-    except DAMAGE:  # a number of too many digits, what is nested too deeply
+    except DAMAGE:  # a number of too many digits, or a value that is nested too deeply
         return f"a {type(value).__name__} that is too large to show"

@@ -1,10 +1,10 @@
-"""A whole state of a training, written so that any death leaves a whole one.
+"""Checkpoints: whole states of a training, written so that a whole one is left whenever the process dies.
 
     checkpoints/00000007/tensors.safetensors
     checkpoints/00000007/state.json
     checkpoints/00000007/checksums.json
 
-A folder for each, numbered; the last two are kept. Nothing in it is code, and nothing is unpickled.
+Each has a numbered folder; the last two are kept. They contain no code, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 FOLDER, TENSORS, STATE, CHECKSUMS = "checkpoints", "tensors.safetensors", "state.json", "checksums.json"
 KEPT = 2
 NUMBERED = re.compile(r"\d{8,12}", re.ASCII)
-# Of what a training holds, all parameters: themselves, two moments, averages, the best ones, and as much again for the rest.
+# The limits of tensors, in parameters: the parameters, two moments, averages, the best weights, and as much again; and in
+# bytes.
 TIMES_OF_PARAMETERS, MOST_BESIDES = 12, 64 * 2**20
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,9 @@ class Checkpoint:
     """A state of a training.
 
     Args:
-        steps: taken so far.
-        tensors: by name.
-        values: plain ones.
+        steps: the number of steps taken so far.
+        tensors: the tensors by name.
+        values: the plain values.
     """
 
     steps: int
@@ -55,7 +56,7 @@ class Checkpoint:
 
 
 def save(run: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint; return its folder. Older ones than the last two are removed.
+    """Write a checkpoint and return its folder. Checkpoints older than the last two are removed.
 
     Raises:
         InputError: where the folder cannot be written.
@@ -82,14 +83,14 @@ def contents_of(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def latest(run: Path, num_bytes: int) -> Checkpoint | None:
-    """The newest whole checkpoint of a run; None where there is none.
+    """Read the newest whole checkpoint of a run; None where there is none.
 
     Args:
-        run: its folder.
-        num_bytes: of its parameters and buffers: what is far larger is not read.
+        run: the folder of the run.
+        num_bytes: the bytes of its parameters and buffers: far larger files are not read.
 
     Raises:
-        InputError: where there are some, and all of them are damaged.
+        InputError: where all checkpoints are damaged.
     """
     found = _all(run)
     for path in reversed(found):
@@ -103,17 +104,17 @@ def latest(run: Path, num_bytes: int) -> Checkpoint | None:
 
 
 def most_bytes(num_bytes: int) -> int:
-    """What the tensors of a checkpoint may take, for so many bytes of parameters and buffers."""
+    """The most bytes of a checkpoint's tensors, by the bytes of parameters and buffers."""
     return TIMES_OF_PARAMETERS * num_bytes + MOST_BESIDES
 
 
 def newest_folder(run: Path) -> Path | None:
-    """Where the newest checkpoint is; None where there is none."""
+    """The folder of the newest checkpoint; None where there is none."""
     return next(reversed(_all(run)), None)
 
 
 def _all(run: Path) -> list[Path]:
-    """From the oldest on; those that were being written or removed begin with a dot."""
+    """The folders of all checkpoints, the oldest first, without those that were being written or removed."""
     folder = run / FOLDER
     if folder.is_symlink() or not folder.is_dir():
         return []

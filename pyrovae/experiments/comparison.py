@@ -1,4 +1,4 @@
-"""``compare``: runs beside each other, image by image, and what differs between them.
+"""``compare``: compare runs image by image, with the settings in which they differ.
 
 Importing this does not import torch.
 """
@@ -17,19 +17,19 @@ from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.measuring import Evaluation, in_one_line
 from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 
-# Above it a figure is not to be trusted without a word.
+# The share above which a remark warns of heavy tails.
 SHARE_OF_HEAVY_TAILS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
-    """A run among others.
+class ComparedRun:
+    """A run in a comparison.
 
     Args:
-        run: its folder.
-        evaluation: its last one.
-        difference: from the best run, in nats per image; None for the best.
-        settings: those in which any of the runs differ.
+        run: the folder of the run.
+        evaluation: the last evaluation of the run.
+        difference: the difference from the best run, in nats per image; None for the best.
+        settings: the settings in which any of the runs differ.
     """
 
     run: str
@@ -40,15 +40,15 @@ class Compared:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Runs from the best to the worst.
+    """A comparison of runs, from the best to the worst.
 
     Args:
         rows: the runs.
-        by: what they are compared by: ``log_likelihood``, or ``elbo`` where a loss is no density.
-        remarks: what a reader must know.
+        by: the figure that is compared: ``log_likelihood``, or ``elbo`` where a loss is no density.
+        remarks: remarks for the reader.
     """
 
-    rows: Sequence[Compared]
+    rows: Sequence[ComparedRun]
     by: str
     remarks: Sequence[str]
 
@@ -67,14 +67,14 @@ class Comparison:
 def compare(*runs: Any) -> Comparison:
     """Compare the last evaluations of runs, each with the best of them.
 
-    The differences are paired: of the same test images, with a bootstrap interval over images that holds the mean difference
-    of all such images 19 times in 20.
+    The differences are paired, over the same test images. Each has a bootstrap interval over images, which contains the mean
+    difference over all such images 19 times in 20.
 
     Args:
         runs: two or more, each a ``Run`` or its folder.
 
     Raises:
-        InputError: for fewer, and for runs that were measured on different things.
+        InputError: for fewer than two runs, and for runs that were measured on different things.
     """
     folders = [Path(getattr(run, "folder", run)) for run in runs]
     if len(folders) < 2:
@@ -92,14 +92,14 @@ def compare(*runs: Any) -> Comparison:
     ranked = sorted(evaluations, key=lambda pair: getattr(pair[1], by), reverse=True)
     best = ranked[0][1].per_image[by]
     rows = [
-        Compared(run, each, paired_difference(each.per_image[by], best) if number else None, settings[run])
+        ComparedRun(run, each, paired_difference(each.per_image[by], best) if number else None, settings[run])
         for number, (run, each) in enumerate(ranked)
     ]
     return Comparison(rows, by, list(_remarks([each for _, each in ranked])))
 
 
 def recipe_in(folder: Path) -> Recipe:
-    """The recipe of a run folder, without its programs.
+    """Read the recipe of a run folder, without its programs.
 
     Raises:
         InputError: where there is none.
@@ -111,13 +111,13 @@ def recipe_in(folder: Path) -> Recipe:
 
 
 def _differing(recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
-    """Of each recipe the settings in which any two differ."""
+    """The settings of each recipe in which any two of them differ."""
     names = dict.fromkeys(name for each in recipes for name in recipes[0].differences(each))
     return [{name: getattr(each, name) for name in names} for each in recipes]
 
 
 def incomparable(one: Evaluation, other: Evaluation) -> str:
-    """Why two evaluations are no figures of one thing; empty where they are."""
+    """The reason why two evaluations cannot be compared; empty where they can."""
     if one.normalized != other.normalized or (not one.normalized and one.likelihood != other.likelihood):
         loss = one if not one.normalized else other
         return f"{loss.model}: a loss that is no density of the data has no log-likelihood"
@@ -133,7 +133,7 @@ def incomparable(one: Evaluation, other: Evaluation) -> str:
 
 
 def _remarks(evaluations: Sequence[Evaluation]) -> Iterable[str]:
-    """What a reader must know, once for each kind."""
+    """The remarks on evaluations, once for each kind."""
     sizes = sorted({each.num_samples for each in evaluations})
     if len(sizes) > 1:
         yield (

@@ -1,4 +1,4 @@
-"""Where a training runs: what its bits may depend on, and what people ask about later."""
+"""The environment of a training: the facts that its bits may depend on, and others that people ask about later."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-# Cores that others keep busy before it is said.
+# The number of cores in use by others from which there is a warning.
 BUSY = 0.7
-# Of these the bits of a training may depend.
+# The facts that the bits of a training may depend on.
 DECISIVE = ("torch", "capability", "threads", "device")
 
 
-def described() -> dict[str, Any]:
-    """Versions, processor, threads, command line, and the revision of the working directory where it has one."""
+def describe_environment() -> dict[str, Any]:
+    """Describe the environment: versions, processor, threads, command line, and the git revision of the working directory."""
     import torch
 
     return {
@@ -34,13 +34,13 @@ def described() -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What bits may depend on and is another now, in words."""
+    """The facts that bits may depend on and that have changed, in words."""
     changed = [name for name in DECISIVE if name in before and name in now and before[name] != now[name]]
     return [f"{name} {str(before[name])[:100]}, now {now[name]}" for name in changed]
 
 
-def busy() -> str:
-    """A warning where other work on this machine and the threads of this process are more than it has cores; else nothing."""
+def busy_warning() -> str:
+    """A warning where other work and the threads of this process need more cores than the machine has; else empty."""
     import torch
 
     if not hasattr(os, "getloadavg"):

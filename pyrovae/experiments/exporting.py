@@ -1,4 +1,4 @@
-"""Write what comes out of a model block by block: tables and images, in the format that the ending of the file says."""
+"""Write the results of a model block by block: tables and images, in the format of the file's ending."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ARRAYS = (".npz", ".npy")
 
 
 def check_ending(path: Path, endings: Sequence[str], source: str | Path = "") -> None:
-    """Refuse a file of another ending, the one that is read, and one in a folder that is not there, before work is lost to it.
+    """Refuse an output file of another ending, one that is the input, or one in a missing folder, before any work is done.
 
     Raises:
-        InputError: for it.
+        InputError: for such a file.
     """
     if path.suffix.lower() not in endings:
         raise InputError(f"{path}: expected a file of {', '.join(endings)}; got {path.suffix or 'no ending'}: name another")
@@ -34,17 +34,17 @@ def check_ending(path: Path, endings: Sequence[str], source: str | Path = "") ->
 
 
 def write_table(path: Path, blocks: Iterable[pandas.DataFrame]) -> int:
-    """Write a table as its blocks come; return how many rows it has. Until it is whole it has a temporary name.
+    """Write a table as its blocks come and return the number of its rows. Until it is whole it has a temporary name.
 
-    ``.csv`` and ``.parquet`` hold the names of the rows in the column ``row``; ``.npz`` holds an array for each column and
-    ``row``; ``.npy`` numbers alone.
+    ``.csv`` and ``.parquet`` hold the names of the rows in the column ``row``; ``.npz`` holds an array for each column and for
+    ``row``; ``.npy`` holds only numbers.
 
     Args:
-        path: of the file.
-        blocks: with the same columns.
+        path: the path of the file.
+        blocks: blocks with the same columns.
 
     Raises:
-        InputError: where it cannot be written.
+        InputError: for a file that cannot be written.
     """
     with _beside(path) as file:
         return {".csv": _csv, ".parquet": _parquet}.get(path.suffix.lower(), _arrays)(file, path.suffix.lower(), blocks)
@@ -52,11 +52,11 @@ def write_table(path: Path, blocks: Iterable[pandas.DataFrame]) -> int:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside another, which takes its name once all is written; nothing is left of one that is not."""
+    """Open a new file beside ``path``, which takes that name once all is written, and is removed after an error."""
     temporary = path.with_name(f".{path.name}.new")
     with files.writing(path.parent):
         temporary.unlink(missing_ok=True)
-        # No link that somebody put there is followed.
+        # Links that somebody put there are not followed.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | files.ONLY_HERE, 0o666)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -67,19 +67,19 @@ def _beside(path: Path) -> Iterator[IO[bytes]]:
 
 
 def as_table(preparation: Preparation, x: np.ndarray, rows: Iterable[Any]) -> pandas.DataFrame:
-    """Examples in original units ``(N, D)`` as a table with the names of its columns and of its categories.
+    """Make a table of examples in original units ``(N, D)``, with the names of columns and categories.
 
-    A binary column of means in place of bits has the name of the likelier one.
+    Where a binary column holds means, the likelier name is taken.
     """
     names = preparation.columns or tuple(str(each + 1) for each in range(preparation.size))
-    columns = {name: preparation.named_as(place, x[:, place]) for place, name in enumerate(names)}
+    columns = {name: preparation.column_values(place, x[:, place]) for place, name in enumerate(names)}
     return pandas.DataFrame(columns, index=pandas.Index(list(rows), name="row"))
 
 
 def summary_of(preparation: Preparation, filled: np.ndarray, rows: Iterable[Any]) -> pandas.DataFrame:
-    """Fillings ``(M, N, D)`` as one table: means, with NAME_low and NAME_high, between which nineteen in twenty lie.
+    """Summarise fillings ``(M, N, D)`` in one table: means, with NAME_low and NAME_high, between which 19 in 20 lie.
 
-    Of a column with names the most frequent one, with NAME_share, the share of fillings that have it.
+    A column with names has the most frequent name, with NAME_share, the share of fillings that have it.
     """
     kinds = preparation.kinds or ("real",) * preparation.size
     is_named = np.array([kind in ("binary", "category") for kind in kinds])
@@ -129,7 +129,7 @@ def _parquet(file: IO[bytes], _: str, blocks: Iterable[pandas.DataFrame]) -> int
 
 
 def _with_rows(block: pandas.DataFrame) -> pandas.DataFrame:
-    """With the names of the rows as the first column, all as text where one is."""
+    """Put the names of the rows into the first column, as text unless all are numbers."""
     names = block.index.to_series().reset_index(drop=True)
     names = names if pandas.api.types.is_numeric_dtype(names.dtype) else names.astype(str)
     found = block.reset_index(drop=True)
@@ -153,10 +153,10 @@ def _plain(column: pandas.Series[Any]) -> np.ndarray:
 
 
 def write_images(path: Path, names: Sequence[Any], images: np.ndarray) -> None:
-    """Write images ``(N, C, H, W)`` or rows ``(N, D)`` as an array, ``.npz`` with the names of the examples.
+    """Write images ``(N, C, H, W)`` or rows ``(N, D)`` as an array; ``.npz`` also holds the names of the examples.
 
     Raises:
-        InputError: where it cannot be written.
+        InputError: for a file that cannot be written.
     """
     with _beside(path) as file:
         if path.suffix.lower() == ".npy":
@@ -169,12 +169,12 @@ def write_pictures(folder: Path, images: np.ndarray, levels: float) -> None:
     """Write each image ``(N, C, H, W)`` as a PNG of its own, numbered.
 
     Args:
-        folder: of the files; made where it is not there.
-        images: in original units.
+        folder: the folder of the files; it is made if missing.
+        images: the images in original units.
         levels: the value of white.
 
     Raises:
-        InputError: where it cannot be written.
+        InputError: for a file that cannot be written.
     """
     from PIL import Image
 

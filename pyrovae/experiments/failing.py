@@ -1,4 +1,4 @@
-"""What becomes of a step whose loss or gradient is not finite: an end, the next step, or the last checkpoint."""
+"""The handling of steps whose loss or gradient is not finite: stop, skip the step, or go back to the last checkpoint."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ logger = logging.getLogger(__name__)
 
 
 class Rewind(Exception):  # noqa: N818 - asks for a way, and is no error
-    """Go back to the last checkpoint."""
+    """A request to go back to the last checkpoint."""
 
 
 class Steps:
     """The steps of a training, in the place of its ``CompiledSVI``.
 
     Args:
-        state: whose ``svi`` takes them.
+        state: the state whose ``svi`` takes the steps.
         on_nan: one of ``ON_NAN``.
-        failure: from a message to the error that ends the training.
+        failure: the function from a message to the error that ends the training.
     """
 
     def __init__(self, state: State, on_nan: str, failure: Callable[[str], InputError]) -> None:
         self._state, self._on_nan, self._failure = state, on_nan, failure
 
     def step(self, *args: Any) -> Any:
-        """Take a step; skip it or go back where it fails, as was asked for."""
+        """Take a step; where it fails, stop, skip it or go back, by ``on_nan``."""
         import torch
 
         try:
@@ -45,10 +45,10 @@ class Steps:
             raise self._failure(str(error)) from error
 
     def expect(self, steps: int) -> None:
-        """The engine is chosen already."""
+        """Do nothing: the engine is already chosen."""
 
     def check(self) -> None:
-        """As ``CompiledSVI`` does."""
+        """Check that all steps so far were healthy, as ``CompiledSVI`` does."""
         try:
             self._state.svi.check()
         except FloatingPointError as error:

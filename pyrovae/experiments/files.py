@@ -1,8 +1,8 @@
-"""The files of a run, written so that any death leaves whole ones, and read so that nothing outside the folder is.
+"""The files of a run, written so that they are whole whenever the process dies, and read only within the folder.
 
-Everything that a run keeps goes through here, and every call of the system through ``calls``: so faults can be put into each.
-What is written takes a temporary name, reaches the disk, and takes its own name in one move. What is read is a regular file
-within the folder, of no more than an expected size: no link is followed.
+All files of a run are read and written here, and all system calls go through ``calls``, so that tests can make each of them
+fail. A file is written under a temporary name, reaches the disk, and takes its own name in one move. Only regular files within
+the folder are read, up to an expected size, and no link is followed.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 
 from pyrovae.errors import InputError
 
-# Larger than any text that a run writes, history included; and than any but the history. As objects JSON takes many times more.
+# The largest text that a run writes, history included, and the largest JSON, which takes many times more as objects.
 MOST_TEXT, MOST_JSON = 256 * 2**20, 16 * 2**20
 ONLY_HERE, NO_WAITING = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 
 
 class SystemCalls:
-    """The calls of the system that change a folder."""
+    """The system calls that change a folder."""
 
     def open(self, path: Path, flags: int) -> int:
-        """Open a file, no link; do not wait for the other end of a pipe."""
+        """Open a file, but no link, without waiting for the other end of a pipe."""
         return os.open(path, flags | ONLY_HERE | NO_WAITING, 0o666)
 
     def write(self, descriptor: int, content: bytes | memoryview) -> int:
-        """Write what fits; return how much."""
+        """Write as many bytes as possible and return their number."""
         return os.write(descriptor, content)
 
     def fsync(self, descriptor: int) -> None:
@@ -40,11 +40,11 @@ class SystemCalls:
         os.fsync(descriptor)
 
     def truncate(self, descriptor: int, size: int) -> None:
-        """Cut a file."""
+        """Cut a file to a size."""
         os.ftruncate(descriptor, size)
 
     def replace(self, source: Path, target: Path) -> None:
-        """Move to another name."""
+        """Move a file or folder to another name."""
         os.replace(source, target)
 
     def mkdir(self, path: Path) -> None:
@@ -60,7 +60,7 @@ calls = SystemCalls()
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there.
+    """Write a file whole, or leave the old one.
 
     Raises:
         InputError: where it cannot be written.
@@ -78,7 +78,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """``write_file`` of a value as JSON."""
+    """Write a value as JSON by ``write_file``."""
     write_file(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
@@ -86,7 +86,7 @@ def make_folder(path: Path) -> None:
     """Make a folder within a run, unless it is there.
 
     Raises:
-        InputError: where it cannot be made, and for a link.
+        InputError: for a folder that cannot be made, and for a link.
     """
     with writing(path.parent):
         refuse_link(path)
@@ -107,9 +107,9 @@ def write_folder(path: Path, contents: Iterable[tuple[str, bytes]], suffix: str 
     """Write a folder of files whole, or nothing, under a name that does not exist yet or is an empty folder.
 
     Args:
-        path: its name.
-        contents: by names of files, and of files in folders of it.
-        suffix: of the temporary name beside it; what has this name is removed.
+        path: the name of the folder.
+        contents: names of files, with or without folders, and their contents.
+        suffix: the suffix of the temporary name; a folder that has this name is removed.
 
     Raises:
         InputError: where it cannot be written.
@@ -143,44 +143,44 @@ def _fill_folder(folder: Path, contents: Iterable[tuple[str, bytes]]) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to the end of a file; a line that was torn by a death before ends where it was torn.
+    """Append to a file.
 
     Raises:
         InputError: where it cannot be written.
     """
-    with writing(path.parent), opened(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
+    with writing(path.parent), open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as descriptor:
         _write(descriptor, content)
 
 
 def truncate(path: Path, size: int) -> None:
-    """Cut a file to a size, and see to it that this reaches the disk.
+    """Cut a file to a size, and wait until this has reached the disk.
 
     Raises:
         InputError: where it cannot be written.
     """
-    with writing(path.parent), opened(path, os.O_WRONLY | os.O_CREAT) as descriptor:
+    with writing(path.parent), open_descriptor(path, os.O_WRONLY | os.O_CREAT) as descriptor:
         calls.truncate(descriptor, size)
         calls.fsync(descriptor)
 
 
 def synced_size(path: Path) -> int:
-    """The size of a file, all of which is on the disk by then; 0 where there is none.
+    """Wait until a file is on the disk and return its size; 0 where there is none.
 
     Raises:
         InputError: where it cannot be written.
     """
     if not path.exists():
         return 0
-    with writing(path.parent), opened(path, os.O_RDWR) as descriptor:
+    with writing(path.parent), open_descriptor(path, os.O_RDWR) as descriptor:
         calls.fsync(descriptor)
         return os.fstat(descriptor).st_size
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it; a death on the way leaves one that nobody takes for whole.
+    """Remove a folder with its contents; if the process dies on the way, the rest has a name that marks it as incomplete.
 
     Raises:
-        InputError: where it cannot be removed.
+        InputError: for a folder that cannot be removed.
     """
     aside = path.with_name(f".{path.name}")
     with writing(path.parent):
@@ -189,7 +189,7 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_remains(folder: Path) -> None:
-    """Remove the folders that deaths left unfinished in a folder that is ``locked``."""
+    """Remove the incomplete folders that dead processes left in a folder, which must be locked."""
     with writing(folder):
         for path in folder.iterdir():
             if path.name.startswith(".") and path.is_dir() and not path.is_symlink():
@@ -197,10 +197,10 @@ def remove_remains(folder: Path) -> None:
 
 
 def read_file(path: Path, at_most: int = MOST_TEXT) -> bytes:
-    """The content of a regular file, no link.
+    """Read the content of a regular file, but not of a link.
 
     Raises:
-        OSError: where it is something else, or larger than ``at_most`` bytes.
+        OSError: for anything else, and for a file larger than ``at_most`` bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | ONLY_HERE | NO_WAITING)
     try:
@@ -216,20 +216,20 @@ def read_file(path: Path, at_most: int = MOST_TEXT) -> bytes:
 
 
 def read_json(path: Path, at_most: int = MOST_JSON) -> Any:
-    """The value in a file of JSON, of no more than ``at_most`` bytes.
+    """Read the value in a file of JSON of at most ``at_most`` bytes.
 
     Raises:
-        OSError: where there is no such file.
-        ValueError: where it is no JSON.
+        OSError: for a file that is missing or too large.
+        ValueError: for content that is no JSON.
     """
     return json_in(read_file(path, at_most))
 
 
 def json_in(content: bytes | str) -> Any:
-    """The value that JSON stands for.
+    """Parse JSON.
 
     Raises:
-        ValueError: where it is none.
+        ValueError: for content that is no JSON.
     """
     try:
         return json.loads(content)
@@ -239,10 +239,10 @@ def json_in(content: bytes | str) -> Any:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turn failures of the system into words.
+    """Turn errors of the system into refusals.
 
     Raises:
-        InputError: for each.
+        InputError: for any OSError.
     """
     try:
         yield
@@ -251,7 +251,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def _fill(path: Path, content: bytes) -> None:
-    with opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
+    with open_descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as descriptor:
         _write(descriptor, content)
         calls.fsync(descriptor)
 
@@ -263,11 +263,11 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 @contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
-    """A file or a folder, open; nothing else.
+def open_descriptor(path: Path, flags: int) -> Iterator[int]:
+    """Open a file or a folder.
 
     Raises:
-        OSError: where it cannot be opened, and for a pipe or a device.
+        OSError: for a path that cannot be opened, and for a pipe or a device.
     """
     descriptor = calls.open(path, flags)
     try:
@@ -280,6 +280,6 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 
 def _sync_folder(path: Path) -> None:
-    # The folder itself may be reached by a link: it is what is in it that must not be one.
-    with opened(path.resolve(), os.O_RDONLY) as descriptor:
+    # The folder itself may be a link; its contents may not.
+    with open_descriptor(path.resolve(), os.O_RDONLY) as descriptor:
         calls.fsync(descriptor)

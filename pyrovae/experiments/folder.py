@@ -1,15 +1,15 @@
-"""The files of a run folder: what was trained, where it ran, how it went.
+"""The files of a run folder: the recipe, the environment, the history and the results of a training.
 
     recipe.json         the resolved recipe, the shape of an image and the protocol of the data
-    environment.json    versions, device, threads, engine and why, command line; again for each time that it was gone on with
+    environment.json    versions, device, threads, engine and reason, command line; also for each time that it was resumed
     history.jsonl       one JSON object per epoch
     checkpoints/        whole states of the training: see ``checkpoints.py``
-    weights.safetensors model and guide as they are measured, replaced after every epoch
+    weights.safetensors the measured weights of model and guide, replaced after every epoch
     evaluations/        see ``measuring.py``
     bounds.json         the last bounds from both sides
     figures/            pictures
 
-``files.py`` writes and reads all of it.
+``files.py`` writes and reads all of these.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pyrovae.data.conditions import CONDITIONS, Condition
 from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
-from pyrovae.experiments.building import assemble, columns_of, load_data, resolved
-from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, shortened, tensors_in
-from pyrovae.experiments.environment import described
+from pyrovae.experiments.building import assemble, columns_of, load_data, resolve
+from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, short_repr, tensors_in
+from pyrovae.experiments.environment import describe_environment
 from pyrovae.experiments.measuring import Evaluation, in_one_line
 from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 from pyrovae.experiments.sizes import refuse_giants
@@ -47,17 +47,17 @@ FORMAT = 2
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RunFolder:
-    """A run folder, open: what is in it, read and written.
+    """An open run folder, whose files are read and written.
 
     Args:
-        folder: where it is.
+        folder: the path of the folder.
         recipe: the resolved recipe.
         shape: channels, height and width of an image.
-        num_classes: of the data, for a condition on them.
-        protocol: of the data that it was trained on.
-        protocol_hash: of the same.
-        vae: the programs; ``load`` gives those that were saved.
-        preparation: what the data went through; None of a run of version 0.1.0.
+        num_classes: the number of classes of the data, for a condition on them.
+        protocol: the protocol of the training data.
+        protocol_hash: the hash of the protocol.
+        vae: the programs; after ``load`` with the saved weights.
+        preparation: the preparation of the data; None for a run of version 0.1.0.
     """
 
     folder: Path
@@ -71,12 +71,12 @@ class RunFolder:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Open a folder that ``train`` left behind, with its trained programs.
+        """Open a folder that ``train`` made, with its trained programs.
 
         Raises:
-            InputError: if it is not one, or its files are damaged.
+            InputError: for a folder that is no run, or whose files are damaged.
         """
-        run = cls.begun(folder)
+        run = cls.load_begun(folder)
         try:
             weights = tensors_in(files.read_file(run.folder / WEIGHTS, run.most_bytes))
             check_tensors(weights, run.vae.state_dict())
@@ -87,11 +87,11 @@ class RunFolder:
         return run
 
     @classmethod
-    def begun(cls, folder: str | Path) -> Self:
+    def load_begun(cls, folder: str | Path) -> Self:
         """Open a folder that ``train`` has begun, with fresh programs.
 
         Raises:
-            InputError: if it is not one, or its files are damaged.
+            InputError: for a folder that is no run, or whose files are damaged.
         """
         folder = Path(folder)
         try:
@@ -101,19 +101,19 @@ class RunFolder:
 
     @classmethod
     def of_settings(cls, folder: Path, settings: Any) -> Self:
-        """A run as its recipe.json has it, with fresh programs.
+        """Make a run from the content of its recipe.json, with fresh programs.
 
         Args:
-            folder: where it is, or is to be.
+            folder: the path of the folder, which need not exist.
             settings: the value in recipe.json, which may be anything.
 
         Raises:
-            ValueError: for what no run has; ``DAMAGE`` for what is not looked at before it is used.
+            ValueError: for a value that no run has; any of ``DAMAGE`` for parts that are not checked before.
         """
         check_value("recipe.json", settings, {"recipe": dict, "shape": list, "num_classes": int})
         check_value("recipe.json", settings, {"protocol": str, "protocol_hash": str})
         if settings.get("format", 1) not in range(1, FORMAT + 1):
-            raise ValueError(f"format {shortened(settings['format'])} of another version of pyrovae")
+            raise ValueError(f"format {short_repr(settings['format'])} of another version of pyrovae")
         recipe, shape, num_classes = Recipe.from_dict(settings["recipe"]), tuple(settings["shape"]), settings["num_classes"]
         preparation = None
         if settings.get("preparation") is not None:
@@ -126,11 +126,11 @@ class RunFolder:
         return cls(folder, recipe, shape, num_classes, protocol, protocol_hash, vae, preparation)
 
     @property
-    def prepared(self) -> Preparation:
-        """What the data went through.
+    def required_preparation(self) -> Preparation:
+        """The preparation of the data.
 
         Raises:
-            InputError: where nothing says so.
+            InputError: for a run of an earlier version, which has none.
         """
         if self.preparation is None:
             raise InputError(
@@ -140,21 +140,21 @@ class RunFolder:
 
     @property
     def condition(self) -> Condition | None:
-        """What the model is told of each example; None of a model of whole ones."""
+        """The condition of the model; None where it has no condition."""
         return CONDITIONS[self.recipe.condition](self.shape, self.num_classes)
 
     @property
     def num_bytes(self) -> int:
-        """Of parameters and buffers."""
+        """The bytes of parameters and buffers."""
         return sum(each.numel() * each.element_size() for each in self.vae.state_dict().values())
 
     @property
     def most_bytes(self) -> int:
-        """What a file of its weights may take: what the programs of the recipe hold, with some room for names."""
+        """The most bytes of a file of its weights, from those of the programs with room for names."""
         return 2 * self.num_bytes + 2**20
 
     def save_recipe(self) -> None:
-        """Write the recipe, and what the programs were built for."""
+        """Write the recipe, and the facts about the data that the programs were built for."""
         described = {name: getattr(self, name) for name in ("shape", "num_classes", "protocol", "protocol_hash")}
         preparation = {} if self.preparation is None else {"preparation": self.preparation.as_dict()}
         files.write_json(self.folder / RECIPE, {"format": FORMAT, "recipe": asdict(self.recipe), **described, **preparation})
@@ -167,27 +167,27 @@ class RunFolder:
         mirror: str | None = None,
         progress: Callable[[str, int, int | None], None] | None = None,
     ) -> Dataset:
-        """The run's own dataset, or another of images of the same shape, as its likelihood takes them and under its condition.
+        """Load the run's own dataset, or another one of the same shape, as its likelihood needs it and under its condition.
 
-        Files are looked for where they were when it was trained, too. What is found is checked.
+        Files are also looked for where they were when it was trained. The data are checked.
 
         Args:
-            other: the name or path of another dataset, or where the run's own has moved to.
-            root: where to look first.
+            other: the name or path of another dataset, or the new path of the run's own.
+            root: the folder to look in first.
             mirror: an address to download from.
-            progress: told of each download.
+            progress: called as files are downloaded.
 
         Raises:
-            InputError: for data that are not what it was trained on, and images that it cannot take.
+            InputError: for data other than those it was trained on, and for images that it cannot take.
         """
         recipe = self.recipe if other is None else replace(self.recipe, dataset=other)
         dataset = load_data(recipe, root or self.data_root, mirror, progress)
         if other is None:
             self.check_data(dataset)
-        # The same data under another name are the run's own.
+        # Data with the same protocol under another name are the run's own.
         if dataset.protocol.hash == self.protocol_hash:
             return dataset
-        resolved(recipe, dataset)
+        resolve(recipe, dataset)
         if dataset.values in ("real", "mixed"):
             raise InputError(
                 f"expected bits, grey values or counts in other data; {other!r} holds real ones, standardised by statistics "
@@ -206,10 +206,10 @@ class RunFolder:
         return dataset
 
     def check_data(self, dataset: Dataset) -> None:
-        """Refuse other data than those that the run was trained on.
+        """Refuse data other than those that the run was trained on.
 
         Raises:
-            InputError: where the protocol is another, in words or in the content of files.
+            InputError: for data of another protocol, in words or in the content of files.
         """
         if dataset.protocol.hash != self.protocol_hash:
             raise InputError(
@@ -219,7 +219,7 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Evaluation:
-        """The last one on the run's own test set.
+        """The last evaluation on the run's own test set.
 
         Raises:
             InputError: where there is none.
@@ -228,7 +228,7 @@ class RunFolder:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One record per epoch."""
+        """The records of the epochs."""
         path = self.folder / HISTORY
         if not path.exists():
             return []
@@ -240,23 +240,23 @@ class RunFolder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the training ran to the end of its recipe, or ended itself."""
+        """True where the training ran to the end of its recipe, or stopped early."""
         stages = self.recipe.schedule
         last = [row for row in self.history if row.get("stage", 1) == len(stages)]
         return len(last) == stages[-1].epochs or bool(last and last[-1].get("stopped_early"))
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Where it was trained, and how."""
+        """The environment in which it was trained."""
         with suppress(OSError, ValueError):
             found = files.read_json(self.folder / ENVIRONMENT)
             return found if isinstance(found, dict) else {}
         return {}
 
     def save_environment(self, **more: Any) -> None:
-        """Write where it is trained: at first, and again for each time that it goes on."""
+        """Write the environment, at the start of a training and each time that it is resumed."""
         before = self.environment
-        here = described() | more
+        here = describe_environment() | more
         if before:
             earlier = before.get("gone_on_with")
             again = [*(earlier if isinstance(earlier, list) else []), here]
@@ -265,39 +265,39 @@ class RunFolder:
             files.write_json(self.folder / ENVIRONMENT, here)
 
     def save_weights(self) -> None:
-        """Write the weights of the programs as they are."""
+        """Write the current weights of the programs."""
         from safetensors.torch import save
 
         weights = {name: value.contiguous() for name, value in self.vae.state_dict().items()}
         files.write_file(self.folder / WEIGHTS, save(weights))
 
     def record(self, epoch: Mapping[str, Any]) -> None:
-        """Append a record to the history."""
+        """Append the record of an epoch to the history."""
         files.append(self.folder / HISTORY, (json.dumps(epoch) + "\n").encode())
 
     def save_figure(self, name: str, figure: Figure, format: str = "png") -> Path:
-        """Write a picture; return where it is."""
-        from pyrovae.plots.encoding import encoded
+        """Write a picture and return its path."""
+        from pyrovae.plots.encoding import encode_figure
 
         files.make_folder(self.folder / FIGURES)
         path = self.folder / FIGURES / f"{name}.{format}"
-        files.write_file(path, encoded(figure, format))
+        files.write_file(path, encode_figure(figure, format))
         return path
 
     @property
     def data_root(self) -> str | None:
-        """Where its data files were when it was trained, if that is a folder here; never trusted."""
+        """The folder of data files when it was trained, if there is such a folder here; it is only a hint."""
         hint = self.environment.get("data_root")
-        with suppress(OSError, ValueError):  # of a name that no system has
+        with suppress(OSError, ValueError):  # for a name that no system has
             return hint if isinstance(hint, str) and Path(hint).is_dir() else None
         return None
 
 
 def _row(line: str) -> dict[str, Any]:
-    """A line of the history.
+    """Parse a line of the history.
 
     Raises:
-        ValueError: for anything but numbers by their names.
+        ValueError: for anything but numbers by name.
     """
     row = files.json_in(line)
     check_value("a line of the history", row, {"epoch": int, "kl_weight": float, "seconds": float})
@@ -309,12 +309,12 @@ def _row(line: str) -> dict[str, Any]:
 
 def _no_run(folder: Path, error: Exception) -> InputError:
     return InputError(
-        f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' leaves behind; got {in_one_line(error)}"
+        f"{folder}: expected a run folder with {RECIPE} and {WEIGHTS}, as 'pyrovae fit' writes; got {in_one_line(error)}"
     )
 
 
 def new_folder(parent: str | Path, name: str) -> Path:
-    """Make the first of ``NAME-1``, ``NAME-2``, ... under a folder that does not exist yet: no two runs get the same."""
+    """Make the first folder of ``NAME-1``, ``NAME-2``, ... that does not exist yet, so that no two runs get the same."""
     for number in itertools.count(1):
         folder = Path(parent) / f"{name}-{number}"
         with files.writing(folder), suppress(FileExistsError):
@@ -324,7 +324,7 @@ def new_folder(parent: str | Path, name: str) -> Path:
 
 
 def name_of(recipe: Recipe) -> str:
-    """A name for the folder of a run: its data and guide, and what is not the default of prior and condition."""
+    """The name for the folder of a run: its data and guide, and its prior and condition where they are not the defaults."""
     default = Recipe()
     parts = [Path(recipe.dataset).stem.replace(":", "-"), recipe.guide if recipe.latent_sizes else "regressor"]
     parts += [getattr(recipe, name) for name in ("prior", "condition") if getattr(recipe, name) != getattr(default, name)]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a training is at work: it ends after a whole step, and its state is saved."""
+"""Ctrl-C and SIGTERM during a training: it ends after a whole step, and its state is saved."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 
-class Interrupted(KeyboardInterrupt):
-    """A training was asked to stop, and its state is saved.
+class TrainingInterrupted(KeyboardInterrupt):
+    """A training was interrupted after its state was saved.
 
     Args:
-        number: of the signal.
-        message: where it is saved, and how to go on.
+        number: the number of the signal.
+        message: where the state is saved, and how to resume.
     """
 
     def __init__(self, number: int, message: str) -> None:
@@ -25,14 +25,14 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Remembers that Ctrl-C or SIGTERM asked for an end, until the step at hand is done; a second Ctrl-C does not wait."""
+    """A context that remembers Ctrl-C or SIGTERM until the current step is done; a second Ctrl-C does not wait."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        # Only the main thread may ask to be told.
+        # Only the main thread may handle signals.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
@@ -42,7 +42,7 @@ class Signals:
         if self.number is not None:
             raise KeyboardInterrupt
         self.number = number
-        logger.warning("stopping after this step: what is trained is saved first")
+        logger.warning("stopping after this step: the state is saved first")
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

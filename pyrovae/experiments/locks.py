@@ -1,4 +1,4 @@
-"""One process in a folder at a time."""
+"""Locks, which let one process at a time into a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pyrovae.errors import InputError
-from pyrovae.experiments.files import opened, read_json, write_json, writing
+from pyrovae.experiments.files import open_descriptor, read_json, write_json, writing
 
 try:
     import fcntl
@@ -21,21 +21,21 @@ LOCK, HOLDER = ".lock", ".lock.json"
 
 
 class OccupiedError(InputError):
-    """Another process is in the folder."""
+    """A refusal because another process is in the folder."""
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder. What a dead process held is free.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder. The lock of a dead process is free.
 
     Raises:
-        OccupiedError: where another process is in it.
-        InputError: where it cannot be written.
+        OccupiedError: for a folder with another process in it.
+        InputError: for a folder that cannot be written.
     """
     if fcntl is None:
         yield
         return
-    with writing(folder), opened(folder / LOCK, os.O_RDWR | os.O_CREAT) as descriptor:
+    with writing(folder), open_descriptor(folder / LOCK, os.O_RDWR | os.O_CREAT) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -1,7 +1,7 @@
-"""``Evaluation``: how programs were measured on a test set, as one record, written and read here alone.
+"""``Evaluation``: the record of how programs were measured on a test set, which is written and read only here.
 
-In a run folder ``evaluations/NAME.json`` holds plain values, ``evaluations/NAME.safetensors`` those of each image; NAME is
-``test`` for the run's own test set, else the other dataset's. Of version 0.1.0 ``evaluation.json`` is still read.
+In a run folder ``evaluations/NAME.json`` holds plain values, ``evaluations/NAME.safetensors`` the values of each image; NAME is
+``test`` for the run's own test set, else that of the other dataset. ``evaluation.json`` of version 0.1.0 is still read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import VAE
 
 FOLDER = "evaluations"
-# Values of each image take no more than this; nor those of one image.
+# The most bytes of the values of all images, and of one image.
 MOST_BYTES, MOST_OF_AN_IMAGE = 2**30, 256
 # The kinds of the fields, by their annotations.
 KINDS = {
@@ -47,36 +47,36 @@ Track = Callable[[Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
-    """How programs were measured on a test set, in nats per image of the values in the file.
+    """An evaluation of programs on a test set, in nats per image of the values in the file.
 
     Args:
-        log_likelihood: mean over images; None for a loss that is no density of the data.
-        standard_error: of that mean, over images; None where it cannot be known.
-        elbo: the bound with one sample, of the same samples.
-        bits_per_dimension: the same as the log-likelihood.
-        sampling_error: of the mean for these very images.
-        share_of_heavy_tails: of images whose weights have heavy tails.
-        effective_sample_size: median over images.
+        log_likelihood: the mean over images; None for a loss that is no density of the data.
+        standard_error: the standard error of the mean, over images; None where it is unknown.
+        elbo: the bound with one sample, from the same samples.
+        bits_per_dimension: the negative log-likelihood in bits per dimension.
+        sampling_error: the standard error of the mean for the same images and new samples.
+        share_of_heavy_tails: the share of images whose weights have heavy tails.
+        effective_sample_size: the median over images.
         curve: the bound by number of samples.
-        num_samples: importance samples for each image.
-        num_images: in the test set.
-        dataset: its name.
-        values: what was measured, as in ``Dataset``.
-        example: what each is called: an image, or a row of a table.
-        condition: what the model is told.
-        likelihood: its name.
-        discrete: whether it is a probability, and no density.
-        normalized: whether it sums to one.
-        model: in words.
-        epochs: trained.
-        kl_weight: of the last step.
-        protocol: of the data.
-        protocol_hash: of the same.
-        kl_by_layer: nats of each layer.
-        kl_by_unit: nats of each unit, where units have any of their own.
+        num_samples: the number of importance samples for each image.
+        num_images: the number of images in the test set.
+        dataset: the name of the dataset.
+        values: the kind of the values, as in ``Dataset``.
+        example: the word for an example: image, or row of a table.
+        condition: the condition of the model.
+        likelihood: the name of the likelihood.
+        discrete: whether the likelihood is a probability rather than a density.
+        normalized: whether the likelihood is normalised.
+        model: the model in words.
+        epochs: the number of epochs trained.
+        kl_weight: the weight of the latent terms at the last step.
+        protocol: the protocol of the data.
+        protocol_hash: the hash of the protocol.
+        kl_by_layer: the nats of each layer.
+        kl_by_unit: the nats of each unit, where units have a divergence of their own.
         activity_by_unit: the variance over images of each unit's posterior mean.
-        active_units: of each layer: units, and how many vary by more than each threshold.
-        seconds: that measuring took.
+        active_units: for each layer the number of units, and the number of units above each threshold of activity.
+        seconds: the time of measuring.
         per_image: ``log_likelihood``, ``elbo`` and ``pareto_k`` of each image ``(N,)``.
     """
 
@@ -118,11 +118,11 @@ class Evaluation:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the values of each image, as JSON has it."""
+        """The fields without the values of each image, to be written as JSON."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "per_image"}
 
     def save(self, folder: Path, name: str) -> None:
-        """Write it into a run folder.
+        """Write the evaluation into a run folder.
 
         Raises:
             InputError: where the folder cannot be written.
@@ -135,10 +135,10 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: str | Path, dataset: str = "") -> Evaluation:
-        """The one that a run folder holds, of its own test set or that of another dataset; without loading programs.
+        """Read the evaluation in a run folder, on its own test set or on another dataset, without loading programs.
 
         Raises:
-            InputError: where there is none, or files that are damaged or do not belong together.
+            InputError: for a folder without one, and for files that are damaged or do not belong together.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -156,7 +156,7 @@ class Evaluation:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        # What version 0.1.0 does not have.
+        # Defaults for fields that version 0.1.0 does not have.
         values = {"activity_by_unit": {}, "example": "image", **files.read_json(_with(path, "json"))}
         known = {each.name: KINDS[str(each.type)] for each in fields(cls) if each.name != "per_image"}
         _check_values(values, known)
@@ -186,7 +186,7 @@ def _check_values(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
 
 
 def file_name(dataset: str) -> str:
-    """The name of the evaluation of a dataset; an empty one is the run's own."""
+    """The file name of the evaluation on a dataset; an empty name stands for the run's own."""
     return Path(dataset).stem.replace(":", "-") if dataset else "test"
 
 
@@ -198,45 +198,45 @@ def _path(folder: Path, dataset: str) -> Path:
 
 
 def _with(path: Path, suffix: str) -> Path:
-    """The file of that suffix, after whatever dots are in its name."""
+    """Add a suffix to a path, whatever dots are in its name."""
     return path.with_name(f"{path.name}.{suffix}")
 
 
-def measured(
+def evaluate_programs(
     vae: VAE, recipe: Recipe, dataset: Dataset, num_samples: int, *, epochs: int, kl_weight: float, track: Track
 ) -> Evaluation:
     """Evaluate programs on the test images of a dataset.
 
     Args:
         vae: the programs.
-        recipe: that they were trained by.
-        dataset: to measure on.
-        num_samples: importance samples for each image; one where there is no latent.
-        epochs: trained.
-        kl_weight: of the last step.
-        track: wraps the chunks of images, to show progress.
+        recipe: the recipe of their training.
+        dataset: the dataset to measure on.
+        num_samples: the number of importance samples for each image; one is enough without latents.
+        epochs: the number of epochs trained.
+        kl_weight: the weight of the latent terms at the last step.
+        track: function that wraps the chunks of images, to show progress.
     """
     from pyrovae.evaluation.likelihood import log_likelihood
     from pyrovae.programs.likelihoods import LIKELIHOODS
 
     start = time.perf_counter()
-    # Without a latent every sample is the same one.
+    # Without a latent all samples are the same.
     num_samples = num_samples if vae.model.depth else 1
     result = log_likelihood(vae.model, vae.guide, dataset, num_samples, track=track)
     likelihood = LIKELIHOODS[recipe.likelihood]
     return Evaluation(
         **_figures(result, dataset, normalized=likelihood.normalized),
-        **measured_latents(vae, dataset.test, dataset.contexts.get("test")),
+        **measure_latents(vae, dataset.test, dataset.contexts.get("test")),
         num_samples=num_samples,
         num_images=len(dataset.test),
         dataset=dataset.name,
-        values=dataset.served_values,
+        values=dataset.batch_values,
         example=dataset.example,
         condition=recipe.condition,
         likelihood=recipe.likelihood,
         discrete=likelihood.discrete,
         normalized=likelihood.normalized,
-        model=in_words(recipe),
+        model=describe_model(recipe),
         epochs=epochs,
         kl_weight=kl_weight,
         protocol=str(dataset.protocol),
@@ -247,7 +247,7 @@ def measured(
 
 
 def _figures(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> dict[str, Any]:
-    """None for what cannot be known, which JSON has no number for."""
+    """The figures of an evaluation, with None for unknown ones, for which JSON has no number."""
     figures = {
         "log_likelihood": result.mean,
         "standard_error": result.standard_error,
@@ -259,7 +259,7 @@ def _figures(result: LogLikelihood, dataset: Dataset, *, normalized: bool) -> di
     }
     known: dict[str, Any] = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     if not normalized:
-        # A loss that is no density of the data has a bound of its own, and no likelihood.
+        # A loss that is no density of the data has a bound, but no likelihood.
         known |= dict.fromkeys(("log_likelihood", "standard_error", "bits_per_dimension", "sampling_error"))
     return known | {"curve": {str(size): value for size, value in result.curve.items()}}
 
@@ -271,14 +271,14 @@ def _per_image(result: LogLikelihood, *, normalized: bool) -> dict[str, NDArray[
 
 
 def _scored(dataset: Dataset) -> float:
-    """Entries of an image that its context does not give away, on average over the test set."""
+    """The number of scored entries of an image, without those that its context contains, on average over the test set."""
     context = dataset.contexts.get("test")
-    told = None if dataset.condition is None or context is None else dataset.condition.told(context)
-    return math.prod(dataset.shape) - (0.0 if told is None else told.sum(1).double().mean().item())
+    mask = None if dataset.condition is None or context is None else dataset.condition.observed_mask(context)
+    return math.prod(dataset.shape) - (0.0 if mask is None else mask.sum(1).double().mean().item())
 
 
-def measured_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict[str, Any]:
-    """What each layer and unit costs in nats, and how many units are active above each threshold."""
+def measure_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict[str, Any]:
+    """Measure the nats of each layer and unit, and the number of active units above each threshold."""
     from pyrovae.evaluation.latents import THRESHOLDS, active_units, activity, kl_divergences
 
     activities = activity(vae.guide, x, context)
@@ -296,14 +296,14 @@ def measured_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict
     }
 
 
-def in_words(recipe: Recipe) -> str:
-    """What a figure is of: likelihoods of different kinds are no numbers to compare."""
+def describe_model(recipe: Recipe) -> str:
+    """Describe the model of a recipe in words, since figures of different likelihoods cannot be compared."""
     layers = "-".join(map(str, recipe.latent_sizes))
     latents = f"{recipe.guide} guide over {layers}, {recipe.prior} prior, " if layers else "regressor, "
     return f"{latents}{recipe.likelihood} likelihood, {recipe.network} networks, trained by {recipe.objective}"
 
 
 def in_one_line(error: Exception) -> str:
-    """An error of whichever library."""
+    """The type and the message of an error in one line."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {visible(lines[0][:200])}"

@@ -1,24 +1,24 @@
-"""Memory that is not enough, in words that say what to lower."""
+"""Refusals in place of memory errors, which name the settings to lower."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyrovae.errors import InputError
 
-# What torch and the system say where there is no more.
+# Words in the errors of torch and the system when memory runs out.
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "Cannot allocate memory")
 
 
 @contextmanager
 def memory_for(what: str, *settings: str) -> Iterator[None]:
-    """Turn failures to allocate into words.
+    """Turn failures to allocate memory into refusals.
 
     Args:
-        what: is done within.
-        settings: flags that take less memory when they are lowered.
+        what: what is done in the context, in words.
+        settings: flags that need less memory when they are lowered.
 
     Raises:
-        InputError: for them.
+        InputError: for a failure to allocate memory.
     """
     try:
         yield

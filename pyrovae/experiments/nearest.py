@@ -1,4 +1,4 @@
-"""The published figure that is nearest to a run, and what keeps the two from being figures of one thing.
+"""The published figure that is nearest to a run, and the differences that make the two hard to compare.
 
 Importing this does not import torch.
 """
@@ -15,19 +15,19 @@ from pyrovae.experiments.recipe import Recipe
 if TYPE_CHECKING:
     from pyrovae.experiments.measuring import Evaluation
 
-# What a run and a publication must have in common to be set side by side at all.
+# The settings that a run and a publication must have in common to be set side by side.
 SAME = ("guide", "prior", "condition", "network")
-# What changes no figure but by chance, or only what is not yet resolved.
+# Settings that change figures only by chance, and values of settings that are left to the data.
 NO_MATTER = ("seed", "split_seed", "dataset")
 UNRESOLVED = {"likelihood": "bernoulli", "binarization": "dynamic"}
 
 
 def nearest_publication(recipe: Recipe, evaluation: Evaluation | None) -> dict[str, str]:
-    """The published log-likelihood nearest to a run, beside the run's own, by name; or that there is none.
+    """The rows of a table with the nearest published log-likelihood beside the run's own, or a row that there is none.
 
     Args:
-        recipe: of the run.
-        evaluation: its last one.
+        recipe: the recipe of the run.
+        evaluation: the last evaluation of the run, or None.
     """
     found = _nearest(recipe)
     if found is None:
@@ -47,7 +47,7 @@ def nearest_publication(recipe: Recipe, evaluation: Evaluation | None) -> dict[s
 
 
 def _nearest(recipe: Recipe) -> tuple[str, dict[str, tuple[Any, Any]]] | None:
-    """The recipe with a figure on the same data that differs in the fewest settings, and these."""
+    """The published recipe on the same data that differs in the fewest settings, and these settings."""
     candidates = {
         name: {key: pair for key, pair in _resolved(each).differences(_resolved(recipe)).items() if key not in NO_MATTER}
         for name, each in RECIPES.items()
@@ -57,7 +57,7 @@ def _nearest(recipe: Recipe) -> tuple[str, dict[str, tuple[Any, Any]]] | None:
 
 
 def _resolved(recipe: Recipe) -> Recipe:
-    """With what bits resolve to where a recipe leaves it to the data; other data have figures of likelihoods that they name."""
+    """Fill in the settings that a recipe leaves to the data, as data of bits resolve them."""
     left = {name: value for name, value in UNRESOLVED.items() if getattr(recipe, name) == "auto"}
     if recipe.dataset == "freyfaces":
         left = {}

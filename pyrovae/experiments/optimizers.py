@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def saved_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The state of an optimizer: its tensors by number and name, and its other values."""
     import torch
 
@@ -22,7 +22,7 @@ def saved_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.T
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, found: Checkpoint) -> None:
-    """Be where a checkpoint is.
+    """Load the state of an optimizer from a checkpoint.
 
     Raises:
         ValueError: for the state of another optimizer.
@@ -39,10 +39,10 @@ def load_optimizer(optimizer: torch.optim.Optimizer, found: Checkpoint) -> None:
 
 
 def _group(saved: Any, fresh: dict[str, Any]) -> dict[str, Any]:
-    """A group of parameters as it was saved, with tuples again where JSON has lists.
+    """Restore a saved group of parameters, with tuples where JSON has lists.
 
     Raises:
-        ValueError: for settings that are of other kinds than those of a fresh one.
+        ValueError: for settings of other kinds than those of a fresh group.
     """
     check_value("a group of parameters", saved, dict)
     group = {name: tuple(each) if isinstance(fresh.get(name), tuple) else each for name, each in saved.items()}
@@ -61,7 +61,7 @@ def _kind(value: Any) -> Any:
 
 
 def _check_state(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
-    """Refuse a state that a step of this optimizer would not leave: shown by a step of zeros on a copy.
+    """Refuse a state that a step of this optimizer would not leave, as a step of zeros on a copy shows.
 
     Raises:
         ValueError: for other names, shapes or kinds.
@@ -81,7 +81,7 @@ def _check_state(optimizer: torch.optim.Optimizer, state: dict[int, dict[str, An
     expected = copy.state_dict()["state"]
     for number, entries in state.items():
         known = expected.get(number, {})
-        # Some entries are made when they are first needed.
+        # Some entries are made only when they are first needed.
         tensors = {name: each for name, each in known.items() if isinstance(each, torch.Tensor)}
         check_tensors({name: each for name, each in entries.items() if isinstance(each, torch.Tensor)}, tensors)
         for name, value in entries.items():

@@ -1,8 +1,8 @@
-"""``pack`` and ``unpack``: a run folder as one zip file that can be sent, and back.
+"""``pack`` and ``unpack``: write a run folder into one zip file that can be sent, and read it back.
 
-Into the file go the names below and nothing else, at a fixed time, so that the same run gives the same bytes. No path of the
-sender's machine goes in. What comes out of a file is from a stranger: names, kinds and sizes are checked while it is read,
-and the sizes that it claims are not believed.
+The file contains only the names below, with a fixed time, so that the same run gives the same bytes, and no path of the
+sender's machine. A file may come from a stranger: names, kinds and sizes are checked while it is read, and the sizes that it
+claims are not trusted.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.recipe import MOST_OF_A_FILE
 from pyrovae.experiments.run import Run
 
-# A name that every system takes for a file in this folder: no device of Windows, nothing hidden, no separator.
+# A name that is a plain file on every system: no device of Windows, no hidden file, no separator.
 _PART = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)\.)[^\x00-\x20.~/\\:*?\"<>|\x7f][^\x00-\x1f/\\:*?\"<>|\x7f]{0,99}"
 _NUMBERED = rf"{checkpoints.FOLDER}/\d{{8,12}}/(?:{checkpoints.TENSORS}|{checkpoints.STATE}|{checkpoints.CHECKSUMS})"
 _TOP = "|".join(map(re.escape, (RECIPE, ENVIRONMENT, HISTORY, WEIGHTS, BOUNDS)))
 NAMES = re.compile(rf"{_TOP}|{EVALUATIONS}/{_PART}\.(?:json|safetensors)|{FIGURES}/{_PART}\.png|{_NUMBERED}")
-# Of a run that is sent: entries, the list of them, a picture, the values of one evaluation, all that is no tensor of programs.
+# The limits of a packed run: entries, bytes of their list, of a picture, of an evaluation's values, of all but programs'
+# tensors.
 MOST_ENTRIES, MOST_LISTED, MOST_PICTURE, MOST_EVALUATION, MOST_BESIDES = 1000, 2**20, 2**25, 2**26, 2**29
 CHUNK = 2**20
-# Of environment.json: what bits depend on and people ask about, and nothing of the person.
+# The parts of environment.json that are sent: no personal ones.
 _SENT = (
     *("python", "platform", "torch", "pyro-ppl", "pyrovae", "capability", "threads", "started"),
     *("device", "asked_engine", "engines", "gone_on_with"),
@@ -48,12 +49,12 @@ _WHEN, _END = (1980, 1, 1, 0, 0, 0), 22
 
 
 def pack(run_folder: str | Path, zip_path: str | Path, *, checkpoints: bool = False) -> Path:
-    """Write a run folder into one file, without paths of this machine; return where it is.
+    """Write a run folder into one file, without paths of this machine, and return its path.
 
     Args:
-        run_folder: of a training that has saved weights.
-        zip_path: of the file; one that is there is replaced.
-        checkpoints: put the newest whole checkpoint in as well, so that the training can be gone on with.
+        run_folder: the folder of a training that has saved weights.
+        zip_path: the path of the file, which is replaced if it exists.
+        checkpoints: include the newest whole checkpoint, so that the training can be resumed.
 
     Raises:
         InputError: for a folder that is no run, files that are too large to be sent, and a file that cannot be written.
@@ -71,15 +72,15 @@ def pack(run_folder: str | Path, zip_path: str | Path, *, checkpoints: bool = Fa
 
 
 def unpack(zip_path: str | Path, folder: str | Path) -> Path:
-    """Make a run folder of a file that ``pack`` wrote, or nothing at all; return where it is.
+    """Make a run folder from a file that ``pack`` wrote, or nothing at all, and return its path.
 
     Args:
-        zip_path: of the file, which may be a stranger's.
-        folder: a new or an empty one.
+        zip_path: the path of the file, which may be a stranger's.
+        folder: a new or an empty folder.
 
     Raises:
-        InputError: for a folder that holds anything, and for a file that is no packed run: other names than those of a run,
-            links, what is listed twice or encrypted, and what is larger than its recipe allows.
+        InputError: for a folder that holds anything, and for a file that is no packed run: one with other names than those of a
+            run, links, names listed twice, encrypted entries, or files larger than its recipe allows.
     """
     target = Path(os.path.abspath(folder))
     if not target.name or target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
@@ -92,7 +93,7 @@ def unpack(zip_path: str | Path, folder: str | Path) -> Path:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """A regular file of a fixed time; what is dense already is stored."""
+    """The entry of a regular file with a fixed time; files that are dense already are stored uncompressed."""
     entry = zipfile.ZipInfo(name, _WHEN)
     entry.create_system, entry.external_attr = 3, (stat.S_IFREG | 0o644) << 16
     entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith((".json", ".jsonl")) else zipfile.ZIP_STORED
@@ -100,13 +101,13 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _files_of(run: Run, *, checkpoints: bool) -> Iterator[tuple[str, bytes]]:
-    """What of a run is sent."""
+    """The names and contents of a run's files that are sent."""
     for path in (run.folder / RECIPE, *sorted(_found(run.folder))):
         name = path.relative_to(run.folder).as_posix()
         content = files.read_file(path, _most(name, run))
         if name == HISTORY:
             assert run.history is not None  # which refuses anything but numbers
-            # A line that was torn by a death may be anything.
+            # The last line may be torn if the process died.
             content = content[: content.rfind(b"\n") + 1]
         yield name, _without_paths(name, content)
     if checkpoints:
@@ -114,7 +115,7 @@ def _files_of(run: Run, *, checkpoints: bool) -> Iterator[tuple[str, bytes]]:
 
 
 def _found(folder: Path) -> Iterator[Path]:
-    """The files that are sent, beside the recipe; links are none of them."""
+    """The paths of the files that are sent, beside the recipe; links are left out."""
     yield from (folder / name for name in (ENVIRONMENT, HISTORY, WEIGHTS, BOUNDS) if os.path.lexists(folder / name))
     for inner in (folder / EVALUATIONS, folder / FIGURES):
         if inner.is_dir() and not inner.is_symlink():
@@ -133,10 +134,10 @@ def _checkpoint_of(run: Run) -> Iterator[tuple[str, bytes]]:
 
 
 def _without_paths(name: str, content: bytes) -> bytes:
-    """A file of a run without what belongs to the machine that it comes from.
+    """The content of a file of a run without paths and other facts of its machine.
 
     Raises:
-        ValueError: where it is to be JSON and is none.
+        ValueError: for a .json file that is no JSON.
     """
     if not name.endswith(".json") or name.startswith(checkpoints.FOLDER):
         return content
@@ -157,7 +158,7 @@ def _of_environment(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _clean(key: str, value: Any) -> Any:
-    """A value of JSON: of the path of a dataset its last name, of any other text that holds a path nothing."""
+    """Clean a value of JSON: the path of a dataset becomes its last name, any other text with a path becomes empty."""
     if isinstance(value, dict):
         return {name: _clean(name, each) for name, each in value.items()}
     if isinstance(value, list):
@@ -169,10 +170,10 @@ def _clean(key: str, value: Any) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file that ends as ``pack`` ends it: so the list of its entries is short, and nothing stands behind it.
+    """Open a file that ends as ``pack`` ends it, so that the list of entries is short and nothing comes after it.
 
     Raises:
-        ValueError: for another one.
+        ValueError: for any other file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is no file")
@@ -192,7 +193,7 @@ def _listed(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """The entries, the recipe first.
 
     Raises:
-        ValueError: for what ``pack`` never writes.
+        ValueError: for entries that ``pack`` never writes.
     """
     entries, names = archive.infolist(), set()
     if len(entries) > MOST_ENTRIES:
@@ -227,10 +228,10 @@ def _is_plain(name: str) -> bool:
 
 
 def _contents(archive: zipfile.ZipFile, entries: Iterable[zipfile.ZipInfo], target: Path) -> Iterator[tuple[str, bytes]]:
-    """The files of a run, from the recipe on, by which the sizes of the others are bounded.
+    """Read the files of a run, the recipe first, by which the sizes of the others are bounded.
 
     Raises:
-        ValueError: for what no run of this recipe holds.
+        ValueError: for content that no run of this recipe has.
     """
     first, *others = entries
     content = _without_paths(RECIPE, _read(archive, first, MOST_OF_A_FILE))
@@ -246,7 +247,7 @@ def _contents(archive: zipfile.ZipFile, entries: Iterable[zipfile.ZipInfo], targ
 
 
 def _most(name: str, run: Run) -> int:
-    """The bytes that a file of a run may have."""
+    """The most bytes that a file of a run may have."""
     if name.startswith(checkpoints.FOLDER):
         return checkpoints.most_bytes(run.num_bytes) if name.endswith(checkpoints.TENSORS) else files.MOST_JSON
     known = {WEIGHTS: run.most_bytes, HISTORY: files.MOST_TEXT, RECIPE: MOST_OF_A_FILE}
@@ -255,7 +256,7 @@ def _most(name: str, run: Run) -> int:
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int) -> bytes:
-    """An entry of no more than so many bytes, whatever it claims."""
+    """Read an entry of at most ``most`` bytes, whatever size it claims."""
     content = bytearray()
     with archive.open(entry) as file:
         while chunk := file.read(min(CHUNK, most + 1 - len(content))):

@@ -1,4 +1,4 @@
-"""The published trainings: the recipe of each, where it comes from, and where its paper says so.
+"""The published trainings: the recipe of each, its paper, and where the paper states each setting.
 
 Importing this does not import torch: the command line lists recipes without waiting for it.
 """
@@ -77,7 +77,7 @@ _IWAE = Recipe(
     stages=tuple({"epochs": 3**i, "learning_rate": 1e-3 * 10 ** (-i / 7)} for i in range(8)),
 )
 
-# The first recipe of a guide is the one whose architecture ``--guide`` alone takes.
+# ``--guide`` without ``--recipe`` takes the architecture of the first recipe of a guide.
 RECIPES: dict[str, Recipe] = {
     "ladder": _LADDER,
     "ladder-finetuned": replace(_LADDER, stages=({}, *_FINE_TUNING)),
@@ -106,13 +106,13 @@ RECIPES: dict[str, Recipe] = {
 
 @dataclass(frozen=True)
 class Publication:
-    """Where a recipe comes from.
+    """The publication of a recipe.
 
     Args:
-        paper: and its section.
-        figure: what was reached there, in nats per image; ``quoted`` where it was read elsewhere than in the paper.
-        says: where the paper says so, for each setting that differs from the default; or that it does not.
-        log_likelihoods: those of it that are log-likelihoods of whole test sets: by the name of the dataset, the value and the
+        paper: the paper and its section.
+        figure: the published result, in nats per image; ``quoted`` where it was read elsewhere than in the paper.
+        says: the place in the paper of each setting that differs from the default, or that it is not stated.
+        log_likelihoods: the results that are log-likelihoods of whole test sets: by the name of the dataset, the value and the
             number of importance samples.
     """
 
@@ -196,7 +196,7 @@ _PROJECT_FIGURES = "static MNIST {}, Fashion-MNIST {}, Frey Faces {}, Caltech {}
 
 
 def _project_likelihoods(*values: float) -> dict[str, tuple[float, int]]:
-    """On the four datasets of the project, each with 500 samples."""
+    """The log-likelihoods on the four datasets of the project, each with 500 samples."""
     datasets = ("static-mnist", "fashion-mnist", "freyfaces", "caltech101-silhouettes")
     return {dataset: (value, 500) for dataset, value in zip(datasets, values, strict=True)}
 

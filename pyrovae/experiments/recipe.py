@@ -1,6 +1,6 @@
-"""A recipe: a whole training as plain values, checked by themselves and together.
+"""``Recipe``: a whole training as plain values, which are checked one by one and together.
 
-Importing this does not import torch: the command line reads flags and defaults off ``Recipe`` without waiting for it.
+Importing this does not import torch: the command line takes flags and defaults from ``Recipe`` without waiting for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrovae.errors import InputError, nearest
-from pyrovae.experiments.values import check_range, check_type, listed
+from pyrovae.experiments.values import check_range, check_type, join_values
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 MOST_OF_A_FILE = 2**20
-# No paper has more.
+# The most stages; no paper has more.
 MOST_STAGES = 1000
 
 
@@ -33,10 +33,10 @@ def _setting(default: Any, help: str, **metadata: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A training, resolved. Each field is a flag of ``pyrovae fit``; ``table`` names the family that a name is looked up in.
+    """The recipe of a training. Each field is a flag of ``pyrovae fit``; ``table`` is the family in which a name is looked up.
 
     Raises:
-        InputError: for values that make no sense, by themselves or together.
+        InputError: for values that are invalid, alone or together.
     """
 
     dataset: str = _setting(
@@ -44,55 +44,59 @@ class Recipe:
         "Data to train on: one of 'pyrovae datasets', torchvision:NAME, or a path: .npz, .npy, .csv, .parquet, images.",
     )
     validation: bool = _setting(False, "Hold images out of training for validation where the authors held out none.")
-    binarization: str = _setting("auto", "How grey values become bits.", table="pyrovae.data.datasets:BINARIZATIONS")
-    split_seed: int = _setting(0, "Of the split of data that come without one.", limits={"minimum": 0, "maximum": 2**63})
-    label: str = _setting("", "Column of a table that holds the classes: it is not modelled.")
+    binarization: str = _setting("auto", "Way in which grey values become bits.", table="pyrovae.data.datasets:BINARIZATIONS")
+    split_seed: int = _setting(0, "Seed of the split, for data that come without one.", limits={"minimum": 0, "maximum": 2**63})
+    label: str = _setting("", "Column of a table that holds the classes, which is not modelled.")
     drop: tuple[str, ...] = _setting((), "Columns of a table to leave out, separated by commas.", limits={"empty": True})
     columns: tuple[str, ...] = _setting(
         (),
         "Kinds of columns of a table, as in 'age=count,city=category,*=real': real, positive, count, binary, category.",
         limits={"empty": True},
     )
-    missing: bool = _setting(False, "Train on data with gaps: the bound is that of the entries that are there.")
+    missing: bool = _setting(False, "Train on data with gaps: the bound is that of the observed entries.")
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
     prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
     likelihood: str = _setting(
         "auto",
-        "Density of the data: of bits, of grey values in [0, 1] or of real ones; 'auto' is what suits them.",
+        "Density of the data: of bits, grey values in [0, 1], real values, counts or mixed columns; 'auto': as suits the data.",
         table="pyrovae.programs.likelihoods:LIKELIHOODS",
         also=("auto",),
     )
-    likelihood_scale: float = _setting(0.1, "Standard deviation of a 'fixed_scale_gaussian'.")
+    likelihood_scale: float = _setting(0.1, "Standard deviation of the likelihood 'fixed_scale_gaussian'.")
     condition: str = _setting(
-        "none", "What the model is told of each image that it draws.", table="pyrovae.data.conditions:CONDITIONS"
+        "none", "Part of each image, or its class, that the model observes.", table="pyrovae.data.conditions:CONDITIONS"
     )
-    num_components: int = _setting(500, "Gaussians in a mixture, mixture of posteriors included.")
+    num_components: int = _setting(500, "Number of Gaussians in a prior that is a mixture.")
     pseudo_inputs: str = _setting(
-        "noise", "What those of 'vamp' start from: noise, or training images.", table="pyrovae.programs.priors:STARTS"
+        "noise", "Start of the pseudo-inputs of the prior 'vamp'.", table="pyrovae.programs.priors:STARTS"
     )
     latent_sizes: tuple[int, ...] = _setting(
         (50,), "Size of each latent layer, from the data upwards; 'none' for a regressor.", limits={"empty": True}
     )
     hidden_sizes: tuple[int, ...] = _setting((200,), "Width of the networks below each latent layer, from the data upwards.")
-    skip_connections: bool = _setting(False, "The data depend on every latent layer, not on the bottom one alone.")
-    network: str = _setting("mlp", "What stands next to the data.", table="pyrovae.programs.architecture:NETWORKS")
-    hidden_layers: int = _setting(2, "Hidden layers in each network; blocks at each size of an image.")
+    skip_connections: bool = _setting(False, "Let the data depend on every latent layer, not only on the bottom one.")
+    network: str = _setting("mlp", "Kind of the networks next to the data.", table="pyrovae.programs.architecture:NETWORKS")
+    hidden_layers: int = _setting(
+        2, "Hidden layers in each network; in convolutional networks, blocks at each size of the image."
+    )
     activation: str = _setting("softplus", "Nonlinearity of the networks.", table="pyrovae.programs.networks:ACTIVATIONS")
     batch_norm: bool = _setting(False, "Normalise over the batch before each nonlinearity.")
     initialization: str = _setting(
-        "glorot", "Of the weights of linear layers and convolutions.", table="pyrovae.programs.networks:INITIALIZATIONS"
+        "glorot",
+        "Initialization of the weights of linear layers and convolutions.",
+        table="pyrovae.programs.networks:INITIALIZATIONS",
     )
-    output_bias: bool = _setting(False, "Start the likelihood at the mean of each pixel, as far as its features are zero.")
+    output_bias: bool = _setting(False, "Start the bias of the likelihood at the mean of each pixel.")
     objective: str = _setting("elbo", "Bound to maximise.", table="pyrovae.inference.objectives:OBJECTIVES")
     num_particles: int = _setting(1, "Samples of the latents per image and step.")
-    num_averages: int = _setting(1, "Estimates of the bound that are averaged, each of its own samples (not elbo).")
+    num_averages: int = _setting(1, "Estimates of the bound that are averaged, each with its own samples (not for elbo).")
     alpha: float = _setting(0.0, "Order of the bound 'renyi'.", limits={"minimum": -math.inf})
     gradient: str = _setting(
         "reparameterized", "Estimator of the guide's gradient.", table="pyrovae.inference.gradients:GRADIENTS"
     )
-    free_bits: float = _setting(0.0, "Nats of each layer that cost nothing (elbo only).", limits={"minimum": 0})
-    analytic_kl: bool = _setting(False, "Divergences in closed form where the guide allows it (elbo only).")
-    epochs: int = _setting(300, "Times that all training images are seen.")
+    free_bits: float = _setting(0.0, "Nats of each latent layer that cost nothing (elbo only).", limits={"minimum": 0})
+    analytic_kl: bool = _setting(False, "Compute divergences in closed form where the guide allows it (elbo only).")
+    epochs: int = _setting(300, "Number of passes over the training images.")
     patience: int = _setting(
         0, "Epochs without a better validation bound before training stops; 0 for never.", limits={"minimum": 0}
     )
@@ -100,33 +104,37 @@ class Recipe:
         0.0, "Epochs over which the weight of the latent terms grows to one.", limits={"minimum": 0}
     )
     warmup: str = _setting(
-        "linear", "How that weight grows; cyclical: anew in each such period.", table="pyrovae.inference.warmup:WARMUPS"
+        "linear",
+        "Shape of the warm-up of the latent terms' weight; cyclical: anew in each period of warm-up epochs.",
+        table="pyrovae.inference.warmup:WARMUPS",
     )
-    kl_weight: float = _setting(1.0, "Weight of the latent terms that warm-up ends at: beta. One is the true bound.")
-    batch_size: int = _setting(100, "Images in a step.")
-    optimizer: str = _setting("Adam", "Any of torch.optim, of the mean loss per image.")
+    kl_weight: float = _setting(1.0, "Weight of the latent terms at the end of warm-up, beta; one gives the true bound.")
+    batch_size: int = _setting(100, "Number of images in a step.")
+    optimizer: str = _setting("Adam", "Optimizer of torch.optim, for the mean loss per image.")
     optimizer_arguments: Mapping[str, Any] = _setting(
-        {}, "Its other arguments, as Python writes them: 'betas=(0.9, 0.9), eps=1e-4'."
+        {}, "Other arguments of the optimizer, in Python syntax: 'betas=(0.9, 0.9), eps=1e-4'."
     )
-    learning_rate: float = _setting(1e-3, "Its step size.")
+    learning_rate: float = _setting(1e-3, "Step size of the optimizer.")
     clip_norm: float = _setting(
-        0.0, "Norm that a longer gradient of the mean loss per image is cut to; 0 for never.", limits={"minimum": 0}
+        0.0, "Norm to which longer gradients of the mean loss per image are clipped; 0 for never.", limits={"minimum": 0}
     )
-    skip_norm: float = _setting(
-        0.0, "Norm of that gradient above which a step is left out; 0 for never.", limits={"minimum": 0}
-    )
+    skip_norm: float = _setting(0.0, "Norm of the gradient above which a step is left out; 0 for never.", limits={"minimum": 0})
     average_decay: float = _setting(
         0.0,
-        "Decay at each step of the moving average of the weights, which is then measured in their place; 0 for none.",
+        "Decay per step of a moving average of the weights, which is measured in their place; 0 for no average.",
         limits={"minimum": 0, "maximum": 1},
     )
     precision: str = _setting(
-        "float32", "Of matrix products; parameters stay in float32.", table="pyrovae.engine.precision:PRECISIONS"
+        "float32",
+        "Precision of matrix products; parameters stay in float32.",
+        table="pyrovae.engine.precision:PRECISIONS",
     )
     stages: tuple[Mapping[str, Any], ...] = _setting(
-        (), "Trainings one after the other, each by what it changes.", limits={"empty": True}, flag=False
+        (), "Trainings one after the other, each by the settings that it changes.", limits={"empty": True}, flag=False
     )
-    seed: int = _setting(0, "Of initialisation, shuffling, binarization and sampling.", limits={"minimum": 0, "maximum": 2**63})
+    seed: int = _setting(
+        0, "Seed of initialisation, shuffling, binarization and sampling.", limits={"minimum": 0, "maximum": 2**63}
+    )
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -137,7 +145,7 @@ class Recipe:
         if max(len(self.latent_sizes), 1) != len(self.hidden_sizes):
             raise InputError(
                 f"expected one hidden size for each latent layer, and one for a regressor; got latent sizes "
-                f"{listed(self.latent_sizes)} and hidden sizes {listed(self.hidden_sizes)}: give as many of both"
+                f"{join_values(self.latent_sizes)} and hidden sizes {join_values(self.hidden_sizes)}: give as many of both"
             )
         for name in ("analytic_kl", "free_bits"):
             if getattr(self, name) and self.objective != "elbo":
@@ -196,11 +204,11 @@ class Recipe:
 
     @property
     def total_epochs(self) -> int:
-        """Of all stages together."""
+        """The epochs of all stages together."""
         return sum(stage.epochs for stage in self.schedule)
 
     def replace(self, **values: Any) -> Recipe:
-        """The same with other settings, in every stage; the arguments of one optimizer are none of another.
+        """Return the recipe with other settings, in every stage; another optimizer drops the arguments of the old one.
 
         >>> Recipe().replace(epochs=20, guide="ladder").epochs
         20
@@ -212,7 +220,7 @@ class Recipe:
         return replace(self, **{"stages": stages, **values})
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
-        """The settings that differ, and their values here and there.
+        """The settings in which another recipe differs, with both values.
 
         >>> Recipe(epochs=10).differences(Recipe(epochs=20))
         {'epochs': (10, 20)}
@@ -222,25 +230,25 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe of ``asdict``, as JSON gives it back.
+        """Make a recipe from the dictionary of ``asdict``, as read back from JSON.
 
         Raises:
-            InputError: for keys that are no settings, and for values that make no sense.
+            InputError: for keys that are no settings, and for invalid values.
         """
         _refuse_unknown(values, "a recipe with keys")
         return cls(**{key: _immutable(value) for key, value in values.items()})
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Recipe:
-        """The recipe that a file of TOML holds: keys are settings, what it leaves out has its default.
+        """Read a recipe from a file of TOML: keys are settings, others have their defaults.
 
         Raises:
-            InputError: for what is no such file, keys that are no settings, and for values that make no sense.
+            InputError: for a file that is no TOML, keys that are no settings, and invalid values.
         """
         return cls().replace(**settings_in(path))
 
     def to_toml(self) -> str:
-        """The settings that differ from the defaults, as ``from_toml`` reads them.
+        """Write the settings that differ from the defaults as TOML for ``from_toml``.
 
         >>> print(Recipe(guide="ladder", epochs=20).to_toml(), end="")
         guide = "ladder"
@@ -252,14 +260,14 @@ class Recipe:
 
 
 def settings_in(path: str | Path, also: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings in a file of TOML.
+    """Read the settings in a file of TOML.
 
     Args:
         path: the file.
         also: keys that it may have beside the settings of a recipe.
 
     Raises:
-        InputError: for what is no such file, and keys that are no settings.
+        InputError: for a file that is no TOML, and keys that are no settings.
     """
     try:
         content = Path(path).read_bytes()
@@ -280,7 +288,7 @@ def _refuse_unknown(values: Mapping[str, Any], what: str) -> None:
         raise InputError(f"expected {what} that it has; got {name[:100]!r}{near}")
 
 
-# What steps are made of; programs, data and the optimizer's kind and state stay what they are from stage to stage.
+# The settings that a stage may change; programs, data and the optimizer's kind and state stay the same from stage to stage.
 STAGE_SETTINGS = (
     "objective",
     "num_particles",
@@ -302,14 +310,14 @@ STAGE_SETTINGS = (
 
 
 def _mutable(value: Any) -> Any:
-    """Tuples as lists, at any depth."""
+    """Turn tuples into lists, at any depth."""
     if isinstance(value, Mapping):
         return {key: _mutable(each) for key, each in value.items()}
     return list(map(_mutable, value)) if isinstance(value, tuple) else value
 
 
 def _immutable(value: Any) -> Any:
-    """Lists, which JSON makes of tuples, as tuples again, at any depth."""
+    """Turn lists, which JSON makes of tuples, into tuples again, at any depth."""
     if isinstance(value, dict):
         return {key: _immutable(each) for key, each in value.items()}
     return tuple(map(_immutable, value)) if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""``write_report``: one page that tells the story of one run or of several.
+"""``write_report``: write one page about one run or several.
 
-It stands alone: pictures, style and script are in it, and its policy lets nothing else in. The same runs give the same bytes.
-All text comes from ``jinja2``, which escapes what is in it; drawings are matplotlib's, which escapes the names in them.
+The page contains its pictures, style and script, and its policy allows nothing else. The same runs give the same bytes. Text is
+escaped by ``jinja2``, names in drawings by matplotlib.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pyrovae.experiments.pictures.gallery import draw, obstacle
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.needs import comparable
 from pyrovae.experiments.pictures.views import View
-from pyrovae.experiments.summaries import of_bounds, of_evaluation, of_surroundings
-from pyrovae.plots.encoding import encoded
+from pyrovae.experiments.summaries import bounds_rows, evaluation_rows, surroundings_rows
+from pyrovae.plots.encoding import encode_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,11 +36,11 @@ RESOLUTION = 110
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under names.
+    """A table: rows under named columns.
 
     Args:
-        columns: the names.
-        rows: as many cells each.
+        columns: the names of the columns.
+        rows: the rows, with a cell for each column.
     """
 
     columns: Sequence[str]
@@ -48,14 +48,14 @@ class Table:
 
 
 def write_report(views: Sequence[View], path: str | Path) -> Path:
-    """Write a page about runs; return where it is.
+    """Write a page about runs and return its path.
 
     Args:
-        views: of the runs.
-        path: of the page.
+        views: the views of the runs.
+        path: the path of the page.
 
     Raises:
-        InputError: where it cannot be written.
+        InputError: for a page that cannot be written.
     """
     path = Path(path)
     files.write_file(path, page(views).encode())
@@ -65,24 +65,24 @@ def write_report(views: Sequence[View], path: str | Path) -> Path:
 def page(views: Sequence[View]) -> str:
     """The page about runs, as HTML."""
     pictures, missing = _pictures(views)
-    return rendered(
+    return render_page(
         "report.html",
         title=", ".join(view.title for view in views),
         several=len(views) > 1,
         comparable=_comparable(views),
         summary=_summary(views),
-        runs=[told(view) for view in views],
+        runs=[describe_run(view) for view in views],
         pictures=pictures,
         missing=missing,
     )
 
 
-def rendered(template: str, **values: Any) -> str:
-    """A page that stands alone, as HTML.
+def render_page(template: str, **values: Any) -> str:
+    """Render a page that needs no other files, as HTML.
 
     Args:
         template: a file of ``templates`` that extends page.html.
-        values: that it is made of.
+        values: the values for the template.
     """
     from jinja2 import Environment, FileSystemLoader
     from markupsafe import Markup
@@ -96,7 +96,7 @@ def rendered(template: str, **values: Any) -> str:
 
 def _comparable(views: Sequence[View]) -> str:
     if reason := comparable(views):
-        return f"Their figures are no figures of one thing: {reason}."
+        return f"Their figures cannot be compared: {reason}."
     return f"All under one protocol: {views[0].run.protocol} [{views[0].run.protocol_hash}]."
 
 
@@ -119,11 +119,11 @@ def _summary(views: Sequence[View]) -> Table:
     return Table(("run", "log p(x), nats", "samples", "ELBO, nats", "KL, nats", "epochs", "model"), rows)
 
 
-def told(view: View) -> dict[str, Any]:
-    """The parts of the page about one run.
+def describe_run(view: View) -> dict[str, Any]:
+    """Describe one run for the page.
 
     Raises:
-        InputError: for a folder that holds what no training writes.
+        InputError: for a folder with contents that no training writes.
     """
     try:
         return _told(view)
@@ -134,10 +134,10 @@ def told(view: View) -> dict[str, Any]:
 def _told(view: View) -> dict[str, Any]:
     evaluation, bounds = view.evaluation, view.bounds
     tables: dict[str, Mapping[str, str]] = {
-        "The likelihood, and how far to trust it": {} if evaluation is None else of_evaluation(evaluation),
-        "Bounds from both sides": {} if bounds is None else of_bounds(bounds),
+        "The likelihood, and how far to trust it": {} if evaluation is None else evaluation_rows(evaluation),
+        "Bounds from both sides": {} if bounds is None else bounds_rows(bounds),
         "What was published": nearest_publication(view.run.recipe, evaluation),
-        "How it was trained": of_surroundings(view.history, view.run.environment),
+        "How it was trained": surroundings_rows(view.history, view.run.environment),
     }
     return {
         "name": view.title,
@@ -154,7 +154,7 @@ def _warnings(view: View) -> list[str]:
     if not view.run.is_whole:
         found.append(f"The training is not whole: {len(view.history)} of {view.run.recipe.total_epochs} epochs.")
     if view.evaluation is None:
-        found.append("It was not evaluated as it is now: there is no likelihood to show.")
+        found.append("The current weights were not evaluated: there is no likelihood to show.")
     return found
 
 
@@ -189,7 +189,7 @@ def _commands(view: View) -> str:
 
 
 def _pictures(views: Sequence[View]) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Those that make sense for the runs, and why the others do not; one that cannot be drawn is one of the others."""
+    """The pictures that make sense for the runs, and the reasons why others do not or cannot be drawn."""
     missing = {kind: obstacle(kind, views) for kind in KINDS}
     pictures = []
     for kind in (kind for kind, reason in list(missing.items()) if not reason):
@@ -206,37 +206,37 @@ def _pictures(views: Sequence[View]) -> tuple[list[dict[str, Any]], dict[str, st
 
 
 def drawing_of(figure: Figure, name: str, shows: str, *, is_grid: bool) -> Any:
-    """A picture as an element of a page: images as one PNG, all else as SVG in the colours of the page.
+    """Make an element of a page from a picture: images as one PNG, others as SVG in the colours of the page.
 
     Args:
         figure: the picture.
-        name: that tells it from the others of the page, in letters, digits and dashes.
-        shows: what is seen, in a line.
-        is_grid: whether it is made of images.
+        name: a name that is unique on the page, of letters, digits and dashes.
+        shows: what the picture shows, in a line.
+        is_grid: whether it consists of images.
     """
     from markupsafe import Markup
 
     if is_grid:
-        content = base64.b64encode(encoded(figure, "png", dpi=RESOLUTION)).decode()
+        content = base64.b64encode(encode_figure(figure, "png", dpi=RESOLUTION)).decode()
         return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(shows, content)
-    drawn = encoded(figure, "svg", transparent=True, dpi=RESOLUTION).decode()
+    drawn = encode_figure(figure, "svg", transparent=True, dpi=RESOLUTION).decode()
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn[drawn.index("<svg") :], flags=re.DOTALL)
     drawn = drawn.replace("<svg ", f'<svg role="img" aria-label="{shows}" ', 1)
     return Markup(_apart(drawn, name))
 
 
 def _apart(drawn: str, kind: str) -> str:
-    """A drawing in the colours of the page, whose names within are no other drawing's. What is no tag stays as it is."""
+    """Give a drawing the colours of the page, and identifiers that no other drawing has. Only tags are changed."""
     names = set(re.findall(r'<[^>]* id="([^"]+)"', drawn))
 
-    def referred(found: re.Match[str]) -> str:
+    def rename_reference(found: re.Match[str]) -> str:
         return found[1] + (f"{kind}-{found[2]}" if found[2] in names else found[2])
 
-    def changed(found: re.Match[str]) -> str:
+    def change_tag(found: re.Match[str]) -> str:
         tag = found[0].replace("#000000", "currentColor").replace("#ffffff", "var(--page)")
         tag = re.sub(r' id="([^"]+)"', rf' id="{kind}-\1"', tag)
         for start in ("url\\(#", 'href="#'):
-            tag = re.sub(rf'({start})([^")]+)', referred, tag)
+            tag = re.sub(rf'({start})([^")]+)', rename_reference, tag)
         return re.sub(r"^<text (?!.*fill)", '<text fill="currentColor" ', tag)
 
-    return re.sub(r"<[^>]*>", changed, drawn)
+    return re.sub(r"<[^>]*>", change_tag, drawn)

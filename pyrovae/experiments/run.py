@@ -1,4 +1,4 @@
-"""A run: its folder, and what can be done with what was trained."""
+"""``Run``: a trained model in its folder, and all that can be done with it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, overload
 from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
-from pyrovae.experiments.bounding import Bounds, bounded, refuse_what_has_no_bounds
-from pyrovae.experiments.building import build, refuse_what_cannot_be_trained, resolved
+from pyrovae.experiments.bounding import Bounds, measure_bounds, refuse_what_has_no_bounds
+from pyrovae.experiments.building import build, refuse_what_cannot_be_trained, resolve
 from pyrovae.experiments.folder import RunFolder, name_of, new_folder
-from pyrovae.experiments.locks import locked
-from pyrovae.experiments.measuring import Evaluation, Track, file_name, measured
+from pyrovae.experiments.locks import lock_folder
+from pyrovae.experiments.measuring import Evaluation, Track, evaluate_programs, file_name
 from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.recipe import Recipe
 
@@ -43,13 +43,13 @@ class Run(RunFolder):
 
     @classmethod
     def create(cls, folder: str | Path | None, recipe: Recipe, dataset: Dataset) -> Run:
-        """A run of fresh programs in a new folder, by default under ``runs``; what the recipe leaves to the data is filled in.
+        """Make a run with fresh programs in a new folder, by default under ``runs``; settings left to the data are filled in.
 
         Raises:
-            InputError: for a recipe that cannot be trained on these data, before anything is written; if the folder holds
-                anything, cannot be made, or another process is in it.
+            InputError: for a recipe that cannot be trained on these data, before anything is written; for a folder that is not
+                empty, cannot be made, or is in use by another process.
         """
-        recipe = replace(resolved(recipe, dataset), dataset=dataset.name)
+        recipe = replace(resolve(recipe, dataset), dataset=dataset.name)
         vae = build(recipe, dataset)
         refuse_what_cannot_be_trained(recipe, dataset, vae)
         folder = new_folder("runs", name_of(recipe)) if folder is None else Path(folder)
@@ -58,7 +58,7 @@ class Run(RunFolder):
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         _refuse_occupied(folder)
-        with locked(folder):
+        with lock_folder(folder):
             # Another process may have been here meanwhile.
             _refuse_occupied(folder)
             run.save_recipe()
@@ -67,10 +67,10 @@ class Run(RunFolder):
     def evaluate(
         self, num_samples: int = 5000, *, seed: int = 0, dataset: Dataset | None = None, track: Track = iter
     ) -> Evaluation:
-        """``measure``, and keep what comes out, unless an evaluation of more samples is kept.
+        """Measure the programs by ``measure``, and save the evaluation unless one with more samples is saved.
 
         Raises:
-            InputError: as ``measure`` does, and for a folder that cannot be written.
+            InputError: as ``measure``, and for a folder that cannot be written.
         """
         evaluation = self.measure(num_samples, seed=seed, dataset=dataset, track=track)
         if not self.keeps(evaluation):
@@ -83,10 +83,10 @@ class Run(RunFolder):
         """Measure the programs on the test images, by importance sampling.
 
         Args:
-            num_samples: importance samples for each image.
-            seed: of these samples.
-            dataset: loaded before: the run's own, or another one.
-            track: wraps the chunks of images, to show progress.
+            num_samples: the number of importance samples for each image.
+            seed: the seed of the samples.
+            dataset: the run's own dataset, loaded before, or another one.
+            track: function that wraps the chunks of images, to show progress.
 
         Raises:
             InputError: for data that cannot be found.
@@ -97,7 +97,7 @@ class Run(RunFolder):
         self.vae.to(dataset.test.device)
         with torch.random.fork_rng(), memory_for("measuring", "--samples"):
             torch.manual_seed(seed)
-            return measured(
+            return evaluate_programs(
                 self.vae,
                 self.recipe,
                 dataset,
@@ -108,11 +108,11 @@ class Run(RunFolder):
             )
 
     def save_evaluation(self, evaluation: Evaluation) -> None:
-        """Keep an evaluation: the one of the run's own test set, or beside it that of another dataset."""
+        """Save an evaluation on the run's own test set, or, beside it, on another dataset."""
         evaluation.save(self.folder, file_name("" if evaluation.protocol_hash == self.protocol_hash else evaluation.dataset))
 
     def keeps(self, evaluation: Evaluation) -> int:
-        """The samples of an earlier evaluation of the same thing, where they are more; else zero."""
+        """The number of samples of a saved evaluation of the same kind, if it is larger; else zero."""
         try:
             earlier = Evaluation.load(self.folder, "" if evaluation.protocol_hash == self.protocol_hash else evaluation.dataset)
         except InputError:
@@ -135,17 +135,17 @@ class Run(RunFolder):
         """Bound the log-likelihood from both sides, by annealed importance sampling, in nats per image.
 
         Args:
-            num_images: test images, and as many that the model draws.
-            num_temperatures: from guide to posterior.
-            num_chains: annealed chains for each image.
-            num_samples: importance samples for each image.
-            seed: of samples and chains.
-            dataset: the run's own, loaded before.
-            track: from a label and a unit to what wraps a sequence, to show progress.
-            show: called with what comes out, before it is written.
+            num_images: the number of test images, and of images drawn from the model.
+            num_temperatures: the number of temperatures from guide to posterior.
+            num_chains: the number of annealed chains for each image.
+            num_samples: the number of importance samples for each image.
+            seed: the seed of samples and chains.
+            dataset: the run's own dataset, loaded before.
+            track: function from a label and a unit to one that wraps a sequence, to show progress.
+            show: called with the bounds before they are written.
 
         Raises:
-            InputError: for programs that have none, data that cannot be found, and for a folder that cannot be written.
+            InputError: for programs without bounds, data that cannot be found, and a folder that cannot be written.
         """
         import torch
 
@@ -156,7 +156,7 @@ class Run(RunFolder):
         with torch.random.fork_rng(), memory_for("annealing", "--images", "--chains", "--samples"):
             torch.manual_seed(seed)
             epochs = len(self.history)
-            results = bounded(self.vae, self.recipe, dataset, epochs=epochs, num_images=num_images, track=track, **sizes)
+            results = measure_bounds(self.vae, self.recipe, dataset, epochs=epochs, num_images=num_images, track=track, **sizes)
         show(results)
         results.save(self.folder)
         return results
@@ -168,15 +168,15 @@ class Run(RunFolder):
     def draw(self, kind: None = None, *, dataset: Dataset | None = None) -> list[str]: ...
 
     def draw(self, kind: str | None = None, *, dataset: Dataset | None = None) -> Figure | list[str]:
-        """Draw a picture; without a kind the usual ones into ``figures``, and return the names of their files.
+        """Draw a picture; without a kind, draw the usual ones into ``figures`` and return the names of their files.
 
         Args:
             kind: one of ``KINDS``.
-            dataset: the run's own, loaded before.
+            dataset: the run's own dataset, loaded before.
 
         Raises:
-            InputError: for a kind that is unknown or makes no sense for this run, data that cannot be found, and for a folder
-                that cannot be written.
+            InputError: for a kind that is unknown or makes no sense for this run, data that cannot be found, and a folder that
+                cannot be written.
         """
         from pyrovae.experiments.pictures.gallery import draw, drawable, views_of
 
@@ -203,18 +203,18 @@ class Run(RunFolder):
         return widget(Explorer(self, dataset))
 
     def draw_evaluation(self, other: str | None = None) -> list[str]:
-        """Draw the log-likelihoods of the last evaluation, and over them those of another dataset; return the file's name.
+        """Draw the log-likelihoods of the last evaluation, with those of another dataset; return the file's name in a list.
 
-        Of a loss that is no density there is nothing to draw.
+        The list is empty for a loss that is no density.
         """
         from pyrovae.plots.likelihoods import histogram
         from pyrovae.plots.style import as_text
 
         values = {}
         for dataset in dict.fromkeys(("", other or "")):
-            # One that was never made is left out.
+            # An evaluation that was never made is left out.
             with suppress(InputError, KeyError):
-                # The folders of a path are nobody's matter.
+                # Only the last name of a path is shown.
                 found = Evaluation.load(self.folder, dataset).per_image["log_likelihood"]
                 name = as_text(visible(Path(dataset or self.recipe.dataset).name))
                 values[name if name not in values else f"{name}, other"] = found
@@ -222,136 +222,140 @@ class Run(RunFolder):
         return [self.save_figure(name, histogram(values)).name] if values else []
 
     def report(self, path: str | Path | None = None, *, dataset: Dataset | None = None) -> Path:
-        """Write a page that tells the story of the run, by default into its folder; return where it is.
+        """Write a page about the run, by default into its folder, and return its path.
 
         Raises:
-            InputError: for data that cannot be found, and where it cannot be written.
+            InputError: for data that cannot be found, and for a page that cannot be written.
         """
         from pyrovae.experiments.pictures.gallery import views_of
         from pyrovae.experiments.report import write_report
 
         return write_report(views_of([self], [dataset]), path or self.folder / "report.html")
 
-    def encode(self, data: Any, *, layer: str = "", draws: int = 0, given: str = "", seed: int = 0) -> pandas.DataFrame:
-        """Mean and standard deviation of each latent of new examples, or draws of it: a row for each, in order.
+    def encode(self, data: Any, *, layer: str = "", draws: int = 0, class_name: str = "", seed: int = 0) -> pandas.DataFrame:
+        """Encode new examples: the mean and standard deviation of each latent, or draws, in a row for each example.
 
         Args:
-            data: a path, a DataFrame or an array of examples as they were before the training.
-            layer: one layer alone.
-            draws: of the latents, in place of their moments.
-            given: the class of all examples, for a model that is told classes, where the data say none.
-            seed: of all that is drawn.
+            data: a path, a DataFrame or an array of examples, in the units of the training data.
+            layer: the only layer to encode; all by default.
+            draws: the number of draws of the latents in place of their moments.
+            class_name: the class of all examples, for a model conditioned on classes and data without them.
+            seed: the seed of the random numbers.
 
         Raises:
             InputError: for examples that it cannot take.
         """
-        from pyrovae.experiments.using import encoded
+        from pyrovae.experiments.using import encode_blocks
 
-        return _joined(encoded(self, data, layer=layer, draws=draws, given=given, seed=seed, note=_warn))
+        return _joined(encode_blocks(self, data, layer=layer, draws=draws, class_name=class_name, seed=seed, note=_warn))
 
     def score(
         self,
         data: Any,
         *,
         num_samples: int = 100,
-        given: str = "",
+        class_name: str = "",
         seed: int = 0,
         reference: Dataset | None = None,
     ) -> pandas.DataFrame:
-        """What the model says of each new example, in nats of the original values: see ``using.scored``.
+        """Score new examples, in nats of the original values: see ``using.score_blocks``.
 
         Args:
-            data: a path, a DataFrame or an array of examples as they were before the training.
-            num_samples: importance samples for each.
-            given: the class of all examples, for a model that is told classes, where the data say none.
-            seed: of these.
+            data: a path, a DataFrame or an array of examples, in the units of the training data.
+            num_samples: the number of importance samples for each example.
+            class_name: the class of all examples, for a model conditioned on classes and data without them.
+            seed: the seed of the samples.
             reference: the run's own data, for percentiles.
 
         Raises:
             InputError: for examples that it cannot take.
         """
-        from pyrovae.experiments.using import scored
+        from pyrovae.experiments.using import score_blocks
 
-        return _joined(scored(self, data, reference, num_samples=num_samples, given=given, seed=seed, note=_warn))
+        return _joined(
+            score_blocks(self, data, reference, num_samples=num_samples, class_name=class_name, seed=seed, note=_warn)
+        )
 
-    def reconstruct(self, data: Any, *, given: str = "", seed: int = 0) -> NDArray[np.floating]:
-        """What the model makes of new examples: means of p(x | z), in original units.
+    def reconstruct(self, data: Any, *, class_name: str = "", seed: int = 0) -> NDArray[np.floating]:
+        """Reconstruct new examples: means of p(x | z), in original units.
 
         Args:
-            data: a path, a DataFrame or an array of examples as they were before the training.
-            given: the class of all examples, for a model that is told classes, where the data say none.
-            seed: of the draw of the latents.
+            data: a path, a DataFrame or an array of examples, in the units of the training data.
+            class_name: the class of all examples, for a model conditioned on classes and data without them.
+            seed: the seed of the draw of the latents.
 
         Raises:
             InputError: for examples that it cannot take.
         """
         import numpy as np
 
-        from pyrovae.experiments.using import reconstructed
+        from pyrovae.experiments.using import reconstruct_blocks
 
-        return np.concatenate([each for _, each in reconstructed(self, data, given=given, seed=seed, note=_warn)])
+        return np.concatenate(
+            [each for _, each in reconstruct_blocks(self, data, class_name=class_name, seed=seed, note=_warn)]
+        )
 
     def impute(
         self,
         data: Any,
         *,
         mask: Any = None,
-        given: str = "",
+        class_name: str = "",
         draws: int = 10,
         num_samples: int = 1000,
         num_steps: int | None = None,
         seed: int = 0,
     ) -> NDArray[np.floating]:
-        """Fillings of what is missing in new examples ``(M, N, ...)``, in original units: see ``imputation.impute``.
+        """Fill the gaps of new examples ``(M, N, ...)``, in original units: see ``imputation.impute``.
 
         Args:
-            data: a path, a DataFrame or an array of examples as they were before the training, with gaps.
-            mask: what is missing beside these, of all alike or of each: an array, or the path of one or of an image.
-            given: the class of all examples, of a model that is told classes and data without them.
-            draws: M, fillings of each example.
-            num_samples: importance samples that they are chosen from.
-            num_steps: of the chain that each goes on as; by default 100 where the training had no gaps, else none.
-            seed: of all that is drawn.
+            data: a path, a DataFrame or an array of examples with gaps, in the units of the training data.
+            mask: further entries to fill, for all examples or for each: an array, or the path of an array or an image.
+            class_name: the class of all examples, for a model conditioned on classes and data without them.
+            draws: the number of fillings M of each example.
+            num_samples: the number of importance samples that fillings are chosen from.
+            num_steps: the number of steps of each filling's chain; by default 100 if the training had no gaps, else 0.
+            seed: the seed of the random numbers.
 
         Raises:
-            InputError: for a model that is told pixels, and examples that it cannot take.
+            InputError: for a model conditioned on pixels, and examples that it cannot take.
         """
         import numpy as np
 
-        from pyrovae.experiments.imputing import imputed
+        from pyrovae.experiments.imputing import impute_blocks
 
         sizes: dict[str, Any] = {"draws": draws, "num_samples": num_samples, "num_steps": num_steps}
         return np.concatenate(
-            [each for _, each in imputed(self, data, mask=mask, given=given, **sizes, seed=seed, note=_warn)], 1
+            [each for _, each in impute_blocks(self, data, mask=mask, class_name=class_name, **sizes, seed=seed, note=_warn)], 1
         )
 
     def sample(
         self,
         number: int,
         *,
-        given: str = "",
-        told: Any = None,
+        class_name: str = "",
+        context: Any = None,
         means: bool = False,
         temperature: float = 1.0,
         seed: int = 0,
     ) -> NDArray[np.floating]:
-        """Examples that the model draws, in original units: a table ``(N, D)``, images ``(N, C, H, W)``.
+        """Draw examples from the model, in original units: a table ``(N, D)``, images ``(N, C, H, W)``.
 
         Args:
-            number: N; with ``told``, for each of those.
-            given: the class, for a model that is told classes.
-            told: examples that a conditional model is told of, as a path, a DataFrame or an array.
-            means: of p(x | z) in place of draws of x.
-            temperature: of the latents: their standard deviations are multiplied by it.
-            seed: of all that is drawn.
+            number: the number of examples N; with ``context``, for each of its examples.
+            class_name: the class, for a model conditioned on classes.
+            context: examples whose contexts a conditional model observes, as a path, a DataFrame or an array.
+            means: return means of p(x | z) in place of draws of x.
+            temperature: the factor of the latents' standard deviations.
+            seed: the seed of the random numbers.
 
         Raises:
-            InputError: for a conditional model that is told nothing, and a temperature of latents that have none.
+            InputError: for a conditional model without a class or contexts, and for latents without a temperature.
         """
-        from pyrovae.experiments.using import drawn
+        from pyrovae.experiments.using import draw_samples
 
         options: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
-        return drawn(self, number, given=given, told=told, **options, note=_warn)
+        return draw_samples(self, number, class_name=class_name, context=context, **options, note=_warn)
 
     @cached_property
     def _own(self) -> Dataset:
@@ -369,7 +373,7 @@ def _warn(remark: str) -> None:
 
 
 def _refuse_occupied(folder: Path) -> None:
-    # What begins with a dot is a lock, or was left by a death before the recipe was written.
+    # Names with a leading dot are locks, or remains of a process that died before the recipe was written.
     with files.writing(folder):
         occupied = any(not path.name.startswith(".") for path in folder.iterdir())
     if occupied:

@@ -1,25 +1,25 @@
-"""How large programs may be: nothing is allocated for a recipe that somebody up to no good wrote."""
+"""The limits on the size of programs, which protect against malicious recipes before anything is allocated."""
 
 from __future__ import annotations
 
 from pyrovae.data.preparation import Preparation
 from pyrovae.experiments.building import assemble, columns_of
-from pyrovae.experiments.checking import shortened
+from pyrovae.experiments.checking import short_repr
 from pyrovae.experiments.recipe import Recipe
 
-# Programs beyond this are nobody's recipe: what they would need is not allocated.
+# The most numbers of programs; more are not allocated.
 MOST_NUMBERS = 2**28
 
 
 def refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int, preparation: Preparation | None = None) -> None:
-    """Refuse sizes that only somebody up to no good writes into a recipe, before anything is allocated.
+    """Refuse sizes that only a malicious recipe has, before anything is allocated.
 
     Raises:
-        ValueError: for these, and for what is no shape of an image.
+        ValueError: for such sizes, and for an invalid shape of an image.
     """
     pixels, widths = 1, (*recipe.latent_sizes, *recipe.hidden_sizes)
     if len(shape) != 3 or not all(type(each) is int and 0 < each < 2**16 for each in shape):
-        raise ValueError(f"expected the shape of an image; got {shortened(shape)}")
+        raise ValueError(f"expected the shape of an image; got {short_repr(shape)}")
     if not num_classes < 2**20:
         raise ValueError(f"expected a number of classes; got {num_classes}")
     for each in shape:
@@ -32,7 +32,7 @@ def refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int, prep
     import torch
 
     columns = columns_of(preparation) if preparation else None
-    # What this leaves out, widths that networks choose themselves, is counted without any memory.
+    # All numbers, also those of widths that networks choose themselves, are counted without any memory.
     with torch.device("meta"):
         numbers = sum(each.numel() for each in assemble(recipe, shape, num_classes, columns=columns).state_dict().values())
     if numbers > MOST_NUMBERS:

@@ -13,7 +13,7 @@ from pyrovae.experiments.checking import DAMAGE, check_tensors, check_value
 from pyrovae.experiments.checkpoints import Checkpoint
 from pyrovae.experiments.folder import HISTORY
 from pyrovae.experiments.measuring import in_one_line
-from pyrovae.experiments.optimizers import load_optimizer, saved_optimizer
+from pyrovae.experiments.optimizers import load_optimizer, optimizer_state
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.trials import groups_of, num_steps, svi_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
     from pyrovae.inference.svi import CompiledSVI
 
-# What a checkpoint holds beside tensors.
+# The kinds of the values of a checkpoint beside its tensors.
 VALUES: dict[str, Any] = {
     "position": {"stage": int, "first_epoch": int, "has_ended": bool, "steps": int, "skipped": int, "rewinds": int},
     "progress": {"epochs": int, "steps": int, "loss": float, "examples": int, "seconds": float},
@@ -41,15 +41,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Position:
-    """Where a training is.
+    """The position of a training.
 
     Args:
         stage: the number of the stage, from 0.
-        first_epoch: epochs trained before the stage.
-        has_ended: whether all epochs of the stage are trained; its best weights are not restored yet.
-        steps: taken in all.
-        skipped: of them that clipping left out by the end of the last epoch.
-        rewinds: how often the training was rewound: other random numbers each time.
+        first_epoch: the number of epochs trained before the stage.
+        has_ended: whether all epochs of the stage are trained, while its best weights are not restored yet.
+        steps: the number of steps taken in all.
+        skipped: the number of steps that clipping left out by the end of the last epoch.
+        rewinds: the number of times that the training was rewound, with other random numbers each time.
     """
 
     stage: int = 0
@@ -61,12 +61,12 @@ class Position:
 
 
 class State:
-    """What is trained and by what, and how far it is.
+    """The state of a training: the programs, the optimizer, and the position.
 
     Args:
-        run: whose programs are trained.
-        dataset: they are trained on.
-        engines: of each group of stages, and why.
+        run: the run whose programs are trained.
+        dataset: the data that they are trained on.
+        engines: the engine of each group of stages, with the reason.
     """
 
     def __init__(self, run: Run, dataset: Dataset, engines: list[tuple[str, str]]) -> None:
@@ -82,16 +82,16 @@ class State:
 
     @property
     def recipe(self) -> Recipe:
-        """That of the run."""
+        """The recipe of the run."""
         return self.run.recipe
 
     @property
     def stage(self) -> Recipe:
-        """The stage at hand."""
+        """The recipe of the current stage."""
         return self.recipe.schedule[self.position.stage]
 
     def load(self, found: Checkpoint | None) -> None:
-        """Be where a checkpoint is; without one, at the first step."""
+        """Load a checkpoint; without one, start at the first step."""
         if found is None:
             files.truncate(self.run.folder / HISTORY, 0)
             self.begin_stage(0)
@@ -116,7 +116,7 @@ class State:
         if values["history_bytes"] > size:
             raise ValueError(f"expected a history of at least {values['history_bytes']:,} bytes; it has {size:,}")
         if self.position.has_ended and values["progress"]["epochs"] - self.position.first_epoch < self.stage.epochs:
-            # Ended earlier because of fewer epochs than there are now; or by itself, and then it has ended for good.
+            # It ended because the recipe had fewer epochs, and goes on; or it stopped early, and has ended for good.
             self.position.has_ended = values["stopped_early"]
         check_tensors(found.part("programs"), self.run.vae.state_dict())
         self.run.vae.load_state_dict(found.part("programs"))
@@ -136,7 +136,7 @@ class State:
         files.truncate(self.run.folder / HISTORY, int(values["history_bytes"]))
 
     def begin_stage(self, number: int) -> None:
-        """Be at the start of a stage."""
+        """Go to the start of a stage."""
         from pyrovae.inference.training import Progress
 
         epochs = self.progress.epochs if number else 0
@@ -147,7 +147,7 @@ class State:
         self.position.skipped = self.svi.steps_skipped
 
     def _prepare_stage(self, svi: CompiledSVI | None = None) -> None:
-        """What takes the steps of the stage at hand, and what stops them early."""
+        """Prepare the steps of the current stage, and its early stopping."""
         from pyrovae.inference.training import EarlyStopping
 
         stage = self.stage
@@ -160,17 +160,17 @@ class State:
             self.stopping = EarlyStopping(self.run.vae, lambda: self.elbo, stage.patience, stage.kl_weight)
 
     def restore_best(self) -> None:
-        """A stage has ended: go back to its best weights, where it kept any."""
+        """Go back to the best weights of a stage that has ended, if it kept any."""
         if self.stopping is not None and self.stopping.restore() and self.average is not None:
             self.average.restart()
 
     def checkpoint(self) -> Checkpoint:
-        """Everything, for ``load``."""
+        """Make a checkpoint of the whole state, for ``load``."""
         self.svi.check()
         stopping = None if self.stopping is None else self.stopping.state_dict()
         best = {} if stopping is None else stopping.pop("best")
         average = {} if self.average is None else self.average.state_dict()
-        moments, settings = saved_optimizer(self.optimizer)
+        moments, settings = optimizer_state(self.optimizer)
         parts = {"programs": self.run.vae.state_dict(), "average": average, "best": best, "optimizer": moments}
         values = {
             "position": asdict(self.position),

@@ -1,4 +1,4 @@
-"""Evaluations and bounds in the rows that people read.
+"""Summaries of evaluations, bounds and trainings as rows of tables.
 
 Importing this does not import torch.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
+    """A time in words.
 
     >>> duration(4), duration(95), duration(7400)
     ('4 s', '1 min 35 s', '2 h 3 min')
@@ -29,15 +29,15 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-def of_course(history: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> str:
-    """How a training went: epochs, time, engines and why."""
+def describe_course(history: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> str:
+    """Describe the course of a training: epochs, time, engines and the reasons for these."""
     early = ", stopped early" if history[-1].get("stopped_early") else ""
     engines = "; ".join(f"engine {name}: {reason}" for name, reason in environment["engines"])
     return f"{len(history)} epochs{early} in {duration(sum(row['seconds'] for row in history))}; {engines}"
 
 
-def of_surroundings(history: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> dict[str, str]:
-    """How a training went, how long, and on what, by name; as far as a folder says so."""
+def surroundings_rows(history: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> dict[str, str]:
+    """The rows about the time and the environment of a training, by name, as far as its folder has them."""
     rows = {}
     if history:
         rows["took"] = f"{duration(sum(row['seconds'] for row in history))} for {len(history)} epochs"
@@ -50,8 +50,8 @@ def of_surroundings(history: Sequence[Mapping[str, Any]], environment: Mapping[s
     return rows
 
 
-def of_evaluation(results: Evaluation) -> dict[str, str]:
-    """An evaluation, by name."""
+def evaluation_rows(results: Evaluation) -> dict[str, str]:
+    """The rows of an evaluation, by name."""
     rows = _density(results)
     if results.values != "bits" and results.bits_per_dimension is not None:
         rows["the same in bits"] = f"{results.bits_per_dimension:.3f} per dimension"
@@ -70,7 +70,7 @@ def of_evaluation(results: Evaluation) -> dict[str, str]:
 
 
 def _active(layers: Mapping[str, Mapping[str, int]]) -> str:
-    """The counts of each layer above the lower threshold, and in brackets above the higher."""
+    """The number of active units of each layer above the lower threshold, and in brackets above the higher one."""
     _, lower, higher = next(iter(layers.values()))
     counts = (f"{layer} {each[lower]} ({each[higher]}) of {each['units']}" for layer, each in layers.items())
     return f"{', '.join(counts)}: variance {lower.replace('_', ' ')} ({higher.replace('_', ' ')})"
@@ -102,7 +102,7 @@ def _density(results: Evaluation) -> dict[str, str]:
 
 
 def _trust(results: Evaluation) -> dict[str, str]:
-    """How far to trust the estimate: its own error, its tails, and how it grew with the samples."""
+    """The rows about the reliability of an estimate: its error, its tails, and its growth with the samples."""
     curve = ", ".join(f"{int(size):,}: {value:.2f}" for size, value in results.curve.items())
     rows = {"by number of samples": curve}
     if results.sampling_error is not None:
@@ -113,8 +113,8 @@ def _trust(results: Evaluation) -> dict[str, str]:
     return rows
 
 
-def of_bounds(bounds: Bounds) -> dict[str, str]:
-    """What ``Run.bounds`` found, by name."""
+def bounds_rows(bounds: Bounds) -> dict[str, str]:
+    """The rows of bounds, by name."""
     test, simulated = asdict(bounds.test), asdict(bounds.simulated)
     density = "log p(x)" if bounds.condition == "none" else f"log p(x | {bounds.condition})"
     chains = f"{bounds.num_chains} chains of {bounds.num_temperatures:,} temperatures"
@@ -137,10 +137,10 @@ def of_bounds(bounds: Bounds) -> dict[str, str]:
 
 def _said_of(difference: float) -> str:
     if difference < 0:
-        return "below zero: more samples than chains could make up for; more temperatures or chains are needed"
+        return "below zero: annealing was worse than importance sampling; more temperatures or chains are needed"
     return "above zero: the importance samples miss that much"
 
 
 def _pm(figures: dict[str, float], name: str) -> str:
-    # Added to zero, a rounded minus zero loses its sign.
+    # Adding zero removes the sign of a rounded minus zero.
     return f"{round(figures[name], 2) + 0.0:.2f} ± {figures[f'{name}_standard_error']:.2f}"

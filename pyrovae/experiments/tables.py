@@ -1,4 +1,4 @@
-"""The names in the table of a family, without importing what is behind them."""
+"""The names in the table of a family, without importing the family."""
 
 import ast
 import importlib.util
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def names_in(table: str) -> list[str]:
-    """The names in a family's table, ``module:TABLE``, read off its source: the module may import torch, and this must not."""
+    """Read the names in a family's table, ``module:TABLE``, from its source, since importing the module may import torch."""
     module, variable = table.split(":")
     spec = importlib.util.find_spec(module)
     assert spec is not None

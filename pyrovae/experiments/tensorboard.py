@@ -1,4 +1,4 @@
-"""What is followed over a training, as TensorBoard shows it meanwhile: ``pip install "pyrovae[tensorboard]"``."""
+"""The course of a training for TensorBoard: ``pip install "pyrovae[tensorboard]"``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FOLDER = "tensorboard"
 HISTOGRAMS = ("kl_by_unit", "activity_by_unit")
-# Pictures of the first epochs, then of every tenth.
+# Pictures are drawn for each of the first epochs, then for every tenth.
 EVERY_EPOCH, SELDOM = 10, 10
 
 
@@ -21,7 +21,7 @@ class TensorBoard:
     """A ``track`` of ``train`` that writes scalars, histograms over units and pictures into the folder of the run.
 
     Args:
-        dataset: whose test images are drawn.
+        dataset: the dataset whose test images are drawn.
 
     Raises:
         InputError: where TensorBoard is not installed.
@@ -39,11 +39,11 @@ class TensorBoard:
         self._writer: Any = None
 
     def __call__(self, status: Status) -> None:
-        """An epoch has ended, or a step."""
+        """Write the record of an epoch that has ended; nothing after a step."""
         if status.record is None:
             return
         if self._writer is None:
-            # What a killed training wrote after its last checkpoint is written again.
+            # Records that a killed training wrote after its last checkpoint are written again.
             self._writer = self._writer_at(str(status.run.folder / FOLDER), purge_step=status.record["epoch"])
         self._write(status.record)
         epoch = status.record["epoch"]

@@ -1,4 +1,4 @@
-"""What is followed over training, on images that are never those of the test and the same at every epoch."""
+"""The tracking of a training: bounds and latents on fixed images, the same at every epoch and never test images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.experiments.measuring import measured_latents
+from pyrovae.experiments.measuring import measure_latents
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
     from pyrovae.experiments.recipe import Recipe
     from pyrovae.programs.guides import VAE
 
-# Of the images the first: what bound and aggregate posterior are followed on, what layers are, what the guide is refined for.
+# The numbers of images for bounds and the aggregate posterior, for layers, and for refining the guide.
 BOUND_IMAGES, LATENT_IMAGES, REFINED_IMAGES = 1000, 500, 20
 NUM_SAMPLES, NUM_STEPS, LEARNING_RATE = 100, 20, 0.2
-# Refining takes as long as training on a few thousand examples: once for so many, at the end of an epoch.
+# Refining takes as long as training on a few thousand examples: it is done once for this many, at the end of an epoch.
 EXAMPLES_PER_REFINEMENT = 50_000
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images, their contexts where there are any, and what makes the mean of their bounds one of the values in the file."""
+    """The tracked images, their contexts if any, and their mean change of variables to the values in the file."""
 
     x: Tensor
     context: Tensor | None
     log_jacobian: float
 
     def first(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """Some of them."""
+        """The first images, and their contexts."""
         return self.x[:number], None if self.context is None else self.context[:number]
 
     @classmethod
     def of(cls, dataset: Dataset) -> dict[str, Images]:
-        """Those that are followed: of the validation data, where there are any, and of the training data."""
+        """Choose the tracked images, of the validation data if there are any, and of the training data."""
         import torch
 
         def chosen(rows: Any) -> Tensor:
-            # Rows may be sorted: the first of them are no sample.
+            # A random choice, since rows may be sorted.
             return torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:BOUND_IMAGES].to(rows.device)
 
         def images(x: Tensor, context: Tensor | None) -> Images:
@@ -60,14 +60,14 @@ class Images:
 
 
 @dataclass(frozen=True, eq=False)
-class Tracked:
-    """What is followed over the training of programs.
+class TrainingTracker:
+    """A tracker of bounds and latents over the training of programs.
 
     Args:
         vae: the programs.
-        images: by the name of their split, the one that decides first.
-        epochs_per_refinement: how often the guide is refined.
-        epochs: of the whole training.
+        images: the images by the name of their split; the first split decides when training stops early.
+        epochs_per_refinement: the number of epochs between two refinements of the guide.
+        epochs: the number of epochs of the whole training.
     """
 
     vae: VAE
@@ -76,13 +76,13 @@ class Tracked:
     epochs: int
 
     @classmethod
-    def of(cls, vae: VAE, dataset: Dataset, epochs: int) -> Tracked:
-        """On images of the validation data where there are any, and of the training data, for so many epochs."""
+    def of(cls, vae: VAE, dataset: Dataset, epochs: int) -> TrainingTracker:
+        """Make a tracker on images of the validation data if there are any, and of the training data."""
         refinement = -(-EXAMPLES_PER_REFINEMENT // len(dataset.train))
         return cls(vae, Images.of(dataset), refinement, epochs)
 
     def bounds(self, stage: Recipe) -> dict[str, float]:
-        """The true bound on each split, in nats per image; behind it the one that was trained, where that has more samples."""
+        """The true bound on each split, in nats per image, followed by the trained one where it has more samples."""
         from pyrovae.evaluation.likelihood import log_likelihood
 
         samples = stage.num_particles if stage.objective == "iwelbo" else 1
@@ -95,12 +95,12 @@ class Tracked:
         return found
 
     def latents(self, epoch: int) -> dict[str, Any]:
-        """What the layers do, and what the bound loses by prior and guide."""
-        measured = measured_latents(self.vae, *self._first.first(LATENT_IMAGES)) | self._surgery()
+        """Measure the layers, and the losses of the bound by prior and guide."""
+        measured = measure_latents(self.vae, *self._first.first(LATENT_IMAGES)) | self._surgery()
         return measured | (self._gaps() if self._refines(epoch) else {})
 
     def _refines(self, epoch: int) -> bool:
-        """After enough examples, and after the last epoch of so many."""
+        """True for an epoch at whose end the guide is refined, as for the last one."""
         if not self.vae.model.depth or self.epochs < self.epochs_per_refinement:
             return False
         return epoch % self.epochs_per_refinement == 0 or epoch == self.epochs
@@ -112,7 +112,7 @@ class Tracked:
             return {}
         surgery = elbo_surgery(self.vae.model, self.vae.guide, self._first.x, self._first.context)
         measured = {"mutual_information": surgery.mutual_information, "marginal_kl": surgery.marginal_kl}
-        # Near the limit the first is too small, and the second too large by as much.
+        # Near the limit the information is too small, and the marginal divergence too large by as much.
         return {"surgery": measured | {"limit_of_information": math.log(len(self._first.x)), "num_images": len(self._first.x)}}
 
     def _gaps(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Tracked:
 
     @cached_property
     def _gap_estimator(self) -> GapEstimator:
-        """One for all epochs: what it captures is captured once."""
+        """The estimator of gaps for all epochs, so that graphs are captured once."""
         from pyrovae.evaluation.gaps import GapEstimator
 
         return GapEstimator(
@@ -137,7 +137,7 @@ class Tracked:
             num_steps=NUM_STEPS,
             learning_rate=LEARNING_RATE,
             times=self.epochs // self.epochs_per_refinement + 1,
-            # Not chosen by the clock: a training that goes on measures the same bits.
+            # Fixed rather than chosen by time, so that a resumed training measures the same bits.
             engine="graph",
         )
 

@@ -1,8 +1,8 @@
-"""``train``: a recipe's stages one after the other, each epoch measured and recorded, in a folder that survives any death.
+"""``train``: train the stages of a recipe, measure and record each epoch, and survive the death of the process at any time.
 
-What decides the bits of a training is in its folder: the recipe, the engine, and checkpoints. The data of an epoch depend on
-the seed and the number of the epoch, the random numbers of a step on the seed and the number of the step, so that a training
-that goes on is the one that was never interrupted, to the last bit.
+Everything that decides the bits of a training is in its folder: the recipe, the engine, and checkpoints. The data of an epoch
+depend on the seed and the number of the epoch, the random numbers of a step on the seed and the number of the step, so that a
+resumed training is the same as an uninterrupted one, to the last bit.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import checkpoints
-from pyrovae.experiments.beginning import announced, begin
-from pyrovae.experiments.environment import busy
+from pyrovae.experiments.beginning import begin, describe_training
+from pyrovae.experiments.environment import busy_warning
 from pyrovae.experiments.failing import ON_NAN, Rewind, Steps
-from pyrovae.experiments.interruption import Interrupted, Signals
-from pyrovae.experiments.locks import locked
+from pyrovae.experiments.interruption import Signals, TrainingInterrupted
+from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.memory import memory_for
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.state import State
-from pyrovae.experiments.tracking import Tracked
+from pyrovae.experiments.tracking import TrainingTracker
 from pyrovae.experiments.trials import batches_of, engines_of, num_steps
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from pyrovae.inference.training import Epoch
     from pyrovae.programs.guides import VAE
 
-# Of an epoch's batches, statistics are collected anew on these before its bound; on all of them before the last evaluation.
+# The share of an epoch's batches on which statistics are collected anew before its bound; all before the last evaluation.
 RECOLLECTED_SHARE, FEWEST_RECOLLECTED = 0.1, 4
 MEASURING_SEED = 0
 CHECKPOINT_SECONDS = 60.0
-# Of one checkpoint, before it is said that it does not help.
+# The most rewinds to one checkpoint before the training fails.
 MOST_REWINDS = 3
 
 logger = logging.getLogger(__name__)
@@ -48,13 +48,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Status:
-    """How far a training is: after each step, and with a ``record`` after each epoch.
+    """The status of a training after each step, and, with a ``record``, after each epoch.
 
     Args:
-        run: that is trained.
-        steps: taken so far.
-        total_steps: of all stages.
-        record: of the epoch that has just ended, as the history has it.
+        run: the run that is trained.
+        steps: the number of steps taken so far.
+        total_steps: the number of steps of all stages.
+        record: the record in the history of the epoch that has just ended.
     """
 
     run: Run
@@ -73,35 +73,35 @@ def train(
     checkpoint_every: float = CHECKPOINT_SECONDS,
     on_nan: str = "stop",
 ) -> Run:
-    """Train what a recipe says, or go on with it where it was begun; leave a run folder behind.
+    """Train a recipe in a run folder, or resume its training there.
 
-    In the same environment a training that was interrupted and gone on with is the one that was not, to the last bit: weights,
-    moments, averages and history, but for its seconds.
+    In the same environment a resumed training is the same as an uninterrupted one, to the last bit: weights, moments, averages
+    and history, except for its seconds.
 
     Args:
-        recipe: of the training; None goes on with that of the folder. Where the folder was begun it must be the same one, but
-            for more epochs of the last stage.
-        folder: of the run; a new one under ``runs`` by default.
-        dataset: loaded before; by default that of the recipe, from wherever its files are.
+        recipe: the recipe; None for that of the folder. In a folder that was begun it must be the same, apart from more epochs
+            of the last stage.
+        folder: the run folder; by default a new one under ``runs``.
+        dataset: the dataset, loaded before; by default that of the recipe, which is loaded.
         engine: one of ``ENGINES``; ``auto`` weighs the time of compiling once, before the first step.
         track: called with a ``Status`` after each step and each epoch.
-        checkpoint_every: seconds between two checkpoints.
-        on_nan: what follows a loss or a gradient that is not finite: ``stop``, ``skip`` the step, or ``rewind`` to the last
+        checkpoint_every: the seconds between two checkpoints.
+        on_nan: the response to a loss or gradient that is not finite: ``stop``, ``skip`` the step, or ``rewind`` to the last
             checkpoint and go on with other random numbers.
 
     Raises:
-        InputError: for what cannot be trained, another recipe than that of the folder, a folder that another process trains
-            in or that cannot be written, and a loss that is not finite.
-        Interrupted: where Ctrl-C or SIGTERM asked for it: the state is saved.
+        InputError: for a recipe that cannot be trained or is not that of the folder, a folder that another process trains in or
+            that cannot be written, and a loss that is not finite.
+        TrainingInterrupted: after Ctrl-C or SIGTERM, when the state is saved.
     """
     if on_nan not in ON_NAN:
         raise InputError(f"expected on_nan out of {', '.join(ON_NAN)}; got {on_nan!r}")
     run, dataset = begin(folder, recipe, dataset)
-    with locked(run.folder):
+    with lock_folder(run.folder):
         if logger.isEnabledFor(logging.INFO):
-            for line in announced(run, dataset):
+            for line in describe_training(run, dataset):
                 logger.info(line)
-            if warning := busy():
+            if warning := busy_warning():
                 logger.warning(warning)
         training = _Training(run, dataset, engine, track or (lambda status: None), checkpoint_every, on_nan)
         training.train()
@@ -111,14 +111,14 @@ def train(
 
 @dataclass
 class _Training:
-    """A training at work in its folder.
+    """A running training.
 
     Args:
-        run: whose folder it is.
-        dataset: it trains on.
-        engine: that was asked for.
-        track: told of each step and epoch.
-        checkpoint_every: seconds between two checkpoints.
+        run: the run that is trained.
+        dataset: the data.
+        engine: the requested engine.
+        track: called after each step and epoch.
+        checkpoint_every: the seconds between two checkpoints.
         on_nan: one of ``ON_NAN``.
     """
 
@@ -133,7 +133,7 @@ class _Training:
         found = checkpoints.latest(self.run.folder, self.run.num_bytes)
         self.total_steps = num_steps(self.recipe.schedule, self.dataset)
         self.log_jacobian = self.dataset.log_jacobians(self.dataset.train).mean().item()
-        self.tracked = Tracked.of(self.run.vae, self.dataset, self.recipe.total_epochs)
+        self.tracked = TrainingTracker.of(self.run.vae, self.dataset, self.recipe.total_epochs)
         self.state = State(self.run, self.dataset, engines_of(self.run, self.dataset, self.engine))
         self.run.save_recipe()
         self.state.load(found)
@@ -141,11 +141,11 @@ class _Training:
 
     @property
     def recipe(self) -> Recipe:
-        """That of the run."""
+        """The recipe of the run."""
         return self.run.recipe
 
     def _train_stages(self) -> None:
-        """Train what is left of the schedule."""
+        """Train the rest of the schedule."""
         schedule = self.recipe.schedule
         while self.state.position.stage < len(schedule):
             stage = schedule[self.state.position.stage]
@@ -159,7 +159,7 @@ class _Training:
             self.state.begin_stage(self.state.position.stage + 1)
 
     def train(self) -> None:
-        """Go on from where the folder is, to the end."""
+        """Train from the state of the folder to the end."""
         with Signals() as self.signals, memory_for("a step of the training", "--batch-size", "--num-particles"):
             rewound_to: list[int] = []
             while True:
@@ -173,12 +173,12 @@ class _Training:
             self._end()
             newest = checkpoints.newest_folder(self.run.folder)
             if self.signals.number is not None and newest is not None:
-                # Asked for after the last step.
+                # The signal came after the last step.
                 raise self._interrupted(self.signals.number, newest)
 
     def _train_stage(self, stage: Recipe) -> None:
         from pyrovae.inference.training import fit
-        from pyrovae.inference.warmup import WARMUPS, scaled
+        from pyrovae.inference.warmup import WARMUPS, scale_schedule
 
         fit(
             Steps(self.state, self.on_nan, self._failure),
@@ -187,7 +187,7 @@ class _Training:
             start=self.state.position.first_epoch,
             progress=self.state.progress,
             seed=stage.seed + self.state.position.rewinds,
-            kl_weight=scaled(WARMUPS[stage.warmup](stage.warmup_epochs), stage.kl_weight),
+            kl_weight=scale_schedule(WARMUPS[stage.warmup](stage.warmup_epochs), stage.kl_weight),
             on_step=[self._after_step] if self.state.average is None else [self.state.average, self._after_step],
             on_epoch=[self._after_epoch],
         )
@@ -200,15 +200,15 @@ class _Training:
         if time.monotonic() - self.saved_at >= self.checkpoint_every:
             self.save()
 
-    def _interrupted(self, number: int, path: Path) -> Interrupted:
+    def _interrupted(self, number: int, path: Path) -> TrainingInterrupted:
         saved = f"saved after step {self.state.position.steps} of {self.total_steps} as {path}"
-        return Interrupted(number, f"{saved}: go on with 'pyrovae fit --resume {self.run.folder}'")
+        return TrainingInterrupted(number, f"{saved}: go on with 'pyrovae fit --resume {self.run.folder}'")
 
     def _after_epoch(self, epoch: Epoch) -> bool:
-        """An epoch has ended; whether to stop."""
+        """Measure and record an epoch that has ended; returns whether to stop."""
         with self._measured():
             batches = len(batches_of(self.state.stage, self.dataset))
-            recollected(
+            recollect(
                 self.run.vae,
                 self.state.stage,
                 self.dataset,
@@ -246,21 +246,21 @@ class _Training:
         return record | {"seconds": epoch.seconds}
 
     def _end(self) -> None:
-        """All stages have ended: the weights that are to be measured, with the statistics of all training data."""
+        """Save the final weights, which are measured, with the statistics of all training data."""
         import torch
 
         torch.manual_seed(MEASURING_SEED)
         if self.state.average is not None:
             self.state.average.adopt()
         self.state.restore_best()
-        recollected(self.run.vae, self.state.stage, self.dataset, self.state.progress.epochs, None)
+        recollect(self.run.vae, self.state.stage, self.dataset, self.state.progress.epochs, None)
         self.run.save_weights()
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
-        """Within, the weights that are measured; the same random numbers at every epoch, and none of those of the training.
+        """Use the measured weights within the context, with the same random numbers at every epoch, apart from the training's.
 
-        Afterwards the programs are as the training left them, statistics of batch norm included.
+        Afterwards the programs are restored, with their statistics of batch norm.
         """
         import torch
 
@@ -273,13 +273,13 @@ class _Training:
             yield
 
     def save(self) -> Path:
-        """Write a checkpoint of everything; return where it is."""
+        """Write a checkpoint and return its path."""
         path = checkpoints.save(self.run.folder, self.state.checkpoint())
         self.saved_at = time.monotonic()
         return path
 
     def _rewind(self) -> int:
-        """Go back to the newest checkpoint; return the steps that it is after."""
+        """Go back to the newest checkpoint and return its number of steps."""
         rewinds = self.state.position.rewinds + 1
         found = checkpoints.latest(self.run.folder, self.run.num_bytes)
         if found is None:
@@ -297,7 +297,7 @@ class _Training:
         )
 
 
-def recollected(vae: VAE, stage: Recipe, dataset: Dataset, epoch: int, batches: int | None) -> None:
+def recollect(vae: VAE, stage: Recipe, dataset: Dataset, epoch: int, batches: int | None) -> None:
     """Collect the statistics of batch norm anew, on some batches or on all of them."""
     from pyrovae.inference.state import recollect_statistics
 

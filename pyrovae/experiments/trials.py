@@ -1,4 +1,4 @@
-"""The steps of a recipe, and a few of them on a copy that is thrown away: how long they take, and by which engine."""
+"""The steps of a recipe, and trials of a few steps on a copy of the programs: their time, and the choice of an engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import VAE
 
 TRIED_STEPS = 7
-# Of a stage: inputs of its graph, or of the loop around it.
+# Settings of a stage that are inputs of its graph, or belong to the loop around it.
 NO_PART_OF_A_GRAPH = ("epochs", "patience", "warmup_epochs", "warmup", "kl_weight", "learning_rate")
 
 
@@ -36,7 +36,7 @@ def batches_of(stage: Recipe, dataset: Dataset) -> Batches:
 
 
 def num_steps(stages: Iterable[Recipe], dataset: Dataset) -> int:
-    """Of stages together."""
+    """The number of steps of stages together."""
     return sum(stage.epochs * len(batches_of(stage, dataset)) for stage in stages)
 
 
@@ -49,7 +49,7 @@ def groups_of(recipe: Recipe) -> list[list[int]]:
 
 
 def choose_engine(vae: VAE, stages: list[Recipe], dataset: Dataset) -> tuple[str, str]:
-    """The engine that is sooner done with stages that one graph serves, and why: from a few steps on a copy."""
+    """Choose the engine that is done first with stages that share a graph, by a few steps on a copy; returns the reason too."""
     import torch
 
     trial, stage = copy.deepcopy(vae).train(), stages[0]
@@ -61,16 +61,16 @@ def choose_engine(vae: VAE, stages: list[Recipe], dataset: Dataset) -> tuple[str
         try:
             _take_steps(svi, batches_of(stage, dataset))
         except (FloatingPointError, ValueError):
-            # The training will say so.
+            # The training will raise the same error.
             return "graph", "its first steps fail"
     name, _, reason = svi.decision.removeprefix("engine ").partition(": ")
     return name, f"auto: {reason}"
 
 
 def expected_seconds(vae: VAE, recipe: Recipe, dataset: Dataset) -> float:
-    """How long the training takes without compilation, from a few steps on a copy that is thrown away.
+    """The expected time of the training without compilation, from a few steps on a copy of the programs.
 
-    Not a number where these steps fail, as those of the training will.
+    NaN where these steps fail, as those of the training will.
     """
     import torch
 
@@ -88,7 +88,7 @@ def expected_seconds(vae: VAE, recipe: Recipe, dataset: Dataset) -> float:
 
 
 def _take_steps(svi: CompiledSVI, batches: Batches) -> float:
-    """Some steps; return the seconds of the fastest but the first."""
+    """Take some steps and return the seconds of the fastest, without the first."""
     from pyrovae.inference.epochs import arguments
 
     seconds = []
@@ -100,7 +100,7 @@ def _take_steps(svi: CompiledSVI, batches: Batches) -> float:
 
 
 def svi_of(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: Dataset, engine: str) -> CompiledSVI:
-    """What takes the steps of a stage."""
+    """Make the ``CompiledSVI`` of a stage."""
     from pyrovae.inference.svi import CompiledSVI
 
     return CompiledSVI(
@@ -116,9 +116,9 @@ def svi_of(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: D
 
 
 def engines_of(run: Run, dataset: Dataset, engine: str) -> list[tuple[str, str]]:
-    """The engine of each group of stages, and why: chosen once, since it decides bits."""
+    """The engine of each group of stages with the reason: it is chosen once and kept, since it decides bits."""
     before = run.environment
-    now = environment.described() | {"device": str(dataset.train.device)}
+    now = environment.describe_environment() | {"device": str(dataset.train.device)}
     chosen = before.get("engines")
     if _are_engines(chosen) and len(chosen) == len(groups_of(run.recipe)):
         for difference in environment.differences(before, now):
@@ -136,7 +136,7 @@ def engines_of(run: Run, dataset: Dataset, engine: str) -> list[tuple[str, str]]
 
 
 def _are_engines(chosen: Any) -> TypeGuard[list[tuple[str, str]]]:
-    """Whether what an environment.json holds are engines and reasons; what it holds may be anything."""
+    """True where a value of environment.json, which may be anything, holds engines and reasons."""
     from pyrovae.engine.choice import ENGINES
 
     pairs = isinstance(chosen, list) and all(isinstance(each, list) and len(each) == 2 for each in chosen)
@@ -144,7 +144,7 @@ def _are_engines(chosen: Any) -> TypeGuard[list[tuple[str, str]]]:
 
 
 def _data_root() -> str | None:
-    """Where the files of data are looked for first, as a hint for other shells."""
+    """The folder that data files are looked for in first, as a hint for other shells."""
     from pyrovae.data.published_files.sources import DATA_VARIABLE
 
     root = os.environ.get(DATA_VARIABLE)

@@ -1,7 +1,7 @@
-"""A trained run at work on new examples: encoded, reconstructed, scored, and drawn; each block of a stream as a table.
+"""Encode, score, reconstruct and draw examples by a trained run, in blocks of a stream.
 
-Densities, reconstructions and samples are in the original units: what the data of the training went through is part of the
-run, and is applied to whatever comes later.
+Densities, reconstructions and samples are in the original units: the preparation of the training data is part of the run, and
+is applied to new examples.
 """
 
 from __future__ import annotations
@@ -16,41 +16,41 @@ import torch
 from pyrovae.data.datasets import log_jacobians
 from pyrovae.errors import InputError
 from pyrovae.evaluation import using
-from pyrovae.experiments.new_examples import Note, prepared, told_of
+from pyrovae.experiments.new_examples import Note, contexts_for_sampling, new_examples
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
     from pyrovae.experiments.folder import RunFolder
 
-# Of the run's own validation images, or test images, that percentiles are among.
+# The numbers of the run's own validation or test examples for percentiles: at most, and without a warning at least.
 REFERENCES, FEWEST_REFERENCES = 1000, 30
 
 
-def encoded(
+def encode_blocks(
     run: RunFolder,
     source: Any,
     *,
     layer: str = "",
     num_samples: int = 10,
     draws: int = 0,
-    given: str = "",
+    class_name: str = "",
     seed: int = 0,
     note: Note = print,
 ) -> Iterator[pandas.DataFrame]:
-    """Mean and standard deviation of each latent of each example, or draws of it; rows keep their order and names.
+    """Encode examples: the mean and standard deviation of each latent, or draws; rows keep their order and names.
 
     Args:
         run: the trained model.
         source: a path, a DataFrame or an array: see ``blocks_of``.
-        layer: one layer alone.
-        num_samples: of the layers that others depend on.
-        draws: of the latents, in place of their moments.
-        given: the class of all examples, for a model that is told classes, where the data say none.
-        seed: of all that is drawn.
-        note: called with what a reader must know.
+        layer: the only layer to encode; all by default.
+        num_samples: the number of samples of the layers that others depend on.
+        draws: the number of draws of the latents in place of their moments.
+        class_name: the class of all examples, for a model conditioned on classes and data without them.
+        seed: the seed of the random numbers.
+        note: called with each remark for the user.
 
     Raises:
-        InputError: for a layer that there is none, a regressor, and examples that it cannot take.
+        InputError: for an unknown layer, a regressor, and examples that it cannot take.
     """
     layers = [f"z{number}" for number in range(1, len(run.recipe.latent_sizes) + 1)]
     if not layers:
@@ -58,7 +58,7 @@ def encoded(
     if layer and layer not in layers:
         raise InputError(f"{run.folder}: expected a layer out of {', '.join(layers)}; got {layer!r}")
     guide = run.vae.guide
-    for each_block in prepared(run, source, seed, note, given):
+    for each_block in new_examples(run, source, seed, note, class_name):
         block, x, context = each_block.block, each_block.x, each_block.context
         if draws:
             values = {name: list(each) for name, each in using.draw_latents(guide, x, context, num_samples=draws).items()}
@@ -76,30 +76,30 @@ def encoded(
         yield pandas.DataFrame(columns, index=pandas.Index(list(block.names), name="row"))
 
 
-def scored(
+def score_blocks(
     run: RunFolder,
     source: Any,
     reference: Dataset | None = None,
     *,
     num_samples: int = 100,
-    given: str = "",
+    class_name: str = "",
     seed: int = 0,
     note: Note = print,
 ) -> Iterator[pandas.DataFrame]:
-    """What a model says of each example, in nats: of tables in their original units, of images as the model sees them.
+    """Score examples, in nats: tables in their original units, images as the model sees them.
 
-    ``log_likelihood`` with ``standard_error``, ``elbo``, ``rate``, ``distortion``, ``pareto_k``; with a reference also
-    ``percentile``, the share of its examples that are less likely; and of tables ``oddest``, the column that is furthest below
-    what it is in the reference, with how many standard deviations.
+    Columns are ``log_likelihood`` with ``standard_error``, ``elbo``, ``rate``, ``distortion``, ``pareto_k``; with a reference
+    also ``percentile``, the share of its examples that are less likely; and for tables ``oddest``, the column whose log-density
+    is furthest below its mean in the reference, with ``oddest_by``, by how many standard deviations.
 
     Args:
         run: the trained model.
         source: a path, a DataFrame or an array: see ``blocks_of``.
         reference: the run's own data.
-        num_samples: importance samples for each example.
-        given: the class of all examples, for a model that is told classes, where the data say none.
-        seed: of these.
-        note: called with what a reader must know.
+        num_samples: the number of importance samples for each example.
+        class_name: the class of all examples, for a model conditioned on classes and data without them.
+        seed: the seed of the samples.
+        note: called with each remark for the user.
 
     Raises:
         InputError: for a loss that is no density, and examples that it cannot take.
@@ -108,20 +108,20 @@ def scored(
 
     if not LIKELIHOODS[run.recipe.likelihood].normalized:
         raise InputError(f"{run.folder}: expected a likelihood that is a density; {run.recipe.likelihood!r} is a loss")
-    preparation, model, guide = run.prepared, run.vae.model, run.vae.guide
+    preparation, model, guide = run.required_preparation, run.vae.model, run.vae.guide
     known = None
     if reference is not None:
         run.check_data(reference)
         held_out, part = (reference.test, "test") if reference.valid is None else (reference.valid, "valid")
-        told = reference.contexts[part][:REFERENCES] if part in reference.contexts else None
+        context = reference.contexts[part][:REFERENCES] if part in reference.contexts else None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            known = using.score(model, guide, held_out[:REFERENCES], told, num_samples=num_samples)
+            known = using.score(model, guide, held_out[:REFERENCES], context, num_samples=num_samples)
         if len(held_out) < FEWEST_REFERENCES:
             note(f"percentiles are among {len(held_out)} examples alone")
-    for each in prepared(run, source, seed, note, given):
+    for each in new_examples(run, source, seed, note, class_name):
         found = using.score(model, guide, each.x, each.context, num_samples=num_samples)
-        # Of what is there: a gap has no density, in whatever unit.
+        # The change of variables of observed entries: a gap has no density in any unit.
         shift = log_jacobians(each.x, preparation.scale).to(found.log_likelihood)
         columns: dict[str, Any] = {
             "log_likelihood": found.log_likelihood + shift,
@@ -144,58 +144,58 @@ def scored(
         yield pandas.DataFrame(plain, index=pandas.Index(list(each.block.names), name="row"))
 
 
-def reconstructed(
-    run: RunFolder, source: Any, *, given: str = "", seed: int = 0, note: Note = print
+def reconstruct_blocks(
+    run: RunFolder, source: Any, *, class_name: str = "", seed: int = 0, note: Note = print
 ) -> Iterator[tuple[Sequence[Any], np.ndarray]]:
-    """Names and reconstructions of examples: the means of p(x | z) at a draw of the guide, in original units.
+    """Reconstruct examples: yields names and the means of p(x | z) at a draw of the guide, in original units.
 
     Args:
         run: the trained model.
         source: a path, a DataFrame or an array: see ``blocks_of``.
-        given: the class of all examples, for a model that is told classes, where the data say none.
-        seed: of the draw.
-        note: called with what a reader must know.
+        class_name: the class of all examples, for a model conditioned on classes and data without them.
+        seed: the seed of the draw.
+        note: called with each remark for the user.
 
     Raises:
         InputError: for a regressor, and examples that it cannot take.
     """
     if not run.recipe.latent_sizes:
         raise InputError(f"{run.folder}: expected latents; a regressor has none")
-    for each in prepared(run, source, seed, note, given):
+    for each in new_examples(run, source, seed, note, class_name):
         made = using.reconstruct(run.vae.model, run.vae.guide, each.x, each.context)
-        yield each.block.names, run.prepared.restored(made)
+        yield each.block.names, run.required_preparation.restore(made)
 
 
-def drawn(
+def draw_samples(
     run: RunFolder,
     number: int,
     *,
-    given: str = "",
-    told: Any = None,
+    class_name: str = "",
+    context: Any = None,
     means: bool = False,
     temperature: float = 1.0,
     seed: int = 0,
     note: Note = print,
 ) -> np.ndarray:
-    """Examples that a model draws, in original units: a table ``(N, D)``, images ``(N, C, H, W)``.
+    """Draw examples from a model, in original units: a table ``(N, D)``, images ``(N, C, H, W)``.
 
     Args:
         run: the trained model.
-        number: N; of a conditional model with ``told``, for each of those.
-        given: the class, for a model that is told classes.
-        told: examples that a conditional model is told of: see ``blocks_of``.
-        means: of p(x | z) in place of draws of x.
-        temperature: of the latents: their standard deviations are multiplied by it.
-        seed: of all that is drawn.
-        note: called with what a reader must know.
+        number: the number of examples N; with ``context``, for each of its examples.
+        class_name: the class, for a model conditioned on classes.
+        context: examples whose contexts a conditional model observes: see ``blocks_of``.
+        means: return means of p(x | z) in place of draws of x.
+        temperature: the factor of the latents' standard deviations.
+        seed: the seed of the random numbers.
+        note: called with each remark for the user.
 
     Raises:
-        InputError: for a conditional model that is told nothing, or another that is, and a temperature of latents that are
-            neither Gaussians nor mixtures of them.
+        InputError: for a conditional model without a class or contexts, any other model with one, and a temperature of latents
+            that are neither Gaussians nor mixtures of Gaussians.
     """
     if number < 1 or not temperature > 0:
         raise InputError(f"expected at least one example and a temperature above zero; got {number} and {temperature}")
-    context = told_of(run, number, given, told, seed, note)
+    context = contexts_for_sampling(run, number, class_name, context, seed, note)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -203,4 +203,4 @@ def drawn(
             x = using.sample(run.vae.model, number, context, means=means, temperature=temperature)
         except using.TemperatureError as error:
             raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error
-    return run.prepared.restored(x)
+    return run.required_preparation.restore(x)

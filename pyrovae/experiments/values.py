@@ -1,4 +1,4 @@
-"""One value of a recipe: its type and its range.
+"""Checks of single values of a recipe: their type and their range.
 
 Importing this does not import torch.
 """
@@ -10,13 +10,13 @@ from typing import Any
 
 from pyrovae.errors import InputError, visible
 
-# No whole number is larger.
+# The limit of whole numbers.
 MOST_OF_A_NUMBER = 2**63
 _TYPES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float), "Mapping[str, Any]": dict}
 
 
 def check_type(name: str, value: Any, annotation: str) -> None:
-    """Refuse a value that is not what the annotation of a setting says.
+    """Refuse a value that does not have the type of the annotation of its setting.
 
     >>> check_type("epochs", 3, "int")
     >>> check_type("latent_sizes", [3], "tuple[int, ...]")
@@ -24,7 +24,7 @@ def check_type(name: str, value: Any, annotation: str) -> None:
     pyrovae.errors.InputError: expected latent sizes as tuple[int, ...]; got [3]
 
     Raises:
-        InputError: for another one, and for text with control characters.
+        InputError: for a value of another type, and for text with control characters.
     """
     inner = annotation.removeprefix("tuple[").removesuffix(", ...]")
     values = value if isinstance(value, tuple) else (value,)
@@ -36,10 +36,10 @@ def check_type(name: str, value: Any, annotation: str) -> None:
 
 
 def check_range(name: str, value: Any, minimum: float | None = None, maximum: float = math.inf, *, empty: bool = False) -> None:
-    """Refuse numbers that are not positive, or not of at least ``minimum`` where one is given; too large ones, and none at all.
+    """Refuse numbers that are not positive, or below ``minimum`` if one is given, numbers that are too large, and empty tuples.
 
     Raises:
-        InputError: for these.
+        InputError: for such a value.
     """
     values = value if isinstance(value, tuple) else (value,)
     if any(isinstance(each, str | bool | dict) for each in values):
@@ -53,10 +53,10 @@ def check_range(name: str, value: Any, minimum: float | None = None, maximum: fl
 
 
 def _shortened(value: Any) -> str:
-    """A value as Python writes it, but no more than a line; as text where it is a number or some."""
+    """The text of a value in no more than a line: numbers as people write them, others as Python does."""
     try:
-        text = listed(value) if isinstance(value, tuple) and not any(map(_is_nested, value)) else repr(value)
-    except (ValueError, RecursionError):  # a number of too many digits, what is nested too deeply
+        text = join_values(value) if isinstance(value, tuple) and not any(map(_is_nested, value)) else repr(value)
+    except (ValueError, RecursionError):  # a number of too many digits, or a value that is nested too deeply
         return f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= 200 else f"{text[:200]} ..."
 
@@ -65,10 +65,10 @@ def _is_nested(value: Any) -> bool:
     return isinstance(value, str | tuple | dict)
 
 
-def listed(values: tuple[Any, ...]) -> str:
-    """Values as people write them.
+def join_values(values: tuple[Any, ...]) -> str:
+    """Join values as people write them.
 
-    >>> listed((64, 32)), listed(())
+    >>> join_values((64, 32)), join_values(())
     ('64, 32', 'nothing')
     """
     return ", ".join(map(str, values)) or "nothing"

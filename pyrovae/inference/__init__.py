@@ -1,1 +1,1 @@
-"""How programs are trained."""
+"""Training: log-weights, objectives, gradients, and the steps of an optimizer."""

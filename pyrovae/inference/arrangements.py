@@ -1,8 +1,8 @@
-"""How two programs take several particles at once, found out by running them.
+"""The way in which two programs take several particles at once, found by running them.
 
-Most programs take the particles in a plate in front of all others, and broadcast over it. One that does not, as a network of
-convolutions, takes them as more examples: every example K times, the first particle of all examples first. Which of the
-two fits is found by running both programs on two particles that are alike, whose log-densities are known from one.
+Most programs take particles in an outermost plate, and broadcast over it. Others, such as networks of convolutions, take them
+as more examples: every example K times, the first particle of all examples first. To find out which fits, both programs are run
+on two equal particles, whose log-densities are known from a run with one.
 """
 
 import warnings
@@ -30,13 +30,13 @@ TOLERANCE = 1e-3
 
 
 class Arrangement(NamedTuple):
-    """The place of particles K beside examples B.
+    """The arrangement of K particles and B examples in the tensors of programs.
 
     Args:
         nesting: the number of dimensions that the programs' own plates take.
         examples: the dimension of the plate of the examples, below zero.
-        folded: which of the arguments, by number, are repeated to take the particles as more examples; none where the
-            particles stand in a plate in front.
+        folded: the numbers of the arguments that are repeated to take particles as more examples; none where particles are in
+            an outermost plate.
     """
 
     nesting: int
@@ -44,14 +44,14 @@ class Arrangement(NamedTuple):
     folded: tuple[int, ...] = ()
 
     def of_particles(self, number: int, programs: Sequence[Program], args: Any, kwargs: Any) -> tuple[list[Program], Any, Any]:
-        """Programs and arguments that draw so many particles at once."""
+        """Return programs and arguments that draw ``number`` particles at once."""
         if self.folded:
             return [*programs], *_repeated((args, kwargs), self.folded, number)
         particles = pyro.plate(PARTICLES, number, dim=-1 - self.nesting)
         return [particles(program) for program in programs], args, kwargs
 
     def by_example(self, value: Tensor, event_dim: int, number: int) -> Tensor:
-        """A value of so many particles as ``(K, B, *inner, *event)``, the plates within that of the examples behind it."""
+        """Rearrange a value of ``number`` particles to ``(K, B, *inner, *event)``, with inner plates after the examples."""
         missing = self.nesting + (not self.folded) - (value.dim() - event_dim)
         value = value.reshape(*(1,) * missing, *value.shape)
         if self.folded:
@@ -59,7 +59,7 @@ class Arrangement(NamedTuple):
         return value.movedim(1 + self._position, 1)
 
     def in_programs(self, value: Tensor) -> Tensor:
-        """A value ``(K, B, *inner, *event)`` as the programs have it."""
+        """Rearrange a value ``(K, B, *inner, *event)`` to the shape that the programs use."""
         return value.flatten(0, 1).movedim(0, self._position) if self.folded else value.movedim(1, 1 + self._position)
 
     @property
@@ -67,14 +67,14 @@ class Arrangement(NamedTuple):
         return self.nesting + self.examples
 
 
-def found_arrangement(model: Program, guide: Program, args: Any, kwargs: Any) -> Arrangement:
-    """Try a plate in front, then more examples, on two particles alike.
+def find_arrangement(model: Program, guide: Program, args: Any, kwargs: Any) -> Arrangement:
+    """Find the arrangement of two programs: try an outermost plate, then more examples, with two equal particles.
 
-    What draws more than its latents has other densities each time, and some flows know those of their own draws alone: then
-    shapes are compared, and values are not.
+    Programs that draw more than their latents have other densities each time, and some flows know only the densities of their
+    own draws: then shapes are compared, and values are not.
 
     Raises:
-        ValueError: where neither gives the log-densities of one particle twice.
+        ValueError: where neither gives each particle the log-densities of a run with one.
     """
     with _unnoticed():
         alone = _run(model, guide, args, kwargs, {})
@@ -103,7 +103,7 @@ def found_arrangement(model: Program, guide: Program, args: Any, kwargs: Any) ->
 
 
 class _Run(NamedTuple):
-    """One run of guide and model: their traces, and the indices that subsampled plates drew."""
+    """A run of guide and model: their traces, and the indices that subsampled plates drew."""
 
     guide: Trace
     model: Trace
@@ -116,7 +116,7 @@ class _Run(NamedTuple):
 
     @property
     def nesting(self) -> int:
-        """How many dimensions plates take, and what stands in no plate."""
+        """The number of dimensions that plates take, and log-densities outside of plates."""
         plates = [-frame.dim for site in self.sites.values() for frame in plates_of(site).values()]
         return max((*plates, *(site["log_prob"].dim() for site in self.sites.values())), default=0)
 
@@ -124,14 +124,14 @@ class _Run(NamedTuple):
 def _obstacle(
     alone: _Run, run: Callable[[Mapping[str, Tensor]], _Run], twice: Callable[[Tensor, int], Tensor], by_value: bool
 ) -> str | None:
-    """Why a run has not the log-densities of one particle ``twice``; None where it has."""
+    """The reason why a run does not have the log-densities of one particle ``twice``; None where it has."""
     # Where the guide draws a latent, its value is the guide's.
     latents = {name: site for (_, name), site in alone.sites.items() if not site["is_observed"]}
     values = {name: twice(site["value"], site["fn"].event_dim) for name, site in latents.items()} if by_value else {}
     try:
         sites = run(values | alone.indices).sites
     except Exception as error:
-        # Whatever a program says to particles is an answer.
+        # Any error of a program with particles is a reason.
         return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
     if set(sites) != set(alone.sites):
         return f"there are other sites, {sorted({name for _, name in set(sites) ^ set(alone.sites)})}"
@@ -152,19 +152,19 @@ def _agree(got: Tensor, expected: Tensor) -> bool:
 
 
 def _in_front(nesting: int, value: Tensor, event_dim: int) -> Tensor:
-    """Twice the same, in a dimension in front of those of the plates."""
+    """Repeat a value twice, in a dimension before those of the plates."""
     missing = nesting - (value.dim() - event_dim)
     return torch.stack(2 * [value.reshape(*(1,) * missing, *value.shape)])
 
 
 def _behind(dim: int, value: Tensor, event_dim: int) -> Tensor:
-    """Twice the same, one behind the other in the dimension of the examples."""
+    """Repeat a value twice, one after the other in the dimension of the examples."""
     return torch.cat([value, value], dim - event_dim)
 
 
 def _arguments_with_rows(alone: _Run, leaves: Sequence[Any]) -> tuple[tuple[int, ...], str | None]:
-    """Which arguments have a row for each example, and why they cannot be repeated; None where they can."""
-    # Of several plates around all sites the outermost is that of the examples.
+    """The numbers of the arguments with a row for each example, and the reason why they cannot be repeated, or None."""
+    # Among several plates around all sites, the outermost is that of the examples.
     plates = examples_of(alone.model, alone.guide)
     if not plates:
         return (), "there is no plate of examples around all sites"
@@ -177,7 +177,7 @@ def _arguments_with_rows(alone: _Run, leaves: Sequence[Any]) -> tuple[tuple[int,
 
 
 def _repeated(arguments: Any, folded: Sequence[int], number: int) -> Any:
-    """The same arguments, some of them by number with their rows that many times over."""
+    """Return the same arguments, with the rows of some repeated ``number`` times."""
     leaves, structure = pytree.tree_flatten(arguments)
     for place in folded:
         leaves[place] = leaves[place].repeat(number, *(1,) * (leaves[place].dim() - 1))
@@ -201,7 +201,7 @@ def _draws_a_subsample(site: Site) -> bool:
 
 
 class _At(Messenger):
-    """Runs a program at given values of its latents."""
+    """A handler that runs a program at given values of its latents."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -214,7 +214,7 @@ class _At(Messenger):
 
 @contextmanager
 def _unnoticed() -> Iterator[None]:
-    """Runs of programs that leave no mark: in no graph, on no generator, in no buffer, and hidden from handlers around."""
+    """Run programs without side effects on graphs, generators and buffers, hidden from handlers around."""
     with ExitStack() as stack:
         stack.enter_context(_disable_current_modes())
         stack.enter_context(torch.random.fork_rng())

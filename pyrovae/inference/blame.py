@@ -1,4 +1,4 @@
-"""Which site, row or parameter a step failed at: the step is replayed as it was, one site after the other."""
+"""Find the site, row or parameter at which a step failed: the step is replayed as it was, site by site."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from pyrovae.inference.supports import inside_support, scored_by, validates
 
 @dataclass(frozen=True)
 class PendingStep:
-    """A step whose health was not read yet, and what replays it.
+    """A step whose health was not read yet, with all that is needed to replay it.
 
     Args:
-        args: of the step.
-        kwargs: of the step.
-        loss: of the step, in nats.
-        noise: the state of torch's generator before it.
-        parameters: that the loss was differentiated by.
-        handlers: around it.
+        args: the positional arguments of the step.
+        kwargs: the keyword arguments of the step.
+        loss: the loss of the step, in nats.
+        noise: the state of torch's generator before the step.
+        parameters: the parameters by which the loss was differentiated.
+        handlers: the handlers around the step.
     """
 
     args: Any
@@ -42,13 +42,13 @@ def blame(programs: Programs, step: PendingStep, number: int, unchecked: Collect
     """Replay a step with the same noise, and name the first site, row or parameter at fault.
 
     Args:
-        programs: of the step.
-        step: to be replayed.
-        number: of the step.
-        unchecked: names of sites whose data are not looked at.
+        programs: the programs of the step.
+        step: the step to be replayed.
+        number: the number of the step.
+        unchecked: the names of sites whose data are not validated.
 
     Returns:
-        ``ValueError`` where the data lie outside the support of their site, else ``FloatingPointError``.
+        ``ValueError`` for data outside the support of their site, else ``FloatingPointError``.
     """
     sites = _Sites()
     with preserved_state(programs.model, programs.guide), without_validation(), _under(step.handlers), sites:
@@ -77,7 +77,7 @@ def blame(programs: Programs, step: PendingStep, number: int, unchecked: Collect
 
 
 class _Sites(Messenger):
-    """Remembers what was drawn and observed, in order."""
+    """A handler that remembers the drawn and observed sites, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _under:  # noqa: N801 - used as a context
 
 
 def _row(site: Any, good: Tensor) -> str:
-    """Where the first entry that is not good is, in words: by the plates of its site."""
+    """The place of the first bad entry in words, by the plates of its site."""
     bad = ~good
     index = bad.nonzero()[0].tolist() if bad.dim() else []
     plates = [frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.name != "particles"]
@@ -118,7 +118,7 @@ def _row(site: Any, good: Tensor) -> str:
 
 
 def _names(programs: Programs) -> dict[Tensor, str]:
-    """Parameters by the names that their owners give them."""
+    """The name of each parameter, as its owner has it."""
     store = pyro.get_param_store()
     names = {value: f"{name!r} of the parameter store" for name, value in store._params.items()}
     for module in reversed([each for each in modules_of(programs.model, programs.guide) if isinstance(each, nn.Module)]):

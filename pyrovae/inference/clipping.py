@@ -1,4 +1,4 @@
-"""What gradients go through between the loss and the optimizer."""
+"""Clipping of gradients between the loss and the optimizer."""
 
 import math
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ Gradients = Sequence[Tensor | None]
 
 @dataclass(frozen=True)
 class Clipping:
-    r"""Cut long gradients to a norm, and leave out the steps of those that are far too long.
+    r"""Clip gradients to a norm, and leave out steps whose gradients are far too long.
 
     .. math:: g \min(1, c / \|g\|), \quad \text{and no step where not } \|g\| \le s
 
-    with the Euclidean norm over all parameters together. With either, a gradient that is not finite is left out too.
+    with the Euclidean norm over all parameters together. With either, steps whose gradients are not finite are left out too.
     Pascanu et al. (2013), section 3.2; Child (2021), section 3, for steps that are left out.
 
     Args:
-        max_norm: c, infinite for no cut.
-        skip_norm: s, infinite where every step is taken.
-        scale: of the loss before it is differentiated: 1 / B makes gradients those of the mean over a batch of B.
+        max_norm: c, infinite for no clipping.
+        skip_norm: s, infinite to take every step.
+        scale: the factor of the loss before it is differentiated: 1 / B gives gradients of the mean over a batch of B.
     """
 
     max_norm: float = math.inf
@@ -31,15 +31,15 @@ class Clipping:
 
     @property
     def skips(self) -> bool:
-        """Whether any step may be left out: those of gradients that are not finite are wherever norms are looked at."""
+        """True where steps may be left out: with any finite norm, since steps with gradients that are not finite are then."""
         return min(self.max_norm, self.skip_norm) < math.inf
 
-    def scaled(self, loss: Tensor) -> Tensor:
-        """What is differentiated."""
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """The loss times ``scale``, which is differentiated."""
         return loss if self.scale == 1 else loss * self.scale
 
     def __call__(self, gradients: Gradients, healthy: Tensor) -> tuple[Gradients, Tensor]:
-        """The gradients that the optimizer takes, and whether it takes them: never where a loss was not ``healthy``."""
+        """Clip gradients; returns them, and whether to take the step: never where a loss was not ``healthy``."""
         if not self.skips:
             return gradients, healthy.clone()
         norm = get_total_norm([each for each in gradients if each is not None])

@@ -1,4 +1,4 @@
-"""An epoch of training as batches, and a batch as the arguments of programs."""
+"""The batches of an epoch, and the arguments that programs get from a batch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 
 class Epochs(Protocol):
-    """Anything that serves numbered epochs of batches whose number is known, as ``Batches`` does."""
+    """An object with numbered epochs of a known number of batches, as ``Batches``."""
 
     def __len__(self) -> int: ...
 
@@ -17,7 +17,7 @@ class Epochs(Protocol):
 
 
 class Loader(Protocol):
-    """Anything that serves batches whose number is known each time that it is iterated over: a ``DataLoader``, a list."""
+    """An object that gives a known number of batches each time that it is iterated over: a ``DataLoader``, a list."""
 
     def __len__(self) -> int: ...
 
@@ -25,24 +25,24 @@ class Loader(Protocol):
 
 
 def arguments(batch: Any) -> tuple[Any, ...]:
-    """A batch as the arguments of the programs: a tuple or a list is several, anything else is one.
+    """The arguments that programs get from a batch: a tuple or a list holds several, anything else is one.
 
-    Subclasses of either, a named tuple or a ``PackedSequence``, are one: things of their own, that programs take as they are.
+    Subclasses of both, such as named tuples or ``PackedSequence``, are one argument: programs take them as they are.
     """
     return tuple(batch) if type(batch) in (tuple, list) else (batch,)
 
 
 def num_examples(batch: Any) -> int:
-    """The length of the first tensor or array in a batch that has one; one where there is none."""
+    """The number of examples in a batch: the length of its first tensor or array that has one; else 1."""
     sizes = (leaf.shape[0] for leaf in pytree.tree_leaves(batch) if getattr(leaf, "shape", ()))
     return next(sizes, 1)
 
 
 def num_batches(batches: Epochs | Loader) -> int:
-    """How many batches make an epoch.
+    """The number of batches in an epoch.
 
     Raises:
-        ValueError: for what does not serve batches, or not a known number of them.
+        ValueError: for an object that does not give batches, or not a known number of them.
     """
     expected = "expected batches whose number is known: Batches, a DataLoader, or a list of tensors or tuples"
     got = f"got an object of type {type(batches).__name__}"
@@ -57,6 +57,6 @@ def num_batches(batches: Epochs | Loader) -> int:
 
 
 def batches_of(batches: Epochs | Loader, number: int) -> Iterator[Any]:
-    """The batches of an epoch by its number, or the next that a loader serves."""
+    """The batches of an epoch by its number, or those of the next iteration over a loader."""
     epoch = getattr(batches, "epoch", None)
     return iter(batches) if epoch is None else epoch(number)  # type: ignore[arg-type]

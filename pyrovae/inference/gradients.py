@@ -1,20 +1,21 @@
 r"""Gradient estimators: how the derivative of a bound reaches the parameters of the guide.
 
-They enter it twice: through the samples, :math:`z = z_\psi(\epsilon)`, and through the density that scores them,
-:math:`q_\psi(z | x)`. The second, the score, has expectation zero in an ELBO and is noise there: *sticking the landing* leaves
-it out (Roeder et al., 2017, equation 8). In an importance-weighted bound it is no zero, but a second reparameterization turns
-it into a derivative through the samples, which *doubly reparameterized* gradients add up (Tucker et al., 2019, equation 8):
+The parameters enter a bound twice: through the samples, :math:`z = z_\psi(\epsilon)`, and through their density,
+:math:`q_\psi(z | x)`. The derivative of the second, the score, has expectation zero in an ELBO and is noise there: *sticking
+the landing* leaves it out (Roeder et al., 2017, equation 8). In an importance-weighted bound it is not zero, but a second
+reparameterization turns it into a derivative through the samples: *doubly reparameterized* gradients (Tucker et al., 2019,
+equation 8):
 
 .. math:: \nabla_\psi L = E \sum_k c_k \, \frac{\partial \log w_k}{\partial z_k} \frac{d z_k}{d \psi}, \quad
     c_k = \hat w_k - \beta (1 - \alpha) \hat w_k (1 - \hat w_k)
 
 with :math:`\hat w` the normalised :math:`w^{1 - \alpha}` and :math:`\beta` the weight of the latent terms; :math:`c_k` is
 :math:`\hat w_k^2` for the importance-weighted bound at weight one, and :math:`1 / K` for the ELBO. All layers of one draw are
-one z: each layer's parents, drawn, pass their derivatives on. What a ladder shares with its model keeps both
-parts, that of the guide as above and that of the model, :math:`\sum_k \hat w_k \partial_\theta \log p_\theta(x, z_k)`.
+one z: each layer's drawn parents pass their derivatives on. Parameters that a ladder shares with its model get both
+derivatives, that of the guide as above and that of the model, :math:`\sum_k \hat w_k \partial_\theta \log p_\theta(x, z_k)`.
 
-The score is left out by a term that cancels it, whatever a guide is made of: with every latent fixed at the value that was
-drawn, the derivative of log q there is the score. The guide runs once.
+The score is left out by a term that cancels it, for any guide: with every latent fixed at its drawn value, the derivative of
+log q is the score. The guide runs once.
 """
 
 from collections.abc import Iterable
@@ -28,22 +29,22 @@ from torch import Tensor
 Site = Any
 
 GRADIENTS = ("reparameterized", "sticking_the_landing", "doubly_reparameterized")
-# Distributions whose log-density is a number that came with them, whatever the value.
+# Distributions whose log-density is a given number, whatever the value.
 POINT_MASSES = ("Delta", "Unit")
 
 
 class PathDerivatives(Messenger):
-    r"""Takes the score out of the log-densities of one run of a guide: around it as a handler, then ``leave_out_scores``.
+    r"""A handler that takes the score out of the log-densities of one run of a guide, followed by ``leave_out_scores``.
 
     For the site i with its parents, :math:`q_i(z_i | z_{<i})`, the term that is subtracted has value zero and the derivative
 
     .. math:: \partial_\psi \log q_{\psi, i}(\bar z_i | \bar z_{<i})
 
-    with the bars for fixed values. It is differentiable once.
+    where bars are for fixed values. The result can be differentiated once.
 
     Args:
-        weighted: multiply what comes back through samples by ``coefficients``, which are set once they are known: of the shape
-            of the log-densities, or one that broadcasts to it.
+        weighted: whether to multiply derivatives through samples by ``coefficients``, which are set once they are known, of a
+            shape that broadcasts to that of the log-densities.
     """
 
     coefficients: Tensor
@@ -55,22 +56,22 @@ class PathDerivatives(Messenger):
         self._values: list[Tensor] = []
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        # The trace of the guide has recorded the value as it was drawn: what follows in the guide sees it as it is here.
+        # The guide's trace has recorded the value as drawn; the rest of the guide sees the value as set here.
         value = msg["value"]
         if isinstance(value, Tensor) and value.requires_grad and not msg["is_observed"]:
             msg["value"] = _Parent.apply(value, self._fixing)
             self._values.append(msg["value"])
 
     def leave_out_scores(self, sites: Iterable[Site], *, check: bool = False) -> None:
-        """Give the guide's sites log-densities of the same value whose derivatives are those through the samples.
+        """Give the guide's sites log-densities of the same value, but with derivatives through the samples alone.
 
         Args:
-            sites: of the guide's trace, log-densities computed.
-            check: look at once, by values, whether scores are gone.
+            sites: the sites of the guide's trace, with log-densities computed.
+            check: verify by values that the scores are gone.
 
         Raises:
-            ValueError: where a density cannot be evaluated at a value that it has not drawn; with ``check`` also where it
-                is not the same function of value and parameters each time, or cannot tell its score from its path.
+            ValueError: for a density that cannot be evaluated at a value that it has not drawn; with ``check`` also for one
+                that is not the same function of value and parameters each time, or whose score cannot be separated.
         """
         for site in sites:
             if site["log_prob"].requires_grad:
@@ -83,7 +84,7 @@ class PathDerivatives(Messenger):
                 site["value"] = self._weigh(site["value"], site["fn"].event_dim)
 
     def _cancelling(self, score: Tensor) -> Tensor:
-        """Zeros: minus the score, whose derivatives by the values of latents above are kept."""
+        """Zeros whose derivative is minus the score, with derivatives by the values of latents above kept."""
         if not score.requires_grad:
             return torch.zeros_like(score)
         zeros = score.detach() - score
@@ -101,7 +102,7 @@ class PathDerivatives(Messenger):
         return (gradient * coefficients).reshape(gradient.shape)
 
     def _check(self, site: Site, score: Tensor) -> None:
-        """Refuse a density that has a score although it is taken for one that has none."""
+        """Refuse a density whose score is not gone."""
         what = f"site {site['name']!r} of the guide is a {distribution_name(site)}"
         with torch.enable_grad(), self._fixing:
             again = _log_density(site, _Parent.apply(site["value"], self._fixing))
@@ -122,9 +123,9 @@ class PathDerivatives(Messenger):
 
 
 class _Fixing:
-    """Within it no derivative goes from a site's parameters back through the latents above."""
+    """A context in which no derivative goes from a site's parameters back through the latents above."""
 
-    # An object of its own: what nodes of a graph refer to must not refer to the graph, which would then never be freed.
+    # A separate object: nodes of a graph must not refer to an object that refers to the graph, which would never be freed.
     depth = 0
 
     def __enter__(self) -> None:
@@ -135,7 +136,7 @@ class _Fixing:
 
 
 class _Parent(torch.autograd.Function):
-    """A latent as the rest of its guide sees it: no derivative goes back to how it was drawn while values are fixed."""
+    """The identity on a latent, which stops derivatives to the parameters of its draw while values are fixed."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, fixing: _Fixing) -> Tensor:
@@ -144,12 +145,12 @@ class _Parent(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        # None, and no zeros: what is not finite must not come back as zero times infinity.
+        # None rather than zeros: infinite derivatives must not come back as zero times infinity.
         return (None if ctx.fixing.depth else gradient), None
 
 
 class _ByParents(torch.autograd.Function):
-    """Zeros in place of a log-density at fixed values, with its derivatives by the latents above, each of them alone."""
+    """Zeros in place of a log-density at fixed values, with its derivatives by each of the latents above."""
 
     @staticmethod
     def forward(ctx: Any, fixing: _Fixing, log_density: list[Tensor], *values: Tensor) -> Tensor:
@@ -159,28 +160,26 @@ class _ByParents(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        # The graph is kept: the rest of the backward pass comes through the same networks.
+        # The graph is kept: the rest of the backward pass goes through the same networks.
         with ctx.fixing:
             derivatives = torch.autograd.grad(ctx.log_density, ctx.values, [gradient], retain_graph=True, allow_unused=True)
         return None, None, *derivatives
 
 
 def path_coefficients(weights: Tensor, alpha: float, kl_weight: Tensor | float) -> Tensor:
-    r"""How much of each particle's path derivative is missing beside its share in the bound.
-
-    The bound passes on :math:`\hat w_k`; times :math:`c_k / \hat w_k = 1 - \beta (1 - \alpha) (1 - \hat w_k)` it is c.
+    r"""The factors of the particles' path derivatives that turn their shares in the bound into c.
 
     Args:
         weights: log-weights ``(..., K, B)``.
-        alpha: of the Rényi bound; zero for the importance-weighted one.
-        kl_weight: :math:`\beta`.
+        alpha: the order of the Rényi bound; zero for the importance-weighted one.
+        kl_weight: the weight :math:`\beta` of the latent terms.
     """
     normalized = ((1 - alpha) * weights.detach()).softmax(-2)
     return 1 - kl_weight * (1 - alpha) * (1 - normalized)
 
 
 def distribution_name(site: Site) -> str:
-    """The class of a site's distribution, without what only changes its shape."""
+    """The class of a site's distribution, without wrappers that only change its shape."""
     fn = site["fn"]
     while type(fn).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution"):
         fn = fn.base_dist
@@ -188,10 +187,10 @@ def distribution_name(site: Site) -> str:
 
 
 def _log_density(site: Site, value: Tensor) -> Tensor:
-    """Of another value than the one drawn, counted as the program counts the site.
+    """The log-density of a site at a value that need not be the drawn one, scaled and masked as in the program.
 
     Raises:
-        ValueError: where the distribution knows none but the value that it drew.
+        ValueError: for a distribution that can be evaluated only at the value that it drew.
     """
     try:
         log_density = site["fn"].log_prob(value, *site["args"], **site["kwargs"])
@@ -204,7 +203,7 @@ def _log_density(site: Site, value: Tensor) -> Tensor:
 
 
 def _derivatives(value: Tensor) -> list[Tensor]:
-    """Of the sum of a tensor by all the leaves that it was computed from."""
+    """The derivatives of the sum of a tensor by all leaves that it was computed from."""
     leaves = _leaves(value)
     if not leaves:
         return []
@@ -213,7 +212,7 @@ def _derivatives(value: Tensor) -> list[Tensor]:
 
 
 def _leaves(value: Tensor) -> list[Tensor]:
-    """The tensors that require gradients, parameters for the most part, that a tensor was computed from."""
+    """The tensors that require gradients, mostly parameters, that a tensor was computed from."""
     if value.grad_fn is None:
         return [value] if value.requires_grad else []
     nodes, ahead, leaves = {value.grad_fn}, [value.grad_fn], []

@@ -1,4 +1,4 @@
-"""Whether steps were taken: losses and gradients finite, data within the support of their site."""
+"""The health of steps: whether losses and gradients are finite, and data in the support of their site."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 from pyrovae.inference.blame import PendingStep
 
-# Losses are read together on an accelerator, where every reading waits for the device.
+# On an accelerator, where every reading waits for the device, this many losses are read together.
 UNREAD_STEPS = 100
 
 
 class Health:
-    """A truth value on each device, which the first step that fails makes false, and the steps since it was read."""
+    """The health of the steps so far, as a truth value on each device, and the steps since it was read."""
 
     def __init__(self) -> None:
         self._on: dict[torch.device, Tensor] = {}
@@ -31,15 +31,15 @@ class Health:
         self._unread.append(step)
 
     def is_due(self, loss: Tensor) -> bool:
-        """Whether to read now."""
+        """True where the truth value must be read now."""
         return loss.device.type == "cpu" or len(self._unread) == UNREAD_STEPS
 
     def first_failed(self, healthy: Tensor, replayed: Callable[[PendingStep], Exception]) -> tuple[PendingStep, int] | None:
-        """The first step that failed since the last reading and the number of those after it; begin anew.
+        """The first step that failed since the last reading, and the number of steps after it; starts anew.
 
         Args:
-            healthy: the truth value of their device.
-            replayed: from a step to what it raises when it is replayed.
+            healthy: the truth value of the steps' device.
+            replayed: the function from a step to the error of its replay.
         """
         taken, self._unread = self._unread, []
         if healthy:

@@ -1,8 +1,8 @@
-"""Objectives: what training maximises, all of them from the log-densities of one guide trace and the model replayed on it.
+"""Objectives, which training maximises: functions of the log-densities of a guide's trace and the model replayed on it.
 
-An objective is a ``pyro.infer.ELBO``: ``objective.differentiable_loss(model, guide, *args)`` is the negative of its bound,
-summed over the batch, in nats; stock ``pyro.infer.SVI`` takes it as its ``loss``. Nothing here reads a value back from the
-device, so the whole can be captured as one graph.
+An objective is a ``pyro.infer.ELBO``: ``objective.differentiable_loss(model, guide, *args)`` is the negative bound, summed over
+the batch, in nats; stock ``pyro.infer.SVI`` takes it as its ``loss``. Nothing here reads a value from the device, so that all
+of it can be captured as one graph.
 """
 
 import inspect
@@ -24,14 +24,14 @@ from pyrovae.inference.weights import log_mean_exp, traces_of, weights_of
 
 
 class Objective(pyro.infer.ELBO):
-    """What all bounds share: the interface of ``pyro.infer.ELBO`` on top of one differentiable ``bound``.
+    """The base of all bounds: the interface of ``pyro.infer.ELBO`` on top of one differentiable ``bound``.
 
     Args:
         num_particles: the number of particles, drawn at once in an outermost plate.
-        gradient: one of those of ``GRADIENTS`` that are right for the bound: ``gradients``.
+        gradient: one of ``GRADIENTS``, except those in ``gradients``, which are wrong for the bound.
 
     Raises:
-        ValueError: for no particle, and for an estimator that is not right for the bound.
+        ValueError: for no particle, and for an estimator that is wrong for the bound.
     """
 
     gradients: ClassVar[dict[str, str]] = {}
@@ -79,14 +79,14 @@ class ELBO(Objective):
 
     Args:
         num_particles: samples that the expectation is averaged over.
-        analytic_kl: take each layer's divergence in closed form where one exists, given the layers sampled so far
+        analytic_kl: compute each layer's divergence in closed form where one exists, given the layers sampled so far
             (less variance); sampled where none exists, as with a mixture prior.
         free_bits: nats per example up to which a layer's divergence costs nothing: it counts as
             :math:`\max(\lambda, \operatorname{KL}_l)`, averaged over the batch; no bound. Kingma et al. (2016), equation 15.
-        gradient: ``sticking_the_landing`` leaves the guide's score out of it.
+        gradient: ``sticking_the_landing`` leaves out the guide's score.
 
     Raises:
-        ValueError: for ``analytic_kl`` with a guide that does not declare it right (see ``guides``), or with a score left out.
+        ValueError: for ``analytic_kl`` with a guide that does not declare it (see ``guides``), or with a score left out.
     """
 
     gradients: ClassVar[dict[str, str]] = {
@@ -137,10 +137,10 @@ class ELBO(Objective):
         return log_likelihood - sum(divergences.values())
 
     def _counted(self, site: Site, *traces: Trace) -> Tensor:
-        """How many examples the divergence of a site is the sum of, as warm-up, subsampling and masks count them."""
+        """The number of examples in the divergence of a site, as warm-up, subsampling and masks count them."""
         inner = inner_plates(site, *traces)
         counts = scale_and_mask(torch.ones_like(site["log_prob"]), site["scale"], site["mask"])
-        # An example counts once, however many entries its inner plates have, and whatever a subsample of those stands for.
+        # An example counts once, however many entries its inner plates have and however they are subsampled.
         if inner:
             counts = counts.amax([frame.dim for frame in inner]) / subsampling(inner)
         return counts.sum() / self.num_particles
@@ -151,14 +151,14 @@ class RenyiELBO(Objective):
 
     .. math:: L_{\alpha, K}(x) = E \Big[\frac 1 {1 - \alpha} \log \frac 1 K \sum_{k=1}^K w_k^{1 - \alpha}\Big]
 
-    Li and Turner (2016), equation 10. The scale of a subsampled plate stands before the logarithm, where
-    ``pyro.infer.RenyiELBO`` has it within.
+    Li and Turner (2016), equation 10. The scale of a subsampled plate is outside of the logarithm; ``pyro.infer.RenyiELBO`` has
+    it inside.
 
     Args:
-        num_particles: K, within the logarithm.
-        alpha: the order.
-        num_averages: M estimates of it are averaged.
-        gradient: ``doubly_reparameterized`` leaves the guide's score out of it, for any guide of reparameterized latents.
+        num_particles: K, inside the logarithm.
+        alpha: the order of the bound.
+        num_averages: the number M of estimates that are averaged.
+        gradient: ``doubly_reparameterized`` leaves out the guide's score, for any guide of reparameterized latents.
     """
 
     gradients: ClassVar[dict[str, str]] = {
@@ -186,7 +186,7 @@ class RenyiELBO(Objective):
         return subsampling_of(model_trace, guide_trace) * self._means(weights).mean(0)
 
     def _means(self, weights: Tensor) -> Tensor:
-        """Over the particles of each estimate: ``(M, K, B)`` to ``(M, B)``."""
+        """The bound of each estimate over its particles: ``(M, K, B)`` to ``(M, B)``."""
         if self.alpha == 1:
             return weights.mean(1)
         return log_mean_exp((1 - self.alpha) * weights, dim=1) / (1 - self.alpha)
@@ -200,12 +200,12 @@ class IWELBO(RenyiELBO):
 
     .. math:: L_K(x) = E_{z_1 \dots z_K \sim q} \Big[\log \frac 1 K \sum_{k=1}^K \frac{p(x, z_k)}{q(z_k | x)}\Big]
 
-    Burda et al. (2016), equation 8. Its value is the log-mean-exp of the weights itself, so what is reported is the bound.
+    Burda et al. (2016), equation 8. Its value is the log-mean-exp of the weights itself, so that the bound is reported.
 
     Args:
-        num_particles: K, within the logarithm.
-        num_averages: M estimates of it are averaged.
-        gradient: ``doubly_reparameterized`` leaves the guide's score out of it, for any guide of reparameterized latents.
+        num_particles: K, inside the logarithm.
+        num_averages: the number M of estimates that are averaged.
+        gradient: ``doubly_reparameterized`` leaves out the guide's score, for any guide of reparameterized latents.
     """
 
     def __init__(self, num_particles: int = 1, *, num_averages: int = 1, gradient: str = "reparameterized") -> None:
@@ -213,7 +213,7 @@ class IWELBO(RenyiELBO):
 
 
 def _kl_weight(model_trace: Trace, guide_trace: Trace) -> Any:
-    """What ``scale_latents`` weighs the latent terms by: the same for all of them."""
+    """The weight of the latent terms under ``scale_latents``, the same for all of them."""
     scales = [site["scale"] for site in sample_sites(guide_trace)]
     numbers = {scale for scale in scales if not isinstance(scale, Tensor)}
     if len(numbers) > 1:
@@ -222,7 +222,7 @@ def _kl_weight(model_trace: Trace, guide_trace: Trace) -> Any:
 
 
 def _sampled_divergence(model_site: Site, guide_site: Site) -> Tensor:
-    # An auxiliary site, as autoguides have, stands in the guide alone.
+    # An auxiliary site, as in autoguides, is in the guide alone.
     return guide_site["log_prob"].sum() - (0.0 if model_site is None else model_site["log_prob"].sum())
 
 

@@ -1,4 +1,4 @@
-"""What an optimizer trains, of torch's or of Pyro's, and its step."""
+"""The parameters that an optimizer of torch or Pyro trains, and its step."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ Optimizer = torch.optim.Optimizer | PyroOptim
 
 
 def held_parameters(optim: Optimizer) -> list[Tensor]:
-    """The parameters that a torch optimizer holds; Pyro's holds none before it meets them."""
+    """The parameters that a torch optimizer holds; none for one of Pyro, which holds no parameters beforehand."""
     if isinstance(optim, PyroOptim):
         return []
     return list(chain.from_iterable([group["params"] for group in optim.param_groups]))
 
 
 def trained_parameters(optim: Optimizer, sites: Mapping[str, Any], *programs: Program) -> list[Tensor]:
-    """What a step trains: the parameters of a torch optimizer; under Pyro's those of modules and of the sites of a trace.
+    """The parameters that a step trains: those of a torch optimizer; for one of Pyro those of modules and of a trace's sites.
 
     Raises:
-        ValueError: where Pyro's has nothing to train.
+        ValueError: for an optimizer of Pyro without parameters to train.
     """
     if not isinstance(optim, PyroOptim):
         return [each for each in held_parameters(optim) if each.requires_grad]
@@ -38,11 +38,11 @@ def trained_parameters(optim: Optimizer, sites: Mapping[str, Any], *programs: Pr
 
 
 def take_step(optim: Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Take the optimizer's step, with these gradients and no others."""
+    """Take the optimizer's step with these gradients and no others."""
     for parameter in held_parameters(optim):
         parameter.grad = None
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        # Stock SVI leaves zeros behind, with which an optimizer goes on; torch's way is to leave nothing.
+        # Stock SVI leaves gradients of zero, with which an optimizer still takes steps; torch leaves None.
         is_left = gradient is None and parameter.grad is not None and isinstance(optim, PyroOptim)
         parameter.grad = torch.zeros_like(parameter) if is_left else gradient
     if isinstance(optim, PyroOptim):
@@ -52,10 +52,10 @@ def take_step(optim: Optimizer, parameters: Sequence[Tensor], gradients: Sequenc
 
 
 def check_optimizer(optim: Any) -> None:
-    """Refuse what is no optimizer, and one that evaluates the loss itself.
+    """Refuse an object that is no optimizer, and an optimizer that evaluates the loss itself.
 
     Raises:
-        ValueError: for these.
+        ValueError: for either.
     """
     name = type(optim).__name__
     if not isinstance(optim, torch.optim.Optimizer | PyroOptim):

@@ -1,4 +1,4 @@
-"""Particles: several draws at once, by programs of which it is remembered how they take them."""
+"""Particles: several draws at once; the way in which programs take them is found once and remembered."""
 
 import weakref
 from collections import OrderedDict
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from pyrovae.engine.modules import Program
-from pyrovae.inference.arrangements import Arrangement, found_arrangement
+from pyrovae.inference.arrangements import Arrangement, find_arrangement
 
 MOST_KNOWN = 200
 
@@ -17,10 +17,10 @@ MOST_KNOWN = 200
 def with_particles(
     model: Program, guide: Program, args: Any, kwargs: Any, num_particles: int
 ) -> tuple[Program, Program, Any, Any]:
-    """Programs and arguments that draw so many particles at once; one particle needs nothing.
+    """Return programs and arguments that draw several particles at once; for one particle they stay as they are.
 
     Raises:
-        ValueError: where the programs take no particles, neither in front nor as more examples.
+        ValueError: for programs that take no particles, neither in an outermost plate nor as more examples.
     """
     if num_particles == 1:
         return model, guide, args, kwargs
@@ -30,28 +30,28 @@ def with_particles(
 
 
 def arrangement_of(model: Program, guide: Program, args: Any, kwargs: Any) -> Arrangement:
-    """How two programs take particles: found out once for each layout of their arguments.
+    """The arrangement of particles for two programs, found once for each layout of their arguments.
 
     Raises:
-        ValueError: where they do not.
+        ValueError: for programs that take no particles.
     """
     leaves, structure = pytree.tree_flatten((args, kwargs))
     key = model, guide, (str(structure), *map(_layout, leaves))
-    return _ARRANGEMENTS.get(key) or _ARRANGEMENTS.add(key, found_arrangement(model, guide, args, kwargs))
+    return _ARRANGEMENTS.get(key) or _ARRANGEMENTS.add(key, find_arrangement(model, guide, args, kwargs))
 
 
 class ProgramCache:
-    """Keeps what was found out about programs, for as long as they live."""
+    """A cache of facts about programs, kept for as long as they live."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Any, Any] = OrderedDict()
 
     def get(self, key: Sequence[Any]) -> Any:
-        """What is known of programs, and of what else is in the key, a tuple; None where nothing is."""
+        """The value for a key of programs and of tuples; None where there is none."""
         return self._known.get(tuple(map(_reference, key)))
 
     def add(self, key: Sequence[Any], value: Any) -> Any:
-        """Keep a value, and return it; nothing can be kept of programs that have no weak reference."""
+        """Keep a value, and return it; nothing is kept for programs that cannot be referred to weakly."""
         references = tuple(map(_reference, key))
         if None not in references:
             self._known[references] = value
@@ -64,7 +64,7 @@ _ARRANGEMENTS = ProgramCache()
 
 
 def _reference(program: Any) -> Any:
-    """Equal for the same program, and never for another one in the same place in memory; None where there is none such."""
+    """A reference that is equal for the same program, and never for a later one at the same address; None if impossible."""
     if isinstance(program, tuple):
         return program
     method = getattr(program, "__func__", None)
@@ -77,7 +77,7 @@ def _reference(program: Any) -> Any:
 
 
 def _layout(leaf: Any) -> Any:
-    """What is alike in arguments that programs treat alike: flags by value, tensors by everything but their sizes."""
+    """A key that is equal for arguments that programs treat alike: flags by value, tensors by all but their sizes."""
     if isinstance(leaf, Tensor):
         return leaf.dim(), leaf.dtype, leaf.device
     return leaf if isinstance(leaf, (bool, str, type(None))) else type(leaf)

@@ -1,4 +1,4 @@
-"""A step as plain Pyro takes it: engine eager, and what is left to it."""
+"""Steps as plain Pyro takes them: of engine eager, and of calls that cannot be captured."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ MOST_REMEMBERED = 4096
 
 @dataclass(frozen=True)
 class PlainStep:
-    """A step that was computed and not applied: its loss, its gradients, whether it is healthy and to be taken."""
+    """A step that was computed and not applied: its loss and gradients, whether it is healthy, and whether to take it."""
 
     loss: Tensor
     parameters: Sequence[Tensor]
@@ -29,12 +29,12 @@ class PlainStep:
     buffers: Sequence[tuple[Tensor, Tensor]]
 
     def undo(self) -> None:
-        """Put the buffers back."""
+        """Restore the buffers."""
         _restore(self.buffers)
 
 
 class PlainSteps:
-    """Computes steps one by one, each kind of batch with Pyro's validation at first."""
+    """The steps of plain Pyro; the first of each kind of batch runs with Pyro's validation."""
 
     def __init__(self) -> None:
         self._unchecked: OrderedDict[Any, set[str]] = OrderedDict()
@@ -42,14 +42,14 @@ class PlainSteps:
     def run(
         self, programs: Programs, args: Any, kwargs: Any, kind: Any, parameters_of: Callable[[], list[Tensor]]
     ) -> PlainStep:
-        """Compute a step; where it is not to be taken, buffers are as before.
+        """Compute a step; where it must not be taken, buffers are restored.
 
         Args:
-            programs: of the step.
-            args: of the step.
-            kwargs: of the step.
-            kind: of the call, as a graph would be looked up by; None where calls of its kind cannot be told from others.
-            parameters_of: called once the programs ran; gives those to train.
+            programs: the programs of the step.
+            args: the positional arguments of the step.
+            kwargs: the keyword arguments of the step.
+            kind: the key by which a graph of the call would be looked up; None for calls without a key.
+            parameters_of: called after the programs ran; returns the parameters to train.
         """
         buffers: list[tuple[Tensor, Tensor]] = []
 
@@ -81,7 +81,7 @@ class PlainSteps:
         return self._unchecked.get(kind, set())
 
     def _validation(self, kind: Any) -> tuple[Supports, Any]:
-        """Pyro's own for the first batch of a kind; later ones are looked at for their data and their results alone."""
+        """The validation of a step: Pyro's for the first batch of a kind; later only data and results are checked."""
         if not validates():
             return Supports(), nullcontext()
         if kind is not None and kind in self._unchecked:

@@ -1,4 +1,4 @@
-"""The way the steps of a situation are taken: by its graph or by compiled code, with the optimizer's step in it or without."""
+"""The way in which steps of a situation are taken: by its graph or by compiled code, with or without the optimizer's step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from torch import Tensor
 from pyrovae.engine.capture import Graph, first_line
 from pyrovae.engine.captured import Situation
 from pyrovae.engine.choice import NO_COMPILER, can_compile, compiling_pays
-from pyrovae.engine.compiled import Run, compiled_with_draws
+from pyrovae.engine.compiled import Run, compile_with_draws
 from pyrovae.engine.matmul_kernels import products_by
 from pyrovae.inference.updates import CapturedUpdate, can_be_captured, learning_rates, with_update
 
@@ -20,14 +20,14 @@ MEASURED_STEPS = 5
 
 @dataclass(eq=False)
 class Plan:
-    """How a situation is trained.
+    """The plan of a situation's steps.
 
     Args:
-        optim: whose step follows the graph, or is part of it.
-        parameters: that are trained.
-        healthy: a boolean of the device, whether all steps so far were.
+        optim: the optimizer, whose step follows the graph or is part of it.
+        parameters: the parameters that are trained.
+        healthy: a boolean on the device: whether all steps so far were healthy.
         was_healthy: the same before the situation was captured.
-        settled: whether it stays as it is.
+        settled: whether the plan is final.
     """
 
     optim: Any
@@ -44,13 +44,13 @@ class Plan:
     def compile(
         self, situation: Situation, inputs: list[Tensor], reason: str, products: dict[str, bool], *, update: bool = True
     ) -> str:
-        """Run compiled code from now on, or the graph where that cannot be compiled; return which, and why.
+        """Use compiled code from now on, or the graph if it cannot be compiled; return the decision in words.
 
         Args:
-            situation: whose graph it is.
-            inputs: of the graph.
-            reason: for compiling.
-            products: which library takes which matrix product, where that is known; what is found out is added.
+            situation: the situation of the graph.
+            inputs: the inputs of the graph.
+            reason: the reason for compiling.
+            products: the library of each matrix product, where it is known; new choices are added.
             update: whether the optimizer's step may be part of the code.
         """
         self.settled, self.run, self.update, self.is_compiled = True, situation.graph, None, False
@@ -63,7 +63,7 @@ class Plan:
                 captured = CapturedUpdate(self.optim)
                 graph, everything = self._compilable(situation.graph, inputs)
             with products_by(products):
-                self.run = compiled_with_draws(graph, everything)
+                self.run = compile_with_draws(graph, everything)
         except Exception as error:  # whatever it is, the graph does the same
             return f"engine graph: {first_line(error)}"
         self.update, self.is_compiled = captured, True
@@ -73,13 +73,13 @@ class Plan:
         return f"engine compiled: {reason}"
 
     def compiling_pays(self, graph: Graph, inputs: list[Tensor], seconds: float, ahead: float | None) -> tuple[bool, str]:
-        """Whether the steps ahead are worth compiling, and why; measured on steps that were taken anyway.
+        """Decide whether the steps ahead are worth compiling, and why, by the times of steps that were taken anyway.
 
         Args:
-            graph: that takes the steps.
-            inputs: of it.
-            seconds: of the last step.
-            ahead: steps to come; None where nobody knows, and as much time is expected ahead as was spent.
+            graph: the graph that takes the steps.
+            inputs: the inputs of the graph.
+            seconds: the time of the last step.
+            ahead: the number of steps to come; None if unknown: then as much time is expected to come as was spent.
         """
         self._seconds.append(seconds)
         if len(self._seconds) < MEASURED_STEPS:
@@ -90,7 +90,7 @@ class Plan:
             return False, ""
         pays, reason = compiling_pays(*self._compilable(graph, inputs), ahead, SAVED_SHARE, step)
         self.settled = pays or known
-        # The graph is not looked at again before twice as much is to be gained.
+        # The next decision is made when the gain has doubled.
         self._least_gain = 2 * SAVED_SHARE * step * ahead
         return pays, reason
 

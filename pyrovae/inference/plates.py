@@ -1,4 +1,4 @@
-"""The sites of traces and the plates that they stand in: which are those of the examples."""
+"""The sites of traces, their plates, and which of these are the plates of the examples."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ PARTICLES = "particles"
 
 
 def sample_sites(trace: Trace) -> Iterator[Site]:
-    """What was drawn or observed."""
+    """The sites of a trace that were drawn or observed."""
     return (site for site in trace.nodes.values() if site["type"] == "sample")
 
 
 def plates_of(site: Site) -> dict[str, Any]:
-    """The plates around a site that have a dimension, without that of the particles, by name."""
+    """The plates around a site that have a dimension, by name, without the plate of the particles."""
     return {frame.name: frame for frame in site["cond_indep_stack"] if frame.vectorized and frame.name != PARTICLES}
 
 
@@ -34,17 +34,17 @@ def examples_of(*traces: Trace) -> dict[int, Any]:
 
 
 def subsampling_of(*traces: Trace) -> float:
-    """For how many examples each one that is drawn stands: a factor of the bound, not of the weights within."""
+    """The number of examples that each drawn one stands for: a factor of the bound, not of the weights within."""
     return subsampling(list(examples_of(*traces).values()))
 
 
 def subsampling(plates: Sequence[Any]) -> float:
-    """For how many entries of some plates together each one that is drawn stands."""
+    """The number of entries of some plates together that each drawn one stands for."""
     return math.prod(frame.full_size / frame.size for frame in plates if frame.full_size)
 
 
 def _common_plates(sites: Sequence[Site]) -> dict[int, Any]:
-    """The plates around all sites; where none of a name is, those alike, since a plate may be entered under several names."""
+    """The plates around all sites, by name or else by dimension and size, since a plate may be entered under several names."""
     for key in (lambda frame: frame.name, lambda frame: (frame.dim, frame.size)):
         common = set.intersection(*({key(frame) for frame in plates_of(site).values()} for site in sites))
         if common:

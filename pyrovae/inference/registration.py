@@ -1,4 +1,4 @@
-"""Fitting modules to stock Pyro, which trains what stands in its parameter store."""
+"""Registration of modules with Pyro's parameter store, whose contents stock Pyro trains."""
 
 import itertools
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from torch import nn
 _instances = itertools.count()
 
 
-def registered(program: nn.Module) -> Callable[..., Any]:
-    """Make a program fit for stock ``pyro.infer.SVI``: wrap the model and the guide each.
+def register_parameters(program: nn.Module) -> Callable[..., Any]:
+    """Wrap a program for stock ``pyro.infer.SVI``, so that its parameters are registered; wrap the model and the guide each.
 
-    Stock SVI trains what stands in the parameter store, and trains nothing, in silence, where a module did not register.
-    Each call registers under a name of its own, so that two models in one process never share parameters.
+    Stock SVI trains the contents of the parameter store, and without a warning does not train a module that is not registered.
+    Each call uses another name, so that two models in one process never share parameters.
     """
     name = f"{type(program).__name__}-{next(_instances)}"
 

@@ -1,4 +1,4 @@
-"""Now and then plain Pyro computes the loss of a step too, before it is taken: what no guard sees shows in it."""
+"""Spot checks: plain Pyro computes the loss of some steps too, before they are taken, to find changes that no guard can see."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -15,21 +15,21 @@ from pyrovae.inference.steps import Programs
 
 # Steps 2, 4, 8, ..., 512, and then every thousandth.
 LAST_DOUBLING, PERIOD = 512, 1000
-# Relative to the loss: both sides draw the same numbers and add them in the same order.
+# The tolerance relative to the loss: both sides draw the same numbers and add them in the same order.
 TOLERANCE = 1e-4
 UNSEEN = "cannot be seen from outside (a file, a random number of Python's, an attribute of an object that it looks up)"
 
 
 def is_due(step: int) -> bool:
-    """Whether a step is checked, counted from 1."""
+    """True for a step, counted from 1, that is checked."""
     return (1 < step <= LAST_DOUBLING and not step & (step - 1)) or step % PERIOD == 0
 
 
 def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs: Sequence[Tensor], number: int) -> None:
-    """Compare the graph's loss with plain Pyro's under the same noise; nothing moves.
+    """Compare the graph's loss with plain Pyro's under the same noise, without side effects.
 
     Raises:
-        CaptureError: where they differ by more than rounding.
+        CaptureError: for losses that differ by more than rounding.
     """
     with preserved_state(programs.model, programs.guide), _other_generators(), without_validation():
         loss = programs.differentiable_loss(args, kwargs)
@@ -45,7 +45,7 @@ def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs:
 
 @contextmanager
 def _other_generators() -> Iterator[None]:
-    """Leave the generators of Python and numpy as they were."""
+    """Restore the generators of Python and numpy."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield

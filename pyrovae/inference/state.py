@@ -1,4 +1,4 @@
-"""The state of a module beside its training: kept while it is measured, averaged over steps, statistics collected anew."""
+"""The state of a module beside its training: preserved while it is measured, averaged over steps, statistics collected anew."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from pyrovae.inference.epochs import arguments
 
 @contextmanager
 def preserved_module(module: nn.Module) -> Iterator[None]:
-    """Afterwards parameters, buffers and the mode of every part are as they were: the same tensors, with the same values.
+    """Restore parameters, buffers and the mode of every part after the context: the same tensors, with the same values.
 
-    What is measured between steps is measured in it: a ``VampPrior`` depends on statistics of batch norm, so that a step after
-    other statistics is another step.
+    Measuring between steps happens in this context: a ``VampPrior`` depends on statistics of batch norm, so that a changed
+    statistic would change the next step.
     """
     places = [(part, part.training, dict(part._parameters), dict(part._buffers)) for part in module.modules()]
     values = [(each, each.detach().clone()) for each in (*module.parameters(), *module.buffers())]
@@ -35,10 +35,10 @@ def preserved_module(module: nn.Module) -> Iterator[None]:
 
 
 def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
-    """Set the statistics of batch norm to those of whole data under the weights as they are, as ``update_bn`` does.
+    """Set the statistics of batch norm to those of the whole data under the current weights, as ``update_bn`` does.
 
-    Running averages lag behind; published figures of ladders come after this. Sønderby et al. (2016), section 3. Nothing else
-    moves: no other buffer, and the mode of no module.
+    Running averages lag behind; published figures of ladders were measured after this. Sønderby et al. (2016), section 3. No
+    other buffer and no mode changes.
 
     Args:
         programs: a ``VAE``, called with each batch.
@@ -47,18 +47,18 @@ def recollect_statistics(programs: nn.Module, batches: Iterable[Any]) -> None:
     Raises:
         ValueError: for no batch.
     """
-    served = iter(batches)
-    if (first := next(served, None)) is None:
+    remaining = iter(batches)
+    if (first := next(remaining, None)) is None:
         raise ValueError("expected at least one batch to collect the statistics of batch norm from; got none")
     norms = [part for part in programs.modules() if isinstance(part, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     try:
         with preserved_module(programs):
-            # ``update_bn`` passes on the first entry of a list alone.
-            update_bn(([arguments(batch)] for batch in chain([first], served)), _Spread(programs))
+            # ``update_bn`` passes on only the first entry of a list.
+            update_bn(([arguments(batch)] for batch in chain([first], remaining)), _Spread(programs))
             collected = [_statistics(norm) for norm in norms]
     finally:
-        # It leaves them out where it breaks off.
+        # After an error ``update_bn`` does not restore the momenta.
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     for norm, statistics in zip(norms, collected, strict=True):
@@ -71,7 +71,7 @@ def _statistics(norm: _BatchNorm) -> dict[str, Tensor]:
 
 
 class _Spread(nn.Module):
-    """A module called with its arguments in one tuple."""
+    """A wrapper of a module that is called with its arguments in one tuple."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class MovingAverage:
     .. math:: \bar\theta_t = d \, \bar\theta_{t-1} + (1 - d) \, \theta_t, \quad \bar\theta_1 = \theta_1
 
     Args:
-        module: whose parameters are averaged.
+        module: the module whose parameters are averaged.
         decay: d, from 0 to below 1.
     """
 
@@ -96,12 +96,12 @@ class MovingAverage:
         self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def __call__(self) -> None:
-        """Take in the parameters as they are."""
+        """Add the current parameters to the average."""
         self._average.update_parameters(self._module)
 
     @contextmanager
-    def swapped(self) -> Iterator[None]:
-        """Within, the module has the averaged parameters; afterwards those that it trains, and buffers as they were."""
+    def averaged_parameters(self) -> Iterator[None]:
+        """Give the module the averaged parameters within the context; afterwards parameters and buffers are restored."""
         with preserved_module(self._module):
             self.adopt()
             yield
@@ -113,14 +113,14 @@ class MovingAverage:
                 place.copy_(value)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages, and of how many steps they are."""
+        """The averages, and the number of steps in them."""
         return self._average.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where another one was."""
+        """Continue from the state of another average."""
         self._average.load_state_dict(state)
 
     def restart(self) -> None:
-        """Begin anew with the parameters as they are."""
+        """Start anew with the current parameters."""
         self._average.n_averaged.zero_()
         self()

@@ -1,4 +1,4 @@
-"""The function that every engine runs for a batch: from the data to loss and gradients, and whether to take the step."""
+"""The function that every engine runs for a batch: it computes loss, gradients, and whether to take the step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ Transform = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Programs:
-    """Model, guide and loss, what is done to a batch before they see it, and what becomes of the gradients."""
+    """The model, guide and loss of a training, with the transform of batches and the clipping of gradients."""
 
     model: Program
     guide: Program
@@ -40,7 +40,7 @@ class Programs:
         return (result if isinstance(result, tuple) else (result,)), {}
 
     def differentiable_loss(self, args: Any, kwargs: Any) -> Any:
-        """The loss of a batch, with gradients; a number where no site has any."""
+        """The loss of a batch, with gradients; a number where no site has gradients."""
         args, kwargs = self.arguments(args, kwargs)
         with products_in(self.precision):
             return self.loss.differentiable_loss(self.model, self.guide, *args, **kwargs)
@@ -51,10 +51,10 @@ class Programs:
         return float(self.loss.loss(self.model, self.guide, *args, **kwargs))
 
     def gradients(self, loss: Any, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
-        """The gradients of the loss, none where it does not depend on a parameter."""
+        """The gradients of the loss; None for a parameter that it does not depend on."""
         if not isinstance(loss, Tensor) or not loss.requires_grad or not parameters:
             return [None] * len(parameters)
-        gradients = torch.autograd.grad(self.clipping.scaled(loss), list(parameters), allow_unused=True)
+        gradients = torch.autograd.grad(self.clipping.scale_loss(loss), list(parameters), allow_unused=True)
         return [_laid_out_alike(gradient, parameter) for gradient, parameter in zip(gradients, parameters, strict=True)]
 
 
@@ -67,17 +67,17 @@ def gradient_step(
     *,
     looks_at_data: bool,
 ) -> Callable[..., Outputs]:
-    """A function of a batch: the loss, whether all so far were healthy, whether to take the step, and gradients.
+    """Make a function of a batch that returns the loss, whether all steps were healthy, whether to take the step, gradients.
 
-    A step is healthy where loss and gradients are finite and the data lie in the support of their sites.
+    A step is healthy where loss and gradients are finite and the data are in the support of their sites.
 
     Args:
-        programs: what is trained.
-        parameters: by which the loss is differentiated.
-        buffers: stay as they are where the step is not taken.
-        healthy: a boolean kept between steps, whether all of them were.
-        supports: looks at the data.
-        looks_at_data: whether what it sees counts.
+        programs: the programs that are trained.
+        parameters: the parameters by which the loss is differentiated.
+        buffers: the buffers that are restored where the step is not taken.
+        healthy: a boolean kept between steps: whether all of them were healthy.
+        supports: the handler that checks the data.
+        looks_at_data: whether its checks count.
     """
 
     def step(*args: Any, **kwargs: Any) -> Outputs:
@@ -98,18 +98,18 @@ def gradient_step(
 
 
 def are_healthy(loss: Tensor, gradients: Sequence[Tensor | None], inside: Sequence[Tensor]) -> Tensor:
-    """Whether a step may be taken ``()``: its loss and gradients are finite, and the data ``inside`` their supports."""
-    # A sum is finite where its terms are, and takes one reading of them.
+    """A boolean ``()``, true where loss and gradients are finite and the data ``inside`` their supports."""
+    # A sum is finite where its terms are.
     sums = [each.sum().to(loss) for each in gradients if each is not None]
     healthy = torch.stack([loss, *sums]).isfinite().all()
     return healthy & torch.stack([each.to(loss.device) for each in inside]).all() if inside else healthy
 
 
 def moving_buffers(run: Callable[[], Any], *programs: Any) -> list[Tensor]:
-    """The buffers that ``run()`` writes to, of all modules that it calls: statistics of batch norm, mostly."""
+    """The buffers that ``run()`` writes to, in all modules that it calls: mostly statistics of batch norm."""
     moved: list[Tensor] = []
 
-    # Values, not version counters: batch norm writes its statistics below them.
+    # Values are compared and not version counters, which batch norm does not advance.
     def values(module: torch.nn.Module) -> list[tuple[Tensor, Tensor]]:
         return [(buffer, buffer.clone()) for buffer in module.buffers(recurse=False)]
 
@@ -122,10 +122,10 @@ def moving_buffers(run: Callable[[], Any], *programs: Any) -> list[Tensor]:
 
 
 def check_sites(programs: Programs, args: Any, kwargs: Any) -> dict[str, Any]:
-    """All sites of the guide and of the model replayed against it, by name, from two runs that leave no mark.
+    """Check and return all sites of the guide and the replayed model, by name, from two runs without side effects.
 
     Raises:
-        CaptureError: where the sites differ between the two runs, or the loss cannot take a latent of the guide.
+        CaptureError: for sites that differ between the runs, and for a latent of the guide that the loss cannot take.
     """
     with preserved_state(programs.model, programs.guide), torch.no_grad():
         args, kwargs = programs.arguments(args, kwargs)
@@ -170,7 +170,7 @@ def _sites(programs: Programs, args: Any, kwargs: Any) -> dict[str, Any]:
 
 
 def _laid_out_alike(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
-    """As ``backward`` stores it: fused optimizers read memory in order, and are silently wrong on a transposed gradient."""
+    """The gradient in its parameter's layout: fused optimizers read memory in order, and are wrong on a transposed gradient."""
     if gradient is None or gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter).copy_(gradient)

@@ -1,4 +1,4 @@
-"""Whether observed data lie in the supports of their sites, looked at where Pyro's validation would, and at no other place."""
+"""Checks that observed data are in the supports of their sites, exactly where Pyro's validation would check them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,16 +10,16 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Distribution
 
-# They hand a value on to what is inside, and validate nothing themselves.
+# Wrappers that pass a value on to another distribution and validate nothing themselves.
 TRANSPARENT = (Independent, torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
 
 
 class Supports(Messenger):
-    """Looks whether observed values are in the supports of their sites.
+    """A handler that checks whether observed values are in the supports of their sites.
 
     Args:
-        unchecked: names of sites made with ``validate_args=False``, which Pyro does not look at either; where they are None,
-            validation is on, and they are found out.
+        unchecked: the names of sites made with ``validate_args=False``, which Pyro does not check either; None to find them,
+            while Pyro's validation is on.
     """
 
     def __init__(self, unchecked: Iterable[str] | None = None) -> None:
@@ -29,7 +29,7 @@ class Supports(Messenger):
         self._inside: list[Tensor] = []
 
     def all_inside(self) -> list[Tensor]:
-        """Whether all values of each site ``()`` are in its support, of the sites that were met since this was last asked."""
+        """A boolean ``()`` for each site since the last call: whether all its values are in the support."""
         inside, self._inside = self._inside, []
         return inside
 
@@ -41,7 +41,7 @@ class Supports(Messenger):
 
 
 def inside_support(site: Any) -> Tensor | None:
-    """Whether each observed value is in the support of its site; None where nobody asks."""
+    """The mask of observed values that are in the support of their site; None for sites that Pyro would not check."""
     fn = site["fn"]
     if not site["is_observed"] or isinstance(fn, Unit) or not isinstance(fn, Distribution) or site["mask"] is False:
         return None
@@ -53,12 +53,12 @@ def inside_support(site: Any) -> Tensor | None:
 
 
 def scored_by(fn: Any) -> Any:
-    """The distribution that looks at a value, of one that hands values on."""
+    """The distribution within wrappers that validates a value."""
     while isinstance(fn, TRANSPARENT):
         fn = fn.base_dist
     return fn
 
 
 def validates() -> bool:
-    """Whether Pyro's validation is on, which looks at the data."""
+    """True where Pyro's validation of data is on."""
     return bool(Distribution._validate_args)

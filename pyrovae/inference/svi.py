@@ -31,10 +31,10 @@ from pyrovae.inference.supports import Supports, validates
 class CompiledSVI:
     """Stochastic variational inference with the handlers compiled away; used like ``pyro.infer.SVI``.
 
-    The loss and its gradients are captured once for each situation as one graph of tensor operations, in which nothing is
-    left of Pyro. The situation is all that programs can see and that is no tensor value: shapes and types of the data, other
-    arguments, modes of modules, attributes, which parameters there are and which of them require gradients; it is looked up at
-    every step. Now and then plain Pyro computes the loss of a step too, before it is taken. All engines take the same steps:
+    The loss and its gradients are captured once for each situation as one graph of tensor operations, without any part of Pyro.
+    The situation is all that programs can see and that is no tensor value: shapes and types of the data, other arguments, modes
+    of modules, attributes, which parameters there are and which of them require gradients; it is looked up at every step. For
+    some steps plain Pyro computes the loss too, before the step is taken. All engines take the same steps:
 
     * ``eager``: plain Pyro, the reference;
     * ``graph``: the captured operations, one after the other: equal to eager to the last bit, loss and gradients, for one seed;
@@ -55,8 +55,9 @@ class CompiledSVI:
         loss: any ``pyro.infer.ELBO`` with ``differentiable_loss``.
         engine: one of ``ENGINES``.
         precision: ``bfloat16`` multiplies matrices in it; parameters, samples and log-densities stay in float32.
-        transform: from the arguments of a step to those of model and guide (one, or a tuple), inside the graph: ``binarized``.
-        clipping: of the gradients, and which steps to leave out; none by default, of the loss summed over the batch.
+        transform: function from the arguments of a step to those of model and guide (one, or a tuple), inside the graph, for
+            example ``binarize``.
+        clipping: the clipping of gradients of the loss summed over the batch; none by default.
 
     Raises:
         ValueError: for an unknown engine or precision, and a loss or an optimizer that takes no single gradient; at a
@@ -103,7 +104,7 @@ class CompiledSVI:
         self._resumed: dict[str, Any] | None = None
 
     def expect(self, steps: int) -> None:
-        """Tell ``auto`` how many steps are to come from now on; untold, it compiles once it has spent as long as that takes."""
+        """Tell ``auto`` the number of steps to come; without it, it compiles after as much time as compiling takes."""
         self._steps_ahead = self.steps_taken + steps
 
     def step(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -140,22 +141,22 @@ class CompiledSVI:
         return loss
 
     def check(self) -> None:
-        """Read whether all steps so far were healthy: done at every step on a CPU, every hundredth on an accelerator.
+        """Check that all steps so far were healthy: done at every step on a CPU, at every hundredth on an accelerator.
 
         Raises:
-            FloatingPointError: where one was not; parameters, moments and buffers are as they were before it.
-            ValueError: where its data were outside the support of their site.
+            FloatingPointError: for a step that was not; parameters, moments and buffers are as before it.
+            ValueError: for data outside the support of their site.
         """
         for healthy in self._health.values():
             self._read(healthy)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next step depends on beside programs, optimizer and random numbers, as plain values.
+        """The state on which the next step depends, beside programs, optimizer and random numbers, as plain values.
 
-        Of steps that are all of one kind, as those of ``fit`` on ``Batches`` are.
+        It is complete for steps that are all of one kind, as those of ``fit`` on ``Batches``.
         """
         if self._resumed is not None:
-            # No step was taken since.
+            # No step was taken since the state was loaded.
             return dict(self._resumed)
         plans: list[Plan] = [each.payload for each in self._function.situations]
         return {
@@ -169,9 +170,9 @@ class CompiledSVI:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another one was: the next step is captured or compiled as its next step would have been.
+        """Continue from the state of another training: the next step is captured or compiled as its next step would have been.
 
-        Programs and the optimizer must have their state by then.
+        Programs and the optimizer must have their state before.
         """
         self.steps_taken, self._skipped = state["steps_taken"], state["steps_skipped"]
         self._graph_steps, self._products = state["graph_steps"], dict(state["products"])
@@ -185,11 +186,11 @@ class CompiledSVI:
 
     @property
     def graphs_kept(self) -> int:
-        """The number of graphs that are kept, each for its situation."""
+        """The number of graphs that are kept, one for each situation."""
         return self._function.graphs_kept
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
-        """The loss in nats, summed over the batch, without a step: neither parameters nor buffers move."""
+        """The loss in nats, summed over the batch, without a step: parameters and buffers stay as they are."""
         with torch.no_grad(), preserved_buffers(self.model, self.guide):
             return self._programs().loss_value(args, kwargs)
 
@@ -197,7 +198,7 @@ class CompiledSVI:
         return Programs(self.model, self.guide, self.loss, self.transform, self.precision, self.clipping)
 
     def _identities(self) -> tuple[Any, ...]:
-        """The programs, the objective and the parameters of a step, which a graph is captured for."""
+        """The identities of the programs, objective and parameters of a step, for which a graph is captured."""
         parts = self.model, self.guide, self.loss, self.transform, self.optim
         return (*map(id, parts), self.precision, self.clipping, *map(id, held_parameters(self.optim)))
 
@@ -208,7 +209,7 @@ class CompiledSVI:
             found = self._function.learn(call, must=must)
         finally:
             if self._prepared is not None:
-                # Tracing ran the function once, which writes what it finds.
+                # Tracing ran the function once, which wrote its truth value.
                 self._prepared.healthy.copy_(self._prepared.was_healthy)
         if found is not None:
             assert self._prepared is not None
@@ -216,10 +217,10 @@ class CompiledSVI:
         return found
 
     def _go_on(self, args: Any, kwargs: Any, call: Call, noise: Tensor) -> tuple[Situation, list[Tensor]] | None:
-        """The situation of the first call after ``load_state_dict``, whose step the graph takes already."""
+        """The situation of the first call after ``load_state_dict``, whose step already uses the graph."""
         assert self._resumed is not None
         state, self._resumed = self._resumed, None
-        # Programs that set something up when they first run do so, and no step is taken.
+        # Programs that set something up in their first run do so here, without a step.
         self._plain_run(args, kwargs, call.key).undo()
         self._unchecked = self._plain.unchecked(call.key)
         found = self._learn(call, must=True)
@@ -229,7 +230,7 @@ class CompiledSVI:
         return found
 
     def _prepare(self, *args: Any, **kwargs: Any) -> Any:
-        """Check the programs on this batch, and return what is captured."""
+        """Check the programs on this batch, and return the function to be captured."""
         programs = self._programs()
         parameters = trained_parameters(self.optim, check_sites(programs, args, kwargs), self.model, self.guide)
         with preserved_state(self.model, self.guide), torch.no_grad():
@@ -242,15 +243,15 @@ class CompiledSVI:
         return gradient_step(programs, parameters, buffers, healthy, supports, looks_at_data=validates())
 
     def _plain_step(self, args: Any, kwargs: Any, call: Call | None, noise: Tensor, start: float) -> Tensor:
-        """A step as plain Pyro takes it: the first of each situation, and those that are not captured.
+        """Take a step as plain Pyro does: the first of each situation, and those that are not captured.
 
-        Programs that set something up when they first run do so here, with the random numbers of plain Pyro.
+        Programs that set something up in their first run do so here, with the random numbers of plain Pyro.
         """
         kind = None if call is None else call.key
         try:
             step = self._plain_run(args, kwargs, kind)
         except ValueError:
-            # Where Pyro's validation refuses numbers, our own words say which step, site and row.
+            # Where Pyro's validation raises, the step is repeated without it, for an error that names step, site and row.
             torch.set_rng_state(noise)
             with without_validation():
                 step = self._plain_run(args, kwargs, kind)
@@ -285,9 +286,9 @@ class CompiledSVI:
             )
 
     def _decide(self, found: tuple[Situation, list[Tensor]] | None, seconds: float, *, taken: bool) -> None:
-        """Say how calls of this kind go on, and compile where that was asked for."""
+        """Decide how later calls of this kind run, and compile where the engine is ``compiled``."""
         if found is None:
-            self._function.ran_plain(seconds)
+            self._function.note_plain_run(seconds)
             if self.engine == "auto":
                 self.decision = "engine eager: this kind of call is not captured"
         elif self.engine == "compiled" and taken:
@@ -301,7 +302,7 @@ class CompiledSVI:
             warnings.warn(self.decision, stacklevel=4)
 
     def _reconsider(self, situation: Situation, inputs: list[Tensor], seconds: float) -> None:
-        """Compile a graph where that was asked for, or where the steps ahead are worth it."""
+        """Compile a graph where the engine is ``compiled`` or the steps ahead are worth it."""
         if self.engine == "compiled":
             self._compile(situation, inputs, "as asked")
             return
@@ -330,7 +331,7 @@ class CompiledSVI:
 
 
 def _warn(message: str) -> None:
-    # At the line of the user's that took the step.
+    # The level of the user's line that took the step.
     warnings.warn(message, stacklevel=8)
 
 

@@ -17,14 +17,14 @@ from pyrovae.seeds import seed_of
 
 
 class Steps(Protocol):
-    """Anything with the ``step`` of ``pyro.infer.SVI``: takes a batch, returns its loss."""
+    """An object with the ``step`` of ``pyro.infer.SVI``, which takes a batch and returns its loss."""
 
     def step(self, *args: Any) -> Tensor | float: ...  # noqa: D102
 
 
 @runtime_checkable
 class PlannedSteps(Steps, Protocol):
-    """Steps that are told how many are to come, and looked after at the end of an epoch, as those of ``CompiledSVI``."""
+    """Steps whose number can be announced and whose health can be checked, as those of ``CompiledSVI``."""
 
     def expect(self, steps: int) -> None: ...  # noqa: D102
 
@@ -33,13 +33,13 @@ class PlannedSteps(Steps, Protocol):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is known when an epoch ends.
+    """The record of an epoch that has ended.
 
     Args:
-        number: 1 for the first.
-        loss: mean over the examples of the loss that was minimised, in nats; no bound where ``kl_weight`` is below one.
+        number: the number of the epoch, 1 for the first.
+        loss: the minimised loss, as a mean over the examples, in nats; no bound where ``kl_weight`` is below one.
         kl_weight: the weight of the latent terms at the last step.
-        seconds: spent on it.
+        seconds: the time of the epoch.
     """
 
     number: int
@@ -50,14 +50,14 @@ class Epoch:
 
 @dataclass
 class Progress:
-    """How far a training is: what ``fit`` goes on from, and keeps up to date after every step.
+    """The progress of a training, from which ``fit`` continues and which it updates after every step.
 
     Args:
-        epochs: that have ended.
-        steps: taken in the epoch after them.
-        loss: of these steps, in nats, summed over their examples.
-        examples: seen in these steps.
-        seconds: spent on these steps.
+        epochs: the number of epochs that have ended.
+        steps: the number of steps taken in the next epoch.
+        loss: the loss of these steps, in nats, summed over their examples.
+        examples: the number of examples in these steps.
+        seconds: the time of these steps.
     """
 
     epochs: int = 0
@@ -68,19 +68,19 @@ class Progress:
 
 
 class EarlyStopping:
-    """A callback for ``fit`` that says stop where a bound has not grown for some epochs, and keeps the best weights.
+    """A callback for ``fit`` that stops a training whose bound has not grown for some epochs, and keeps the best weights.
 
-    What is watched is to be the true bound on validation data. Epochs in which the weight of the latent terms is below that of
-    the last one count for nothing: a bound is not trained yet.
+    The bound should be the true bound on validation data. Epochs in which the weight of the latent terms is below its final
+    value do not count: the bound is not trained yet.
 
     Args:
-        module: whose weights are kept.
-        bound: measured after each epoch, in nats.
-        patience: epochs without a better bound before training stops.
-        kl_weight: that warm-up ends at.
+        module: the module whose weights are kept.
+        bound: called after each epoch; returns the bound in nats.
+        patience: the number of epochs without a better bound after which training stops.
+        kl_weight: the weight at the end of warm-up.
 
     Raises:
-        ValueError: for no patience.
+        ValueError: for a patience below one.
     """
 
     def __init__(self, module: nn.Module, bound: Callable[[], float], patience: int, kl_weight: float = 1.0) -> None:
@@ -91,7 +91,7 @@ class EarlyStopping:
         self._best: dict[str, Tensor] = {}
 
     def __call__(self, epoch: Epoch) -> bool:
-        """Whether to stop after this epoch."""
+        """Return True to stop after this epoch."""
         if epoch.kl_weight < self.kl_weight:
             return False
         bound = self.bound()
@@ -102,16 +102,16 @@ class EarlyStopping:
         return self._waited >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next answers depend on: numbers, and under ``best`` the best weights."""
+        """The state on which the next answers depend: numbers, and under ``best`` the best weights."""
         return {"best_bound": self.best_bound, "best_epoch": self.best_epoch, "waited": self._waited, "best": dict(self._best)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another one was."""
+        """Continue from the state of another training."""
         self.best_bound, self.best_epoch, self._waited = state["best_bound"], state["best_epoch"], state["waited"]
         self._best = dict(state["best"])
 
     def restore(self) -> bool:
-        """Go back to the best weights; whether there are any."""
+        """Go back to the best weights; returns whether there are any."""
         if self._best:
             self.module.load_state_dict(self._best)
         return bool(self._best)
@@ -135,29 +135,29 @@ def fit(
     A training in stages is one call after the other, each with the ``start`` that the one before ended at.
 
     Args:
-        svi: takes the steps: ``CompiledSVI`` or ``pyro.infer.SVI``.
+        svi: the object that takes the steps: ``CompiledSVI`` or ``pyro.infer.SVI``.
         batches: ``Batches``, a ``DataLoader`` or a list of batches. A batch that is a tuple or a list is several arguments of
-            the programs, any other one; ``CompiledSVI(transform=lambda x, y: x)`` leaves out labels that they do not take.
-        epochs: how many times all data are seen.
-        start: epochs trained before, which the numbers of these go on from.
-        progress: where to go on, in the middle of these epochs; it is kept up to date.
+            the programs, any other batch is one; ``CompiledSVI(transform=lambda x, y: x)`` leaves out labels.
+        epochs: the number of epochs.
+        start: the number of epochs trained before, which numbers of epochs continue from.
+        progress: the progress to continue from, in the middle of these epochs; it is updated.
         seed: draw the random numbers of each step from this seed and the number of the step alone, so that a training that
             goes on draws what an uninterrupted one would have drawn; by default from torch's generator as it is.
-        steps_ahead: steps that are to come, in this call and after it, by which an engine is chosen; those of this call by
-            default.
+        steps_ahead: the number of steps to come, in this call and after it, by which an engine is chosen; by default those of
+            this call.
         kl_weight: schedule of the weight of the latent terms, from epochs trained here (with fractions) to a weight; one by
             default.
-        on_step: called after each step: a ``MovingAverage``.
-        on_epoch: called in turn with each ended ``Epoch``: saving, evaluating, showing progress, stopping early.
+        on_step: functions that are called after each step, such as a ``MovingAverage``.
+        on_epoch: functions that are called with each ended ``Epoch``, to save, evaluate, show progress or stop early.
 
     Returns:
         Every ended epoch; its mean loss counts the examples of a batch by the length of its first tensor.
 
     Raises:
-        ValueError: for what does not serve batches, not a known number of them, or none.
+        ValueError: for an object that does not give batches, gives an unknown number of them, or none.
 
     Warns:
-        UserWarning: where the schedule has not reached one when training ends, so that no true bound was ever trained.
+        UserWarning: for a schedule that does not reach one by the end of training, so that the true bound is never trained.
     """
     kl_weight, steps_per_epoch = kl_weight or constant(1.0), num_batches(batches)
     if kl_weight(epochs) < 1:
@@ -193,7 +193,7 @@ def fit(
         )
         history.append(Epoch(number, loss, weight, progress.seconds))
         vars(progress).update(vars(Progress(number)))
-        # A list first: every callback is called, also after one that says stop.
+        # A list first, so that every callback is called, also after one that stops the training.
         answers = [on_end(history[-1]) for on_end in on_epoch]
         if any(answer is True for answer in answers):
             break
@@ -203,7 +203,7 @@ def fit(
 def _draw_from(seed: int) -> None:
     """Seed the generators that steps draw from.
 
-    ``torch.manual_seed`` would keep a trace of the stack at each call, for a CUDA that is not there yet: a millisecond a step.
+    ``torch.manual_seed`` would record the stack at each call while CUDA is not initialized, which takes a millisecond a step.
     """
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():

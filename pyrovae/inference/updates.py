@@ -1,7 +1,7 @@
 """The optimizer's step as the last operation of a captured graph.
 
-Adam and AdamW are one operation of torch's already; here it is part of the graph, so that nothing of Python is left between
-two steps. A step that is not taken moves neither parameters nor moments. Other optimizers follow the graph as they are.
+Adam and AdamW are single operations of torch; here they are part of the graph, so that no Python runs between two steps. A step
+that is not taken changes neither parameters nor moments. Other optimizers take their steps after the graph.
 """
 
 import copy
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from pyrovae.engine.capture import Graph, add_placeholder, place
+from pyrovae.engine.capture import Graph, add_placeholder, memory_key
 
 aten = torch.ops.aten
 ADAMS = (torch.optim.Adam, torch.optim.AdamW)
@@ -40,7 +40,7 @@ def _adam(
     epsilon: float,
     decoupled: bool,
 ) -> None:
-    # A CPU knows at once whether the step is taken, and counts it by one number instead of a tensor for each parameter.
+    # On a CPU ``taken`` can be read at once, and steps are counted by a number instead of a tensor for each parameter.
     at_once = taken.device.type == "cpu"
     if at_once and not taken:
         return
@@ -71,7 +71,7 @@ def _(*_: Any, **__: Any) -> None:
 
 
 def can_be_captured(optimizer: Any, parameters: Sequence[Tensor]) -> bool:
-    """Whether the optimizer's step is this file's operation, and its state exists, as it does after its first step."""
+    """True where the optimizer's step is the operation of this file, and its state exists, as after its first step."""
     return (
         type(optimizer) in ADAMS
         and not any(group["amsgrad"] or group["maximize"] or group["differentiable"] for group in optimizer.param_groups)
@@ -83,26 +83,26 @@ def can_be_captured(optimizer: Any, parameters: Sequence[Tensor]) -> bool:
 
 
 def _counts_on_the_device(optimizer: Any, parameter: Tensor) -> bool:
-    """Adam counts its steps on the CPU unless it is told ``fused`` or ``capturable``; no state yet counts nowhere."""
+    """True where Adam counts a parameter's steps on its device, as it does with ``fused`` or ``capturable``."""
     state = optimizer.state.get(parameter, {})
     return "step" in state and state["step"].device == parameter.device
 
 
 def learning_rates(optimizer: Any) -> list[Tensor]:
-    """One for each group of parameters: inputs of the graph, since schedulers move them."""
+    """The learning rate of each group of parameters: inputs of the graph, since schedulers change them."""
     device = optimizer.param_groups[0]["params"][0].device
     return [scalar(group["lr"], torch.float32, device) for group in optimizer.param_groups]
 
 
 def scalar(value: Tensor | float, dtype: torch.dtype, device: torch.device | None) -> Tensor:
-    """A number as a tensor, written by a kernel: a copy from the CPU would wait for the device."""
+    """Make a tensor of a number by a kernel, since a copy from the CPU would wait for the device."""
     if isinstance(value, Tensor):
         return value.to(device=device, dtype=dtype)
     return torch.full((), value, dtype=dtype, device=device)
 
 
 def fixed_settings(optimizer: Any) -> list[dict[str, Any]]:
-    """What the graph holds as numbers, of each group of parameters."""
+    """The settings of each group of parameters that the graph holds as numbers."""
     groups = [(group, ADAMS.index(type(optimizer)) == 1) for group in optimizer.param_groups]
     return [
         {
@@ -117,7 +117,7 @@ def fixed_settings(optimizer: Any) -> list[dict[str, Any]]:
 
 
 class CapturedUpdate:
-    """An optimizer whose step is part of a graph: what that took for granted, and the inputs that it has instead."""
+    """An optimizer whose step is part of a graph: the conditions of its use, and its inputs."""
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer, self._state = optimizer, optimizer.state
@@ -126,14 +126,14 @@ class CapturedUpdate:
         self._settings, self._moments = _settings_of(optimizer), self._look()
 
     def holds(self) -> bool:
-        """Whether settings are as they were, and moments the same tensors, of the same parameters."""
+        """True where settings have not changed, and moments are the same tensors of the same parameters."""
         return self._look() == self._moments and _settings_of(self._optimizer) == self._settings
 
     @property
     def rates(self) -> list[Tensor]:
-        """The ``learning_rates``, made anew where a scheduler has moved one."""
+        """The learning rates as tensors, made anew after a scheduler has changed one."""
         values = [group["lr"] for group in self._optimizer.param_groups]
-        # One that is a tensor may have another value in the same place.
+        # A rate that is a tensor may have been changed in place.
         if values != self._values or any(isinstance(each, Tensor) for each in values):
             self._values, self._rates = values, learning_rates(self._optimizer)
         return self._rates
@@ -149,13 +149,13 @@ def _settings_of(optimizer: Any) -> Any:
 
 
 def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> Graph:
-    """The graph of loss, health, whether the step is taken, and gradients, with the optimizer's step in place of the gradients.
+    """Put the optimizer's step in place of the gradients into the graph of a step.
 
-    It takes the ``learning_rates`` after its other inputs.
+    The new graph takes the ``learning_rates`` after its other inputs.
     """
     module, constants, sources = copy.deepcopy(graph.module), list(graph.constants), list(graph.sources)
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
-    bound = {place(tensor): node for tensor, node in zip(constants, inputs, strict=False)}
+    bound = {memory_key(tensor): node for tensor, node in zip(constants, inputs, strict=False)}
     output = next(reversed(module.graph.nodes))
     loss, healthy, taken, *gradients = output.args[0]
     gradient_of = dict(zip(map(id, parameters), gradients, strict=True))
@@ -163,15 +163,15 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
     end = _after_inputs(module.graph)
     values = enumerate(learning_rates(optimizer))
     rates = [add_placeholder(module.graph, f"learning_rate_{number}", value, before=end) for number, value in values]
-    # Constants stand in front of all inputs, of which the rates are the first where there are no others.
+    # Constants come before all inputs, of which the rates are the first where there are no others.
     first = [*inputs[len(constants) :], *rates][0]
 
     def bind(tensor: Tensor) -> fx.Node:
-        if place(tensor) not in bound:
-            bound[place(tensor)] = add_placeholder(module.graph, f"bound_{len(constants)}", tensor, before=first)
+        if memory_key(tensor) not in bound:
+            bound[memory_key(tensor)] = add_placeholder(module.graph, f"bound_{len(constants)}", tensor, before=first)
             constants.append(tensor.detach())
             sources.append(tensor)
-        return bound[place(tensor)]
+        return bound[memory_key(tensor)]
 
     for number, (group, settings) in enumerate(zip(optimizer.param_groups, fixed_settings(optimizer), strict=True)):
         rate = rates[number]

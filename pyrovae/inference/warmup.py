@@ -13,7 +13,7 @@ Schedule = Callable[[float], float]
 
 
 class scale_latents(ScaleMessenger):  # noqa: N801 - used as a context, like poutine.scale
-    r"""``poutine.scale`` on the latent sites alone, of model and guide alike.
+    r"""A handler like ``poutine.scale`` for the latent sites alone, in model and guide.
 
     .. math:: \beta (\log p(z) - \log q(z | x)) + \log p(x | z)
 
@@ -29,12 +29,12 @@ class scale_latents(ScaleMessenger):  # noqa: N801 - used as a context, like pou
 
 
 def constant(weight: float = 1.0) -> Schedule:
-    """The same weight throughout; one is the true bound."""
+    """A schedule of the same weight throughout; one is the true bound."""
     return lambda epochs: weight
 
 
 def linear_warmup(warmup_epochs: float) -> Schedule:
-    """A weight that grows in proportion to the steps taken and reaches one after ``warmup_epochs``.
+    """A schedule whose weight grows in proportion to the steps taken and reaches one after ``warmup_epochs``.
 
     >>> weight = linear_warmup(10)
     >>> weight(2.5), weight(10), weight(300)
@@ -44,7 +44,7 @@ def linear_warmup(warmup_epochs: float) -> Schedule:
 
 
 def cosine_warmup(warmup_epochs: float) -> Schedule:
-    """A weight that grows slowly at first and at last: half a period of a cosine.
+    """A schedule whose weight grows slowly at first and at last: half a period of a cosine.
 
     >>> weight = cosine_warmup(10)
     >>> round(weight(2.5), 3), weight(10), weight(300)
@@ -55,20 +55,20 @@ def cosine_warmup(warmup_epochs: float) -> Schedule:
 
 
 def cyclical_warmup(period: float) -> Schedule:
-    """A weight that grows in the first half of each period and is one in the second. Fu et al. (2019), equation 6.
+    """A schedule whose weight grows in the first half of each period and is one in the second. Fu et al. (2019), equation 6.
 
     >>> weight = cyclical_warmup(10)
     >>> weight(2.5), weight(7), weight(10), weight(12.5)
     (0.5, 1.0, 1.0, 0.5)
     """
-    # At its very end a period is over, not begun anew: a weight is never zero.
+    # The end of a period belongs to it and not to the next one, so that a weight is never zero.
     return lambda epochs: min(1.0, 2 * (epochs % period or period) / period) if period > 0 else 1.0
 
 
-def scaled(schedule: Schedule, kl_weight: float) -> Schedule:
-    """A schedule that ends at another weight than one, the beta of Higgins et al. (2017), equation 4.
+def scale_schedule(schedule: Schedule, kl_weight: float) -> Schedule:
+    """Scale a schedule, so that it ends at a weight other than one: the beta of Higgins et al. (2017), equation 4.
 
-    >>> scaled(linear_warmup(10), 4.0)(5)
+    >>> scale_schedule(linear_warmup(10), 4.0)(5)
     2.0
     """
     return lambda epochs: kl_weight * schedule(epochs)

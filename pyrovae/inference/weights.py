@@ -1,4 +1,4 @@
-"""Log-weights: what everything numerical comes from, the log-densities of one guide trace and of the model replayed on it."""
+"""Log-weights, from which all numerical results come: log-densities of a guide's trace and of the model replayed on it."""
 
 import math
 from collections.abc import Collection
@@ -22,7 +22,7 @@ from pyrovae.inference.plates import Site, examples_of, plates_of, sample_sites,
 from pyrovae.inference.supports import scored_by
 from pyrovae.programs.conditionals import share_conditionals
 
-# Guides whose densities were looked at: they have no score where none is wanted.
+# Guides whose log-densities were found to be without scores where these are left out.
 _CHECKED = ProgramCache()
 
 
@@ -31,30 +31,30 @@ def log_weights(model: Program, guide: Program, *args: Any, num_particles: int =
 
     .. math:: \log w_{kb} = \log p(x_b, z_{kb}) - \log q(z_{kb} | x_b), \quad z_{kb} \sim q(z | x_b)
 
-    Both programs run once, with the particles in a plate in front of all others; parts that depend on the data alone run once
-    for all particles. Programs that do not broadcast over a dimension in front take the particles as more examples.
-    The examples' plate is the one around all sites; plates within it are summed over. Effects around the call apply: under
+    Both programs run once, with the particles in an outermost plate; parts that depend on the data alone run once for all
+    particles. Programs that do not broadcast over an outermost dimension take particles as more examples. The plate of the
+    examples is the one around all sites; plates within it are summed over. Effects around the call apply: under
     ``scale_latents`` the weights are those of the scaled programs.
 
     Returns:
-        Weights ``(K, B)``: particle by example.
+        Weights ``(K, B)``, of particles by examples.
 
     Raises:
-        ValueError: where a site stands outside the plate of the examples, a latent cannot be reparameterized, or the programs
+        ValueError: for a site outside the plate of the examples, a latent that cannot be reparameterized, and programs that
             take no particles.
     """
     return weights_of(*traces_of(model, guide, args, kwargs, num_particles)).reshape(num_particles, -1)
 
 
 def weights_of(model_trace: Trace, guide_trace: Trace) -> Tensor:
-    """The log-weights of two traces, of the shape that all sites have, each for one example of a subsampled plate.
+    """The log-weights of two traces, each for one example, in the shape of the plates around all sites.
 
-    Plates within that of the examples, in which not all sites stand, are summed over.
+    Plates within that of the examples are summed over.
     """
     of_model, of_guide = list(sample_sites(model_trace)), list(sample_sites(guide_trace))
     examples = examples_of(model_trace, guide_trace)
     _refuse_outside([*of_model, *of_guide], examples)
-    # A latent that the guide leaves to the model is drawn from its prior, and weighs nothing.
+    # A latent that the guide leaves to the model is drawn from its prior, and does not change the weight.
     counted = [site for site in of_model if site["is_observed"] or site["name"] in guide_trace]
     terms = [_per_example(site, examples) for site in counted]
     terms += [-_per_example(site, examples) for site in of_guide]
@@ -74,22 +74,22 @@ def traces_of(
     num_particles: int,
     paths: PathDerivatives | None = None,
 ) -> tuple[Trace, Trace]:
-    """The traces of the model and of the guide that it is replayed against, log-densities computed.
+    """The traces of the guide and of the model replayed against it, with log-densities computed; the model's comes first.
 
-    Particles stand in a dimension in front of those of the plates. Where the programs do not broadcast over one, they are more
-    examples: K times as many, the first particle of all of them first.
+    Particles are in a dimension before those of the plates. Where the programs do not broadcast over it, they are more
+    examples: K times as many, the first particle of all examples first.
 
     Args:
         model: the generative program.
         guide: the variational program.
-        args: of both.
-        kwargs: of both.
-        num_particles: K.
-        paths: the densities of the guide get no score: they pass on what comes through the samples alone.
+        args: the positional arguments of both.
+        kwargs: the keyword arguments of both.
+        num_particles: the number of particles K.
+        paths: the handler that leaves the scores out of the guide's log-densities, or None.
 
     Raises:
         ValueError: for latents without a reparameterization, programs that take no particles, and with ``paths`` densities
-            whose score cannot be told.
+            whose score cannot be separated.
     """
     arranged = with_particles(model, guide, args, kwargs, num_particles)
     with share_conditionals():
@@ -107,7 +107,7 @@ def traces_of(
 def _traces_without_scores(
     model: Program, guide: Program, args: Any, kwargs: Any, paths: PathDerivatives, check: bool
 ) -> tuple[Trace, Trace]:
-    """As ``get_importance_trace`` gives them; the model sees the samples weighed where ``paths`` weighs them."""
+    """The traces as of ``get_importance_trace``, without scores; the model sees samples with weighted derivatives."""
     if isinstance(poutine.unwrap(guide), Messenger):
         raise ValueError(
             f"expected a guide that is a program of its own; {type(poutine.unwrap(guide)).__name__} runs inside the model, "
@@ -140,12 +140,12 @@ def _refuse_unless_reparameterized(guide_trace: Trace) -> None:
 
 
 def _refuse_outside(sites: list[Site], examples: Collection[int]) -> None:
-    """Raise where a site has no log-density for each example."""
+    """Refuse sites that do not have a log-density for each example."""
     totals = [_per_example(site, examples) for site in sites]
     shape = torch.broadcast_shapes(*(total.shape for total in totals))
     outside = [total.shape != shape[len(shape) - total.dim() :] or shape.numel() > total.numel() for total in totals]
     if not examples:
-        # Without a plate around all of them, those that stand in no plate are outside that of the others.
+        # Without a plate around all sites, the sites in no plate are outside.
         in_plates = [bool(plates_of(site)) for site in sites]
         outside = outside if not any(in_plates) else [not each for each in in_plates] if not all(in_plates) else in_plates
     for site, is_outside in zip(sites, outside, strict=True):
@@ -157,6 +157,6 @@ def _refuse_outside(sites: list[Site], examples: Collection[int]) -> None:
 
 
 def _per_example(site: Site, examples: Collection[int]) -> Tensor:
-    """The log-density of a site, summed over plates within that of the examples, whose dimensions stay."""
+    """The log-density of a site, summed over plates within that of the examples; the dimensions stay."""
     inner = [frame.dim for frame in plates_of(site).values() if frame.dim not in examples]
     return site["log_prob"].sum(inner, keepdim=True) if inner else site["log_prob"]

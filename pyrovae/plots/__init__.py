@@ -1,4 +1,4 @@
-"""Pictures: arrays in, a matplotlib ``Figure`` out. Nothing opens a window, writes a file or leaves a setting changed.
+"""Pictures: from arrays to a matplotlib ``Figure``. No function opens a window, writes a file or changes a setting.
 
 The public names are imported on first use: the command line reads the formats of files without waiting for matplotlib.
 """
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyrovae.plots.curves import Course as Course
-    from pyrovae.plots.curves import Measured as Measured
+    from pyrovae.plots.curves import Measurement as Measurement
     from pyrovae.plots.curves import counts_over_epochs as counts_over_epochs
     from pyrovae.plots.curves import learning_curves as learning_curves
-    from pyrovae.plots.curves import measured_over as measured_over
+    from pyrovae.plots.curves import measurements_over as measurements_over
     from pyrovae.plots.embeddings import encodings as encodings
     from pyrovae.plots.embeddings import lattice as lattice
     from pyrovae.plots.embeddings import manifold as manifold
     from pyrovae.plots.embeddings import principal_components as principal_components
     from pyrovae.plots.embeddings import projections as projections
     from pyrovae.plots.encoding import FORMATS as FORMATS
-    from pyrovae.plots.encoding import encoded as encoded
+    from pyrovae.plots.encoding import encode_figure as encode_figure
     from pyrovae.plots.images import image_grid as image_grid
     from pyrovae.plots.images import image_panels as image_panels
     from pyrovae.plots.images import image_rows as image_rows
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "curves": (
         "Course",
-        "Measured",
+        "Measurement",
         "counts_over_epochs",
         "learning_curves",
-        "measured_over",
+        "measurements_over",
     ),
     "embeddings": (
         "encodings",
@@ -47,7 +47,7 @@ _MODULES = {
     ),
     "encoding": (
         "FORMATS",
-        "encoded",
+        "encode_figure",
     ),
     "images": (
         "image_grid",

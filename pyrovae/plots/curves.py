@@ -14,14 +14,14 @@ from pyrovae.plots.style import (
     finish,
     grid_of_axes,
     label_directly,
-    look,
+    line_style,
     marker_of,
     new_figure,
     whole_numbers,
 )
 
 Array = NDArray[np.floating]
-# Of a training the first epochs, far below the others, are not allowed to flatten the rest of a curve.
+# The share of first epochs, far below the others, that may lie below the axis.
 SHARE_OF_EARLY_EPOCHS = 0.1
 
 
@@ -30,10 +30,10 @@ class Course:
     """The bound of one training.
 
     Args:
-        epochs: their numbers ``(T,)``.
+        epochs: the numbers of the epochs ``(T,)``.
         train: the bound on training images in nats ``(T,)``, or None.
-        valid: the same on validation images.
-        kl_weight: of the latent terms ``(T,)``.
+        valid: the bound on validation images in nats ``(T,)``, or None.
+        kl_weight: the weight of the latent terms ``(T,)``.
     """
 
     epochs: Array
@@ -43,7 +43,7 @@ class Course:
 
 
 def learning_curves(courses: Mapping[str, Course], label: str = "ELBO (nats per example)") -> Figure:
-    """The bound of each training at every epoch, dashed on training images, over the weight of its latent terms.
+    """Draw the bound of each training at every epoch, dashed for training images, above the weight of its latent terms.
 
     Epochs before the first tenth may lie below the axis.
     """
@@ -58,7 +58,7 @@ def learning_curves(courses: Mapping[str, Course], label: str = "ELBO (nats per 
         bound.plot(course.epochs, first, color=color, marker=marker_of(first))
         if course.valid is not None and course.train is not None:
             bound.plot(course.epochs, course.train, color=color, linestyle="--", linewidth=1)
-        weight.plot(course.epochs, course.kl_weight, **look(number))
+        weight.plot(course.epochs, course.kl_weight, **line_style(number))
         labels.append(Label(float(np.nan_to_num(first[-1])), name, color))
     _leave_out_early_epochs(bound, list(courses.values()))
     label_directly(bound, labels)
@@ -82,11 +82,11 @@ def _leave_out_early_epochs(axes: Axes, courses: Sequence[Course]) -> None:
 
 
 def counts_over_epochs(lines: Mapping[str, tuple[Array, Mapping[str, Array]]], label: str) -> Figure:
-    """Counts at every epoch ``(T,)``, for each name some of them: the first solid, the second dotted.
+    """Draw counts at every epoch ``(T,)``, two kinds for each name: the first solid, the second dotted.
 
     Args:
-        lines: by name, epochs ``(T,)`` and counts by what they are counts of.
-        label: of the y axis.
+        lines: by name, epochs ``(T,)`` and counts by the name of what is counted.
+        label: the label of the y axis.
     """
     figure = new_figure(7, 3.6)
     axes = figure.add_subplot()
@@ -105,13 +105,13 @@ def counts_over_epochs(lines: Mapping[str, tuple[Array, Mapping[str, Array]]], l
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A figure that was measured.
+class Measurement:
+    """A measured figure.
 
     Args:
-        x: what it is drawn over.
-        value: in nats per image.
-        standard_error: of the same.
+        x: the position on the x axis.
+        value: the figure in nats per image.
+        standard_error: the standard error of the figure.
     """
 
     x: float
@@ -119,13 +119,15 @@ class Measured:
     standard_error: float = 0.0
 
 
-def measured_over(panels: Mapping[str, Mapping[str, Sequence[Measured]]], x: str, *, logarithmic: bool = False) -> Figure:
-    """Figures in nats per image over depth, or over a number of components, with intervals of two standard errors.
+def measurements_over(
+    panels: Mapping[str, Mapping[str, Sequence[Measurement]]], x: str, *, logarithmic: bool = False
+) -> Figure:
+    """Draw figures in nats per image over depth, or a number of components, with intervals of two standard errors.
 
     Args:
-        panels: by what is measured, the figures of each family.
-        x: what they are drawn over.
-        logarithmic: whether on a logarithmic axis.
+        panels: the figures of each family, by the name of the measure.
+        x: the label of the x axis.
+        logarithmic: whether the x axis is logarithmic.
     """
     figure, ((*axes_of_panels,),) = grid_of_axes(1, len(panels), width=4.2, height=3.2)
     for axes, (measure, families) in zip(axes_of_panels, panels.items(), strict=True):
@@ -134,7 +136,7 @@ def measured_over(panels: Mapping[str, Mapping[str, Sequence[Measured]]], x: str
             ordered = sorted(found, key=lambda each: each.x)
             xs, values = [each.x for each in ordered], [each.value for each in ordered]
             errors = [2 * each.standard_error for each in ordered]
-            axes.errorbar(xs, values, yerr=errors, marker="o", markersize=4, capsize=3, **look(number))
+            axes.errorbar(xs, values, yerr=errors, marker="o", markersize=4, capsize=3, **line_style(number))
             labels.append(Label(values[-1], family, color_of(number)))
         if logarithmic:
             axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""Where data lie in a latent space, and what lies at its points."""
+"""The places of data in a latent space, and the images at its points."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from pyrovae.plots.images import Shape, tiled
+from pyrovae.plots.images import Shape, tile_images
 from pyrovae.plots.style import SMALL, as_text, color_of, finish, grid_of_axes, is_many, new_figure
 
 Array = NDArray[np.floating]
@@ -18,13 +18,13 @@ FEW_POINTS = 1000
 
 
 def principal_components(points: Array, number: int = 2) -> tuple[Array, Array]:
-    r"""The directions of the largest variance of points, orthonormal ``(number, D)``, and the share of each in all of it.
+    r"""The orthonormal directions of the largest variance of points ``(number, D)``, and the share of variance of each.
 
-    From the singular values of the centred points; of a direction and its opposite the one whose largest entry is positive.
+    The largest entry of each direction is positive.
 
     Args:
-        points: ``(N, D)``.
-        number: of directions, at most D.
+        points: the points ``(N, D)``.
+        number: the number of directions, at most D.
     """
     centred = points - points.mean(0)
     _, scales, directions = np.linalg.svd(centred, full_matrices=False)
@@ -36,11 +36,11 @@ def principal_components(points: Array, number: int = 2) -> tuple[Array, Array]:
 
 
 def projections(runs: Mapping[str, Mapping[str, Array]], classes: Classes | None) -> Figure:
-    """Points of each layer along their two principal components, coloured by class: a row for each run, a panel for each layer.
+    """Draw points of each layer along two principal components, coloured by class: a row for each run, a panel for each layer.
 
     Args:
         runs: by name, points ``(N, D_l)`` of each layer.
-        classes: of the points ``(N,)``, or None.
+        classes: the classes of the points ``(N,)``, or None.
     """
     layers = list(dict.fromkeys(layer for each in runs.values() for layer in each))
     figure, grid = grid_of_axes(len(runs), len(layers), width=2.4, height=2.4)
@@ -52,7 +52,7 @@ def projections(runs: Mapping[str, Mapping[str, Array]], classes: Classes | None
                 continue
             points = found[layer]
             directions, shares = principal_components(points)
-            # A layer of one unit has one direction; beside it nothing varies.
+            # A layer of one unit has one direction; the other coordinate is zero.
             flat = np.zeros((len(points), 2 - len(directions)))
             coordinates = np.concatenate([(points - points.mean(0)) @ directions.T, flat], 1)
             scatter_by_class(axes, coordinates, classes, marks=marks)
@@ -63,7 +63,7 @@ def projections(runs: Mapping[str, Mapping[str, Array]], classes: Classes | None
 
 
 def encodings(runs: Mapping[str, Array], classes: Classes | None) -> Figure:
-    """Points of a latent of two dimensions ``(N, 2)``, coloured by class: a panel for each run."""
+    """Draw points of a latent of two dimensions ``(N, 2)``, coloured by class: a panel for each run."""
     figure, ((*row,),) = grid_of_axes(1, len(runs), width=4.2, height=4.0)
     for axes, (name, points) in zip(row, runs.items(), strict=True):
         scatter_by_class(axes, points, classes, marks=sum(map(len, runs.values())))
@@ -73,13 +73,13 @@ def encodings(runs: Mapping[str, Array], classes: Classes | None) -> Figure:
 
 
 def scatter_by_class(axes: Axes, points: Array, classes: Classes | None, *, marks: int) -> None:
-    """Points ``(N, 2)``; each class in its colour, its number or name at the median of its points.
+    """Draw points ``(N, 2)``, each class in its colour, with its number or name at the median of its points.
 
     Args:
-        axes: to draw on.
+        axes: the axes.
         points: the points.
-        classes: of them ``(N,)``, or None.
-        marks: points in the whole figure.
+        classes: the classes of the points ``(N,)``, or None.
+        marks: the number of points in the whole figure.
     """
     classes = np.zeros(len(points), int) if classes is None else classes
     size = 10 if len(points) <= FEW_POINTS else 4
@@ -105,10 +105,10 @@ def scatter_by_class(axes: Axes, points: Array, classes: Classes | None, *, mark
 
 
 def lattice(side: int) -> tuple[Array, Array]:
-    r"""Points of the plane at the quantiles :math:`(i + 1/2) / \mathrm{side}` of two standard normals ``(side * side, 2)``.
+    r"""The points at the quantiles :math:`(i + 1/2) / \mathrm{side}` of two standard normals ``(side * side, 2)``.
 
-    Row by row as a picture is read: the first unit grows to the right, the second upwards. Each point stands for as much of the
-    prior as any other. Behind them the quantiles ``(side,)``.
+    They go row by row, as a picture is read: the first unit grows to the right, the second upwards. Each point stands for the
+    same share of the prior. The quantiles ``(side,)`` are returned too.
 
     >>> points, quantiles = lattice(4)
     >>> points[0].round(3), quantiles
@@ -121,13 +121,13 @@ def lattice(side: int) -> tuple[Array, Array]:
 
 
 def manifold(runs: Mapping[str, Array], shape: Shape) -> Figure:
-    """Images at the points of a ``lattice`` ``(side * side, D)``: a panel for each run, the ticks at quantiles of the prior."""
+    """Draw images at the points of a ``lattice`` ``(side * side, D)``: a panel for each run, ticks at prior quantiles."""
     figure = new_figure(4.6 * len(runs), 4.3)
     ((*row,),) = figure.subplots(1, len(runs), squeeze=False)
     for axes, (name, images) in zip(row, runs.items(), strict=True):
         side = round(len(images) ** 0.5)
         quantiles = lattice(side)[1]
-        axes.imshow(tiled(images, shape, side), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(tile_images(images, shape, side), cmap="gray", vmin=0, vmax=1)
         chosen = sorted({0, side // 2, side - 1})
         names = [f"{ndtri(quantiles[each]):.2f}\n({quantiles[each]:.1%})" for each in chosen]
         axes.set_xticks([(each + 0.5) * shape[2] for each in chosen], names)

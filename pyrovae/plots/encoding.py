@@ -1,4 +1,4 @@
-"""A figure as bytes, the same each time."""
+"""The files of figures as bytes, the same each time."""
 
 from io import BytesIO
 from typing import Any
@@ -7,18 +7,18 @@ import matplotlib
 from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
-# What would be a date, or drawn at random.
+# Metadata without a date, and settings without random numbers.
 _UNDATED: dict[str, dict[str, Any]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _SETTINGS: Any = {"svg.hashsalt": "pyrovae", "svg.fonttype": "none"}
 
 
-def encoded(figure: Figure, kind: str = "png", **options: Any) -> bytes:
-    """The content of a file of a figure, without a date.
+def encode_figure(figure: Figure, kind: str = "png", **options: Any) -> bytes:
+    """Encode a figure as the content of a file, without a date.
 
     Args:
-        figure: to be written.
+        figure: the figure.
         kind: one of ``FORMATS``. Text in ``svg`` stays text.
-        options: of ``savefig``.
+        options: options of ``savefig``.
     """
     content = BytesIO()
     with matplotlib.rc_context(_SETTINGS):

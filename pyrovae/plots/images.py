@@ -11,19 +11,19 @@ from pyrovae.plots.style import SMALL, new_figure
 
 Array = NDArray[np.floating]
 Shape = tuple[int, int, int]
-# Inches of an image of 28 pixels; larger ones take more, up to twice as much.
+# The inches of an image of 28 pixels; larger images take up to twice as much.
 INCHES, PIXELS = 0.55, 28
-# Of a character in the name of a row, of a word beneath an image, between rows.
+# The inches of a character in the name of a row, of a word beneath an image, and between rows.
 NAME_INCHES, WORD_INCHES, GAP = 0.066, 0.15, 0.06
 
 
-def tiled(images: Array, shape: Shape, columns: int) -> Array:
-    """Images ``(N, D)`` in [0, 1] row by row on one canvas ``(rows * H, columns * W)``, colours last where there are three.
+def tile_images(images: Array, shape: Shape, columns: int) -> Array:
+    """Put images ``(N, D)`` in [0, 1] row by row on one canvas ``(rows * H, columns * W)``, with colours last.
 
     Args:
         images: one image a row.
         shape: channels (1 or 3), height and width.
-        columns: images in a row of the canvas; what is left of the last row is white.
+        columns: images in a row of the canvas; the rest of the last row is white.
     """
     channels, height, width = shape
     rows = -(-len(images) // columns)
@@ -34,7 +34,7 @@ def tiled(images: Array, shape: Shape, columns: int) -> Array:
 
 
 def image_grid(images: Array, shape: Shape, *, columns: int, title: str = "") -> Figure:
-    """Images ``(N, D)`` in [0, 1], row by row on a grid.
+    """Draw images ``(N, D)`` in [0, 1], row by row on a grid.
 
     Args:
         images: one image a row.
@@ -46,11 +46,11 @@ def image_grid(images: Array, shape: Shape, *, columns: int, title: str = "") ->
 
 
 def image_panels(rows: Mapping[str, Mapping[str, Array]], shapes: Mapping[str, Shape], *, columns: int) -> Figure:
-    """Grids of images beside each other: a row of panels for each name, a column for each title.
+    """Draw grids of images beside each other: a row of panels for each name, a column for each title.
 
     Args:
         rows: by name and title, images ``(N, D)``.
-        shapes: of the images of each row.
+        shapes: the shapes of the images of each row.
         columns: images in a row of a panel.
     """
     titles = list(dict.fromkeys(title for panels in rows.values() for title in panels))
@@ -61,7 +61,7 @@ def image_panels(rows: Mapping[str, Mapping[str, Array]], shapes: Mapping[str, S
     for number, (name, panels) in enumerate(rows.items()):
         for axes, title in zip(grid[number], titles, strict=True):
             if title in panels:
-                _show(axes, tiled(panels[title], shapes[name], columns))
+                _show(axes, tile_images(panels[title], shapes[name], columns))
             else:
                 axes.set_axis_off()
             axes.set_title(title if number == 0 else "", fontsize=SMALL + 1)
@@ -77,12 +77,12 @@ def image_rows(
     above: Sequence[str] = (),
     after: Mapping[str, Sequence[str]] = {},
 ) -> Figure:
-    """Images in rows that have names.
+    """Draw images in rows that have names.
 
     Args:
         rows: by name, images ``(N, D)`` in [0, 1].
         shape: channels (1 or 3), height and width.
-        title: written above all.
+        title: the title above all rows.
         above: a word for each column.
         after: by the name of a row, a word beneath each of its images.
     """
@@ -91,12 +91,12 @@ def image_rows(
     left, top = NAME_INCHES * max(map(len, rows)) + 0.15, (0.25 if title else 0.0) + (0.2 if above else 0.0) + GAP
     pitch = height + (WORD_INCHES if after else 0.0) + GAP
     size = left + width + GAP, top + pitch * len(rows)
-    # Placed by hand: rows of images are as wide as they are, whatever their names take.
+    # Placed without a layout engine, so that the size of images does not depend on the names of rows.
     figure = Figure(figsize=size, dpi=150)
     for number, (name, images) in enumerate(rows.items()):
         bottom = size[1] - top - pitch * number - height
         axes = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
-        _show(axes, tiled(images, shape, columns))
+        _show(axes, tile_images(images, shape, columns))
         axes.set_ylabel(name, fontsize=SMALL, rotation=0, ha="right", va="center")
         middles = (np.arange(columns) + 0.5) * shape[2]
         if number == 0 and above:

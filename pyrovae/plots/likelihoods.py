@@ -1,4 +1,4 @@
-"""Log-likelihoods of each image, how far their estimates are to be trusted, and bounds around them."""
+"""Pictures of the log-likelihoods of images, of the reliability of their estimates, and of bounds around them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from pyrovae.plots.style import SMALL, color_of, finish, grid_of_axes, is_many, 
 
 Array = NDArray[np.floating]
 BINS = 60
-# Of images that are far from all others, so many on each side do not stretch the scale.
+# The share of extreme images on each side that may lie beyond the scale.
 SHARE_BEYOND = 0.001
-# Shapes of tails beyond these are drawn at them.
+# The limits at which more extreme shapes of tails are drawn.
 EXTREME_SHAPES = (-1.0, 5.0)
 
 
 def histogram(values: Mapping[str, Array]) -> Figure:
-    """Log-likelihoods of each image ``(N,)`` in nats, by the name of their set, over each other on one scale.
+    """Draw histograms of the log-likelihoods of images ``(N,)`` in nats, by the name of their set, on one scale.
 
-    A dashed line is the mean of a set. One image in a thousand on each side may lie beyond the scale; infinite ones do.
+    A dashed line is the mean of a set. One image in a thousand on each side may lie beyond the scale; infinite values do.
     """
     figure = new_figure(6, 3.5)
     axes = figure.add_subplot()
@@ -42,14 +42,14 @@ def histogram(values: Mapping[str, Array]) -> Figure:
 
 @dataclass(frozen=True, eq=False)
 class SampledCurve:
-    """The bound by number of importance samples, and bounds that were annealed.
+    """The bound by number of importance samples, and annealed bounds.
 
     Args:
         sizes: numbers of samples ``(S,)``.
-        values: the bound at each, in nats per image ``(S,)``.
-        standard_error: of the last value, over images.
-        lower: the annealed bound from below, and the standard error of what it is above the sampled one; or None.
-        gap: between the annealed bounds from both sides of images that the model drew; or None.
+        values: the bound at each size, in nats per image ``(S,)``.
+        standard_error: the standard error of the last value, over images.
+        lower: the annealed lower bound, and the standard error of its difference to the sampled one; or None.
+        gap: the gap between the annealed bounds from both sides on images drawn from the model; or None.
     """
 
     sizes: Array
@@ -60,10 +60,10 @@ class SampledCurve:
 
 
 def sampled_curves(runs: Mapping[str, SampledCurve]) -> Figure:
-    """The importance-sampled bound against the number of samples; around its end the annealed bounds, where there are any.
+    """Draw the importance-sampled bound against the number of samples, with annealed bounds if there are any.
 
-    The band at the right lies between the annealed bound from below and the same plus the gap that the bounds from both sides
-    leave on simulated images: log p(x) lies within it as far as those are like the test images.
+    The band lies between the annealed lower bound and the same plus the gap of the bounds on simulated images: log p(x) lies
+    within it as far as simulated images are like the test images.
     """
     figure, ((*row,),) = grid_of_axes(1, len(runs), width=4.0, height=3.2)
     for number, (axes, (name, curve)) in enumerate(zip(row, runs.items(), strict=True)):
@@ -84,13 +84,13 @@ def sampled_curves(runs: Mapping[str, SampledCurve]) -> Figure:
 
 
 def tail_shapes(runs: Mapping[str, Array], thresholds: Mapping[str, float]) -> Figure:
-    """The shape of the tail of each image's weights, Pareto k ``(N,)``, in the order of its size; above the line it is heavy.
+    """Draw the tail shape of each image's weights, Pareto k ``(N,)``, in order of size; above the line a tail is heavy.
 
-    Infinite ones are counted, and drawn at the edges.
+    Infinite values are counted, and drawn at the edges.
 
     Args:
-        runs: by name; what is not known is not a number.
-        thresholds: of each run, above which its estimates are not to be trusted.
+        runs: tail shapes by name, NaN where unknown.
+        thresholds: the shape for each run above which its estimates are not reliable.
     """
     figure = new_figure(6, 3.4)
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""The one style of all pictures: readable in print, on a dark page, and by people who do not tell all colours apart.
+"""The style of all pictures: readable in print, on a dark page, and by people who are colour-blind.
 
 Lines differ by colour and by dashes and carry their names at their ends; each axis has its unit; pictures of many marks keep
 their text and axes as vectors.
@@ -15,30 +15,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-# Okabe and Ito (2008), the darker ones first; told apart in all common kinds of colour blindness.
+# Okabe and Ito (2008), darker colours first; distinguishable in all common kinds of colour blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5C5C5C", "#8C510A", "#000000", "#B8A900")
 DASHES = ("-", "--", "-.", ":")
 SEQUENTIAL = "viridis"
 SMALL = 8
-# A vector file of more marks is slow to open: they become one image in it.
+# A vector file of more marks is slow to open: there they become one image.
 MOST_VECTOR_MARKS = 2000
-# Heights of an axis between two names at its right edge.
+# The least distance between two names at the right edge, in heights of the axis.
 LABEL_GAP = 0.065
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches."""
+    """Make an empty figure of a size in inches."""
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
 def grid_of_axes(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of rows and columns of axes, each of a size in inches."""
+    """Make a figure of rows and columns of axes, each of a size in inches."""
     figure = new_figure(width * columns + 0.4, height * rows + 0.4)
     return figure, figure.subplots(rows, columns, squeeze=False).tolist()
 
 
 def finish(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
-    """Name the axes, with their units, and leave out the lines that frame nothing."""
+    """Name the axes, with their units, and leave out the lines at the top and right."""
     axes.set_xlabel(x, fontsize=SMALL)
     axes.set_ylabel(y, fontsize=SMALL)
     axes.set_title(title, fontsize=SMALL + 1)
@@ -47,7 +47,7 @@ def finish(axes: Axes, x: str = "", y: str = "", title: str = "") -> None:
 
 
 def whole_numbers(*axes: Axis) -> None:
-    """Put ticks at whole numbers alone."""
+    """Put ticks only at whole numbers."""
     for each in axes:
         each.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
 
@@ -57,13 +57,13 @@ def color_of(number: int) -> str:
     return COLORS[number % len(COLORS)]
 
 
-def look(number: int) -> dict[str, Any]:
-    """Colour and dashes of a line, by its number."""
+def line_style(number: int) -> dict[str, Any]:
+    """The colour and dashes of a line, by its number."""
     return {"color": color_of(number), "linestyle": DASHES[number // 2 % len(DASHES)]}
 
 
 def as_text(name: str) -> str:
-    r"""A name as matplotlib takes it: two dollars are a formula to it, and what begins with ``_`` is in no legend.
+    r"""Escape a name for matplotlib, to which two dollars are a formula and names with a leading ``_`` are in no legend.
 
     >>> print(as_text("$x$"))
     \$x\$
@@ -73,7 +73,7 @@ def as_text(name: str) -> str:
 
 
 def is_many(marks: int) -> bool:
-    """Whether so many marks are rasterised in a vector file."""
+    """True for a number of marks that is rasterised in vector files."""
     return marks > MOST_VECTOR_MARKS
 
 
@@ -82,9 +82,9 @@ class Label:
     """A name to be written at the right end of a line.
 
     Args:
-        y: of the line's last point.
+        y: the height of the line's last point.
         text: the name.
-        color: of the line.
+        color: the colour of the line.
     """
 
     y: float
@@ -93,7 +93,7 @@ class Label:
 
 
 def label_directly(axes: Axes, labels: Sequence[Label]) -> None:
-    """Write names beside the right ends of lines, moved apart where they would touch."""
+    """Write names beside the right ends of lines, moved apart where they would overlap."""
     bottom, top = axes.get_ylim()
     heights = [(label.y - bottom) / (top - bottom) for label in labels]
     for label, height in zip(labels, spread(heights, LABEL_GAP), strict=True):
@@ -101,13 +101,14 @@ def label_directly(axes: Axes, labels: Sequence[Label]) -> None:
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights in [0, 1] moved apart until any two are ``gap`` apart, in their order and as little as that takes.
+    """Move heights in [0, 1] apart by the least possible until any two are ``gap`` apart, in their order.
 
     >>> [round(each, 2) for each in spread([0.5, 0.5, 0.9], 0.1)]
     [0.45, 0.55, 0.9]
     """
     order = np.argsort(heights, kind="stable")
-    # Minus the room that the names below need, the least change is an isotonic regression: neighbours in conflict share a mean.
+    # After the room of lower names is subtracted, the least change is an isotonic regression: conflicting neighbours are
+    # averaged.
     blocks: list[list[float]] = []
     for rank, place in enumerate(order):
         blocks.append([min(max(heights[place], 0.0), 1.0) - rank * gap])
@@ -122,5 +123,5 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def marker_of(points: ArrayLike) -> str:
-    """Dots where a line has few points."""
+    """The marker of a line: dots where it has few points, else none."""
     return "." if np.size(points) < 30 else ""

@@ -1,4 +1,4 @@
-"""What latent units do: heat maps over epochs, and bars of their cost."""
+"""Pictures of latent units: heat maps over epochs, and bars of their divergence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class UnitCourse:
-    """A value of each unit of one layer at every epoch.
+    """The course of a value of each unit of one layer over epochs.
 
     Args:
-        epochs: their numbers ``(T,)``.
-        values: of the units ``(T, U)``.
+        epochs: the numbers of the epochs ``(T,)``.
+        values: the values of the units ``(T, U)``.
     """
 
     epochs: Array
     values: Array
 
-    def sorted_by(self, epoch: int) -> "UnitCourse":
-        """The same with the units in the order of their values at one of the epochs, the largest first.
+    def sort_by(self, epoch: int) -> "UnitCourse":
+        """Sort the units by their values at one of the epochs, the largest first.
 
-        >>> UnitCourse(np.arange(2), np.array([[1.0, 3.0, 2.0], [0.0, 1.0, 2.0]])).sorted_by(0).values
+        >>> UnitCourse(np.arange(2), np.array([[1.0, 3.0, 2.0], [0.0, 1.0, 2.0]])).sort_by(0).values
         array([[3., 2., 1.],
                [1., 2., 0.]])
         """
@@ -38,16 +38,16 @@ class UnitCourse:
 def unit_heat_maps(
     runs: Mapping[str, Mapping[str, UnitCourse]], label: str, *, least: float, sorted_by: int, order: str
 ) -> Figure:
-    """The logarithm of a value of each unit at every epoch: a column for each run, a row of panels for each layer.
+    """Draw the logarithm of a value of each unit at every epoch: a column for each run, a row of panels for each layer.
 
     Args:
         runs: by name, the layers from the top down.
-        label: of the values, with their unit.
-        least: values below it, negative ones among them, are drawn as it.
+        label: the label of the values, with their unit.
+        least: the value at which all smaller ones are drawn.
         sorted_by: the index of the epoch whose values order the units, the largest on top.
-        order: the same in words.
+        order: the order of the units in words.
     """
-    # From the top down: the deepest run has them all in order.
+    # From the top down: the deepest run has all layers in order.
     layers = max((list(each) for each in runs.values()), key=len)
     layers = [*dict.fromkeys(layer for each in runs.values() for layer in each if layer not in layers), *layers]
     figure, grid = grid_of_axes(len(layers), len(runs), width=3.2, height=1.9)
@@ -59,7 +59,7 @@ def unit_heat_maps(
             if layer not in courses:
                 axes.set_axis_off()
                 continue
-            course = courses[layer].sorted_by(sorted_by)
+            course = courses[layer].sort_by(sorted_by)
             shown = np.log10(np.maximum(course.values, least)).T
             edges = course.epochs[0] - 0.5, course.epochs[-1] + 0.5, len(shown) + 0.5, 0.5
             image = axes.imshow(
@@ -76,7 +76,7 @@ def unit_heat_maps(
 
 
 def divergence_bars(runs: Mapping[str, Mapping[str, float]]) -> Figure:
-    """The divergence of each layer in nats per image: a group of bars for each layer, a bar for each run."""
+    """Draw the divergence of each layer in nats per image: a group of bars for each layer, a bar for each run."""
     layers = list(dict.fromkeys(layer for each in runs.values() for layer in each))
     figure = new_figure(max(5.0, 0.9 * len(layers) + 0.35 * len(layers) * len(runs)), 3.4)
     axes = figure.add_subplot()

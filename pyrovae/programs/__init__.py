@@ -1,1 +1,1 @@
-"""What is modelled: Pyro programs and the parts that they are composed of."""
+"""The models and guides: Pyro programs and the parts that they are composed of."""

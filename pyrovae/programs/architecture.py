@@ -13,27 +13,27 @@ from pyrovae.programs.conditionals import DiagonalGaussian
 from pyrovae.programs.convolutions import Block, ImageDecoder, ImageEncoder, PixelReadout, ResidualBlock, Shape, convolution
 from pyrovae.programs.networks import mlp
 
-# What stands next to the data: blocks of convolutions, or the multilayer perceptron that stands everywhere else.
+# The networks next to the data: blocks of convolutions, or None for the multilayer perceptron that is used everywhere else.
 NETWORKS: dict[str, Block | None] = {"mlp": None, "convolutional": convolution, "residual": ResidualBlock}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Sizes from the data upwards: between layer l and the one below it stand networks of width ``hidden_sizes[l - 1]``.
+    """The sizes of a model and its guide; networks between layer l and the one below have the width ``hidden_sizes[l - 1]``.
 
     ``GenerativeModel.of`` and the ``of`` of each guide compose their parts from it.
 
     Args:
         shape: channels, height and width of an image; a row of data holds their product D.
-        latent_sizes: D_1 to D_L; none for a regressor.
+        latent_sizes: the sizes D_1 to D_L of the latent layers; none for a regressor.
         hidden_sizes: one width for each latent layer; a regressor has one too.
-        context_size: entries C of a row of what is conditioned on.
+        context_size: the number of entries C of a context.
         hidden_layers: layers in each network; blocks at each size of an image in a convolutional one.
-        activation: makes the nonlinearity behind each of them.
+        activation: the function that makes the nonlinearity after each layer.
         batch_norm: normalise over the batch before each nonlinearity.
         block: one of ``NETWORKS``, for the networks next to the data.
-        columns: the kinds of the data's entries, where they are not all seen as they are.
-        incomplete: whether entries of the data that are not a number are missing.
+        columns: the kinds of the data's columns, where networks do not see all of them as they are.
+        incomplete: whether NaN stands for a missing entry of the data.
     """
 
     shape: Shape
@@ -49,12 +49,12 @@ class Architecture:
 
     @property
     def data_size(self) -> int:
-        """Entries D of a row of data."""
+        """The number of entries D of a row of data."""
         return math.prod(self.shape)
 
     @property
     def input_size(self) -> int:
-        """Entries D + C of what a guide sees: data, and context behind them."""
+        """The number of entries D + C of a guide's input: the data, followed by the context."""
         return self.data_size + self.context_size
 
     def network(self, in_features: int, width: int) -> nn.Module:
@@ -66,7 +66,7 @@ class Architecture:
         return nn.Sequential(self.network(in_features, width), DiagonalGaussian(width, size))
 
     def encoder(self, width: int) -> nn.Module:
-        """From what a guide sees, ``(*, D + C)``, to features ``(*, width)``."""
+        """A network from a guide's input ``(*, D + C)`` to features ``(*, width)``."""
         seen = InputFeatures(self.data_size, self.columns, incomplete=self.incomplete)
         if self.block is None:
             network = self.network(seen.size + self.context_size, width)

@@ -1,4 +1,4 @@
-"""Columns of several kinds side by side: which they are, what networks see of them, and their distribution.
+"""Columns of several kinds side by side: their kinds, their features for networks, and their distribution.
 
 A row ``(D,)`` holds one number for each column: real ones as they are, positive ones above zero, counts as whole numbers from 0
 on, bits, and the number of a category from 0 on.
@@ -25,7 +25,7 @@ class Columns:
 
     Args:
         kinds: one of ``KINDS`` for each.
-        num_categories: for each; 0 where it is no category.
+        num_categories: the number of categories of each; 0 for other kinds.
 
     >>> columns = Columns(("category", "real", "category"), (3, 0, 2))
     >>> columns.places, columns.order
@@ -37,23 +37,23 @@ class Columns:
 
     @property
     def places(self) -> dict[str, tuple[int, ...]]:
-        """The numbers of the columns of each kind that there are any of."""
+        """The numbers of the columns of each kind, for kinds that occur."""
         found = {kind: tuple(place for place, each in enumerate(self.kinds) if each == kind) for kind in KINDS}
         return {kind: places for kind, places in found.items() if places}
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The numbers of all columns, those of a kind together."""
+        """The numbers of all columns, sorted by kind."""
         return tuple(place for places in self.places.values() for place in places)
 
 
 class InputFeatures(nn.Module):
-    """Features of data for networks: logarithms of positive columns and counts, an entry for each category, the rest as it is.
+    """The features of data for networks: logarithms of positive columns and counts, one-hot categories, all others unchanged.
 
     Args:
-        data_size: D entries of a row of data; what lies behind them is context.
-        columns: their kinds; None where all are seen as they are.
-        incomplete: whether what is not a number is missing, and is seen as zero; Mattei and Frellsen (2019), section 2.3.
+        data_size: the number of entries D of a row of data; entries after them are context.
+        columns: the kinds of the columns; None where networks see all of them as they are.
+        incomplete: whether NaN stands for a missing entry, which networks see as zero; Mattei and Frellsen (2019), section 2.3.
 
     >>> features = InputFeatures(2, Columns(("category", "count"), (3, 0)))
     >>> features(torch.tensor([[2.0, 0.0]]))
@@ -65,7 +65,7 @@ class InputFeatures(nn.Module):
         self.data_size, self.incomplete = data_size, incomplete
         self.places = {} if columns is None else columns.places
         for kind, places in self.places.items():
-            # Buffers follow a module to its device; these are no state to be saved.
+            # Buffers, so that they follow the module to its device; they are no state to be saved.
             self.register_buffer(kind, torch.tensor(places), persistent=False)
         self.num_categories = () if columns is None else columns.num_categories
         self.size = data_size + sum(number - 1 for number in self.num_categories if number)
@@ -94,11 +94,11 @@ class _SupportByColumn(Constraint):
 
 
 class ByColumn(TorchDistribution):
-    """Independent entries under distributions of several kinds: what each says of its own, in the order of the entries.
+    """The joint distribution of independent entries whose distributions are of several kinds, in the order of the entries.
 
     Args:
         parts: distributions of batch shapes ``(*, n_1)``, ``(*, n_2)``, ... and no event shape.
-        order: the places that their entries have among all ``(n_1 + n_2 + ...,)``.
+        order: the places of the parts' entries among all entries ``(n_1 + n_2 + ...,)``.
 
     >>> import pyro.distributions as dist
     >>> parts = [dist.Normal(torch.zeros(1), 1.0), dist.Bernoulli(torch.full((2,), 0.5))]
@@ -122,12 +122,12 @@ class ByColumn(TorchDistribution):
 
     @property
     def support(self) -> Constraint:
-        """That of each part, for its entries."""
+        """The support: that of each part for its entries."""
         return _SupportByColumn(lambda value: self._together([part.support.check(own) for part, own in self._split(value)]))
 
     @property
     def mean(self) -> Tensor:
-        """The mean of each entry; of a category, which has none, the most probable."""
+        """The mean of each entry; for a category, which has no mean, the most probable one."""
         return self._together([_typical(part) for part in self.parts])
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -141,12 +141,12 @@ class ByColumn(TorchDistribution):
         return self._together([part.sample(torch.Size(sample_shape)) for part in self.parts])
 
     def _split(self, value: Tensor) -> list[tuple[Any, Tensor]]:
-        """Each part with its entries."""
+        """Return each part with its entries."""
         places = self.order.split([part.batch_shape[-1] for part in self.parts])
         return [(part, value.index_select(-1, own)) for part, own in zip(self.parts, places, strict=True)]
 
     def _together(self, entries: Sequence[Tensor]) -> Tensor:
-        """What was found for the entries of each part, in the order of all."""
+        """Put results for the entries of each part in the order of all entries."""
         dtype = next((each.dtype for each in entries if each.dtype.is_floating_point), entries[0].dtype)
         return torch.cat([each.to(dtype) for each in entries], -1).index_select(-1, self.order.argsort())
 

@@ -1,7 +1,7 @@
 """Conditional distributions: modules whose forward takes features ``(*, in_features)`` and returns a distribution.
 
-Put a network in front with ``nn.Sequential(network, DiagonalGaussian(...))`` and the whole is a conditional again.
-Programs ask for a conditional through ``given``, an effect of its own: a handler sees when model and guide ask for the same.
+With a network in front, ``nn.Sequential(network, DiagonalGaussian(...))`` is a conditional again. Programs evaluate them by
+``evaluate_conditional``, an effect of Pyro: a handler can see when model and guide evaluate the same conditional.
 """
 
 from collections.abc import Callable
@@ -22,16 +22,16 @@ Readout = Callable[[int, int], nn.Module]
 
 
 @effectful(type="conditional")
-def given(conditional: nn.Module, value: Tensor | None) -> Independent:
-    """The distribution of a conditional given a value ``(*, in_features)``; of a prior, given a context or nothing."""
+def evaluate_conditional(conditional: nn.Module, value: Tensor | None) -> Independent:
+    """Return the distribution of a conditional given a value ``(*, in_features)``; of a prior, given a context or None."""
     return conditional(value)
 
 
 class share_conditionals(Messenger):  # noqa: N801 - used as a context, like a poutine
-    """Evaluates each conditional once for the same tensor, though model and guide both ask, as a ladder's do.
+    """Evaluate each conditional once for the same tensor, though model and guide both need it, as with a ladder.
 
-    A tensor is the same if it is the same object, as it is where the model is replayed against the guide. Lives as long as
-    one such pair of runs: parameters must not change meanwhile.
+    Tensors are the same if they are the same object, as they are where the model is replayed against the guide. The context
+    lasts for one such pair of runs: parameters must not change meanwhile.
     """
 
     def __enter__(self) -> "share_conditionals":
@@ -43,7 +43,7 @@ class share_conditionals(Messenger):  # noqa: N801 - used as a context, like a p
             msg["value"], msg["done"] = known[1], True
 
     def _pyro_post_conditional(self, msg: Any) -> None:
-        # The arguments are kept too: an id is taken only as long as its object lives.
+        # The arguments are kept too, since an id is unique only as long as its object lives.
         self._known[self._key(msg)] = (msg["args"], msg["value"])
 
     @staticmethod
@@ -53,12 +53,13 @@ class share_conditionals(Messenger):  # noqa: N801 - used as a context, like a p
 
 
 class share_constants(Messenger):  # noqa: N801 - used as a context, like a poutine
-    """Evaluates each prior that depends on no example once, for as long as the context lasts: parameters must not change in it.
+    """Evaluate each prior that depends on no example only once while the context lasts: parameters must not change in it.
 
-    A distribution without a batch depends on none. A mixture of posteriors encodes its pseudo-inputs once for a whole test set.
+    A distribution without a batch shape depends on no example. For instance, a VampPrior encodes its pseudo-inputs once for a
+    whole test set.
     """
 
-    # What a graph that is captured within holds of it.
+    # A graph that is captured within the context holds its effect.
     is_the_same_at_every_call = True
 
     def __enter__(self) -> "share_constants":
@@ -75,12 +76,12 @@ class share_constants(Messenger):  # noqa: N801 - used as a context, like a pout
 
 
 class Likelihood(nn.Module):
-    """What every likelihood says of itself, beside its ``forward``."""
+    """The base of likelihoods: the attributes that each declares beside its ``forward``."""
 
     values: ClassVar[tuple[str, ...]] = ()
     normalized: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
-    # Of a bias that features of zero get their mean by.
+    # The largest bias that ``start_at_means`` sets.
     largest_bias: ClassVar[float] = 8.0
     readout: Any
 

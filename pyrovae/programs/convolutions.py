@@ -1,7 +1,6 @@
 """Convolutional networks between rows ``(*, C H W)`` that hold an image and features ``(*, F)``, for any leading dimensions.
 
-Both directions go through two halvings of the image; what is done at each size is a block, one of ``convolution`` and
-``ResidualBlock``.
+Both directions go through two halvings of the image; at each size there are blocks, of ``convolution`` or ``ResidualBlock``.
 """
 
 import math
@@ -12,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyrovae.programs.networks import BatchNorm, computed_features, gate, mlp
+from pyrovae.programs.networks import BatchNorm, features_before_activation, gate, mlp
 
 Shape = tuple[int, int, int]
 Activation = Callable[[], nn.Module]
 Block = Callable[..., nn.Module]
 
-# At half and at a quarter of the size, and at full size on the way back.
+# The channels at half and at a quarter of the size, and at full size in the decoder.
 HALF, QUARTER, FULL = 32, 64, 16
 
 
@@ -26,7 +25,7 @@ class ImageBatchNorm(BatchNorm):
     """Batch normalization of ``(N, C, H, W)`` over examples and pixels."""
 
     def forward(self, h: Tensor) -> Tensor:  # noqa: D102
-        return self.normalized(h.flatten(2)).reshape(h.shape)
+        return self.normalize(h.flatten(2)).reshape(h.shape)
 
 
 def _nonlinearity(activation: Activation) -> nn.Module:
@@ -41,11 +40,11 @@ def _normalized_convolution(in_channels: int, out_channels: int, stride: int, ba
 def convolution(
     in_channels: int, out_channels: int, *, stride: int = 1, activation: Activation = nn.ReLU, batch_norm: bool = False
 ) -> nn.Sequential:
-    """A convolution of 3 x 3 and its activation: ``(N, C, H, W)`` to ``(N, C', H / stride, W / stride)``, rounded up.
+    """Make a convolution of 3 x 3 and its activation: ``(N, C, H, W)`` to ``(N, C', H / stride, W / stride)``, rounded up.
 
-    With the activation ``gate`` it is the gated convolution of van den Oord et al. (2016), equation 2, its gated half linear.
+    With the activation ``gate`` it is the gated convolution of van den Oord et al. (2016), equation 2, the gated half linear.
     """
-    computed = computed_features(out_channels, activation)
+    computed = features_before_activation(out_channels, activation)
     return nn.Sequential(
         *_normalized_convolution(in_channels, computed, stride, batch_norm),
         _nonlinearity(activation),
@@ -57,8 +56,8 @@ class ResidualBlock(nn.Module):
 
     .. math:: h' = a(\operatorname{conv}_2(a(\operatorname{conv}_1(h))) + W h)
 
-    W is a projection where the number of channels or the size changes, else the identity. He et al. (2016), figure 2. A gate
-    stands before the sum, so that nothing is in the way of the shortcut.
+    W is a projection where the number of channels or the size changes, else the identity. He et al. (2016), figure 2. Under
+    ``gate`` the activation comes before the sum, so that the shortcut stays free.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         first = convolution(in_channels, out_channels, stride=stride, activation=activation, batch_norm=batch_norm)
-        second = _normalized_convolution(out_channels, computed_features(out_channels, activation), 1, batch_norm)
+        second = _normalized_convolution(out_channels, features_before_activation(out_channels, activation), 1, batch_norm)
         gated = activation is gate
         self.inner = nn.Sequential(first, *second, *([_nonlinearity(activation)] if gated else []))
         same = stride == 1 and in_channels == out_channels
@@ -91,17 +90,17 @@ def _blocks(
 
 
 class ImageEncoder(nn.Module):
-    """Rows ``(*, C H W + R)``, an image and whatever stands behind it, to features ``(*, width)``.
+    """A network from rows ``(*, C H W + R)``, an image followed by other entries, to features ``(*, width)``.
 
     The image is halved twice; the R further entries join its features before the last layer.
 
     Args:
         shape: C, H and W.
-        rest: R.
-        width: of the features.
-        block: makes a block of the family.
-        number: of blocks at each size.
-        options: ``activation`` and ``batch_norm`` of every layer.
+        rest: the number R of other entries.
+        width: the number of features.
+        block: the function or class that makes a block.
+        number: the number of blocks at each size.
+        options: the ``activation`` and ``batch_norm`` of every layer.
     """
 
     def __init__(self, shape: Shape, rest: int, width: int, block: Block, number: int, **options: Any) -> None:
@@ -121,10 +120,10 @@ class ImageEncoder(nn.Module):
 
 
 class ImageDecoder(nn.Module):
-    """Features ``(*, in_features)`` to maps of the image's size, in rows ``(*, FULL H W)``.
+    """A network from features ``(*, in_features)`` to maps of the image's size, in rows ``(*, FULL H W)``.
 
-    The way of ``ImageEncoder`` back; images are enlarged to the nearest pixel and then convolved, so that any size is met
-    and no checkerboard is left behind (Odena et al., 2016).
+    It mirrors ``ImageEncoder``. Images are enlarged to the nearest pixel and then convolved, which allows any size and leaves
+    no checkerboard pattern (Odena et al., 2016).
     """
 
     def __init__(self, shape: Shape, in_features: int, width: int, block: Block, number: int, **options: Any) -> None:
@@ -147,9 +146,9 @@ class PixelReadout(nn.Module):
     """A linear map of each pixel's features, ``(*, F H W)`` to ``(*, G H W)``, with a bias of its own for each pixel.
 
     Args:
-        shape: of the image; H and W are its last two.
-        in_features: F H W.
-        out_features: G H W.
+        shape: the shape of the image; H and W are its last two entries.
+        in_features: the number F H W of features.
+        out_features: the number G H W of outputs.
     """
 
     def __init__(self, shape: Shape, in_features: int, out_features: int) -> None:

@@ -1,4 +1,4 @@
-"""Distributions that torch and Pyro lack."""
+"""The distributions that torch and Pyro lack."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def product_of_gaussians(one: Independent, other: Independent) -> Independent:
 
 
 def gaussian_of(distribution: Any) -> dist.Normal | None:
-    """The Gaussians of a product over units, of the shape of a value; None of any other distribution."""
+    """The independent Gaussians of a distribution, of the shape of a value; None for any other distribution."""
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
     return distribution if isinstance(distribution, dist.Normal) else None
@@ -46,7 +46,7 @@ class GaussianMixture(TorchDistribution):
 
     .. math:: p(z) = \frac 1 K \sum_{k=1}^K N(z | m_k, \operatorname{diag} s_k^2)
 
-    N log-densities cost two matrix products of ``(N, D)`` with ``(D, K)``; no tensor ``(N, K, D)`` is made.
+    The densities of N values cost two matrix products of ``(N, D)`` with ``(D, K)``; no tensor ``(N, K, D)`` is made.
 
     Args:
         loc: means ``(K, D)``.
@@ -75,12 +75,12 @@ class GaussianMixture(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """``(D,)``, expanded to the batch."""
+        """The mean ``(D,)``, expanded to the batch."""
         return self.loc.mean(0).expand(self.batch_shape + self.event_shape)
 
     @property
     def variance(self) -> Tensor:
-        """Within the components and between them ``(D,)``, expanded to the batch."""
+        """The variance within the components and between them ``(D,)``, expanded to the batch."""
         variance = self.scale.square().mean(0) + self.loc.var(0, correction=0)
         return variance.expand(self.batch_shape + self.event_shape)
 
@@ -88,7 +88,7 @@ class GaussianMixture(TorchDistribution):
         """Values ``(*, D)`` to log-densities ``(*,)`` in nats."""
         if self._validate_args:
             self._validate_sample(value)
-        # Around the mixture's centre the squares stay small, which the difference of products needs in float32.
+        # Centred values have small squares, which the difference of products needs in float32.
         centre = self.loc.mean(0)
         loc, precision = self.loc - centre, self.scale**-2
         constant = -0.5 * (loc**2 * precision).sum(-1) - self.scale.log().sum(-1) - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
@@ -106,10 +106,10 @@ class GaussianMixture(TorchDistribution):
 
 
 class IndependentBits(Independent):
-    r"""Independent bits given by their logits ``(*, D)``: event shape ``(D,)``.
+    r"""The distribution of independent bits by their logits ``(*, D)``: event shape ``(D,)``.
 
-    Where no gradient is asked for, the logarithms of the likelihood are taken of products of up to 64 factors, which needs as
-    many fewer of them and stays within single precision, since each factor is between one and two:
+    Without gradients, each logarithm is taken of a product of up to 64 factors, which needs fewer logarithms and stays within
+    single precision, since each factor is between one and two:
 
     .. math:: \log p(x) = \sum_d (x_d l_d - \max(l_d, 0)) - \sum_g \log \prod_{d \in g} (1 + e^{-|l_d|})
 
@@ -139,13 +139,13 @@ class IndependentBits(Independent):
 
 
 def _validating_as(distribution: TorchDistribution, expanded: Expanded) -> Expanded:
-    """The expanded one: its parameters were looked at already, its values are still to be."""
+    """Let an expanded distribution validate values as the original one does; its parameters were validated already."""
     expanded._validate_args = distribution._validate_args
     return expanded
 
 
 def _group_size(count: int) -> int:
-    """Of the products that ``count`` factors are taken in: their number a multiple of a processor's lanes if it can be."""
+    """The size of the products that ``count`` factors form: their number is a multiple of the processor's lanes if possible."""
     return max((size for size in range(1, 65) if count % size == 0), key=lambda size: (count // size % 16 == 0, size))
 
 
@@ -154,7 +154,7 @@ class GreyBernoulli(dist.Bernoulli):
 
     .. math:: x \log y + (1 - x) \log(1 - y)
 
-    The expected log-probability of a bit drawn with probability x, and no density of x: it does not integrate to one.
+    This is the expected log-probability of a bit drawn with probability x. It is no density of x: it does not integrate to one.
     """
 
     support = constraints.unit_interval

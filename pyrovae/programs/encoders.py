@@ -1,6 +1,6 @@
-"""Encoders: modules from data to the Gaussians that a guide starts from, one per layer, the bottom one first.
+"""Encoders: modules from data to Gaussians from which a guide is made, one per layer, the bottom one first.
 
-What they are called with is data ``(B, D)``, and behind them the context where there is one: ``(B, D + C)``.
+They are called with data ``(B, D)``, followed by the context where there is one: ``(B, D + C)``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pyrovae.programs.conditionals import DiagonalGaussian
 
 
 class UpwardPass(nn.Module):
-    r"""Deterministic features of the data, layer upon layer.
+    r"""The deterministic features of the data, layer upon layer.
 
     .. math:: d_l = \operatorname{network}_l(d_{l-1}), \quad d_0 = x
     """
@@ -26,7 +26,7 @@ class UpwardPass(nn.Module):
 
     @classmethod
     def of(cls, architecture: Architecture) -> UpwardPass:
-        """A network for each latent layer."""
+        """Make the pass, with a network for each latent layer."""
         return cls(_networks(architecture))
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -35,11 +35,11 @@ class UpwardPass(nn.Module):
 
 
 class LadderEncoder(nn.Module):
-    r"""A deterministic upward pass with a distribution at each rung.
+    r"""A deterministic upward pass with a distribution at each layer.
 
     .. math:: d_l = \operatorname{network}_l(d_{l-1}), \quad d_0 = x, \quad \hat q_l = \operatorname{head}_l(d_l)
 
-    Sønderby et al. (2016), equations 13 to 15. With one rung it is the encoder of a plain VAE.
+    Sønderby et al. (2016), equations 13 to 15. With one layer it is the encoder of a plain VAE.
     """
 
     def __init__(self, networks: Iterable[nn.Module], heads: Iterable[nn.Module]) -> None:
@@ -49,7 +49,7 @@ class LadderEncoder(nn.Module):
 
     @classmethod
     def of(cls, architecture: Architecture) -> LadderEncoder:
-        """A network and a diagonal Gaussian for each latent layer."""
+        """Make the encoder, with a network and a diagonal Gaussian for each latent layer."""
         return cls(_networks(architecture), map(DiagonalGaussian, architecture.hidden_sizes, architecture.latent_sizes))
 
     def forward(self, x: Tensor) -> list[Independent]:
@@ -66,7 +66,7 @@ def _climb(networks: nn.ModuleList, x: Tensor) -> list[Tensor]:
 
 
 def _networks(architecture: Architecture) -> list[nn.Module]:
-    """One for each latent layer."""
+    """The networks of an upward pass, one for each latent layer."""
     widths = architecture.hidden_sizes[: len(architecture.latent_sizes)]
     if not widths:
         return []

@@ -1,10 +1,10 @@
 """Guides q(z | x): Pyro programs that sample every latent ``z1 ... zL`` of a model in the plate ``data``.
 
-A guide declares ``analytic_kl``: whether the divergence of each layer, given the values sampled so far, may be taken in
-closed form. It may where no latent's parents in the model depend on it in the guide; a bottom-up guide breaks this.
-``top_posterior(rows)`` is q(z_L | x) where it is a density in closed form, and None stands in its place where it is none: what
-a ``VampPrior`` is made of. ``of(model, architecture)`` composes a guide of the family for a model. Under a context ``(B, C)`` a
-guide is q(z | x, c): its networks, and ``top_posterior``, are called with data and context side by side, ``(B, D + C)``.
+A guide declares ``analytic_kl``: whether the divergence of each layer, given the values sampled so far, may be computed in
+closed form. It may where no latent's parents in the model depend on the latent in the guide; a bottom-up guide violates this.
+``top_posterior(rows)`` is q(z_L | x), of which a ``VampPrior`` is made; it is None where this density has no closed form.
+``of(model, architecture)`` makes a guide of the family for a model. Under a context ``(B, C)`` a guide is q(z | x, c): its
+networks, and ``top_posterior``, are called with data and context side by side, ``(B, D + C)``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import DiagonalGaussian, given
+from pyrovae.programs.conditionals import DiagonalGaussian, evaluate_conditional
 from pyrovae.programs.distributions import product_of_gaussians
 from pyrovae.programs.encoders import LadderEncoder, UpwardPass
 from pyrovae.programs.models import GenerativeModel, beside
@@ -25,10 +25,10 @@ from pyrovae.programs.priors import Posterior
 
 
 class MeanField(nn.Module):
-    r"""Layers independent given the data: :math:`q(z | x) = \prod_l q(z_l | x)`.
+    r"""A guide with independent layers given the data: :math:`q(z | x) = \prod_l q(z_l | x)`.
 
     Args:
-        encoder: data ``(B, D)`` to one distribution per layer, the bottom one first.
+        encoder: module from data ``(B, D)`` to one distribution per layer, the bottom one first.
     """
 
     analytic_kl = True
@@ -39,11 +39,11 @@ class MeanField(nn.Module):
 
     @classmethod
     def of(cls, model: GenerativeModel, architecture: Architecture) -> MeanField:
-        """The guide over one shared upward pass."""
+        """Make the guide over one shared upward pass."""
         return cls(LadderEncoder.of(architecture))
 
     def top_posterior(self, rows: Tensor) -> Independent:
-        """q(z_L | x, c)."""
+        """The density q(z_L | x, c)."""
         return self.encoder(rows)[-1]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -54,7 +54,7 @@ class MeanField(nn.Module):
 
 
 class BottomUp(nn.Module):
-    r"""Each layer given the one below: :math:`q(z | x) = q(z_1 | x) \prod_{l=2}^L q(z_l | z_{l-1})`.
+    r"""A guide with each layer given the one below: :math:`q(z | x) = q(z_1 | x) \prod_{l=2}^L q(z_l | z_{l-1})`.
 
     Sønderby et al. (2016), equations 7 to 9; the guide of Burda et al. (2016).
 
@@ -68,19 +68,19 @@ class BottomUp(nn.Module):
 
     @classmethod
     def of(cls, model: GenerativeModel, architecture: Architecture) -> BottomUp:
-        """The guide with a network between each two layers."""
+        """Make the guide with a network between each two layers."""
         widths, sizes = architecture.hidden_sizes, architecture.latent_sizes
         bottom = nn.Sequential(architecture.encoder(widths[0]), DiagonalGaussian(widths[0], sizes[0]))
         return cls([bottom, *map(architecture.gaussian, sizes, widths[1:], sizes[1:])])
 
     @property
     def analytic_kl(self) -> bool:
-        """Only with one layer: with more, z_{l+1}, the parent of z_l in the model, is drawn given z_l."""
+        """True with one layer alone: with more, z_{l+1}, the parent of z_l in the model, is drawn given z_l."""
         return len(self.conditionals) == 1
 
     @property
     def top_posterior(self) -> Posterior | None:
-        """q(z_L | x) with one layer; with more, the layers below are integrated out of it, which has no closed form."""
+        """The density q(z_L | x) with one layer; None with more, since integrating out the layers below has no closed form."""
         return self.conditionals[0] if len(self.conditionals) == 1 else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -92,16 +92,16 @@ class BottomUp(nn.Module):
 
 
 class TopDown(nn.Module):
-    r"""The top layer given the data, each other given the layer above and the data.
+    r"""A guide with the top layer given the data, and each other layer given the one above and the data.
 
     .. math:: q(z | x) = q(z_L | d_L(x)) \prod_{l=1}^{L-1} q(z_l | d_l(x), z_{l+1})
 
     Tomczak and Welling (2018), equation 14, for any depth, over the features d of one shared upward pass.
 
     Args:
-        features: data ``(B, D)`` to the features of each layer, the bottom one first.
-        conditionals: one for each layer, the bottom one first, called with its features and the layer above side by side;
-            the top one with its features alone.
+        features: module from data ``(B, D)`` to the features of each layer, the bottom one first.
+        conditionals: one for each layer, the bottom one first, called with the layer's features and the layer above side by
+            side; the top one with its features alone.
     """
 
     analytic_kl = True
@@ -113,13 +113,13 @@ class TopDown(nn.Module):
 
     @classmethod
     def of(cls, model: GenerativeModel, architecture: Architecture) -> TopDown:
-        """The guide with a network for each layer behind the shared pass."""
+        """Make the guide with a network for each layer after the shared pass."""
         widths, sizes = architecture.hidden_sizes, architecture.latent_sizes
         inputs = (*map(sum, zip(widths[:-1], sizes[1:], strict=True)), widths[-1])
         return cls(UpwardPass.of(architecture), map(architecture.gaussian, inputs, widths, sizes))
 
     def top_posterior(self, rows: Tensor) -> Independent:
-        """q(z_L | x, c)."""
+        """The density q(z_L | x, c)."""
         return self.conditionals[-1](self.features(rows)[-1])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -132,7 +132,7 @@ class TopDown(nn.Module):
 
 
 class Ladder(nn.Module):
-    r"""Top-down inference that corrects the model's own top-down pass by what the data say of each layer.
+    r"""A guide that corrects the model's own top-down pass by evidence from the data at each layer.
 
     .. math:: q(z_L | x) = \hat q_L(z_L), \quad q(z_l | z_{l+1}, x) \propto \hat q_l(z_l) \, p(z_l | z_{l+1})
 
@@ -140,24 +140,24 @@ class Ladder(nn.Module):
 
     Args:
         model: the generative program; the guide uses its conditionals and owns none of its parameters.
-        encoder: data ``(B, D)`` to the approximate likelihoods :math:`\hat q_l`, the bottom one first.
+        encoder: module from data ``(B, D)`` to the approximate likelihoods :math:`\hat q_l`, the bottom one first.
     """
 
     analytic_kl = True
 
     def __init__(self, model: GenerativeModel, encoder: nn.Module) -> None:
         super().__init__()
-        # In a tuple, where nn.Module does not look: each parameter has one owner.
+        # In a tuple, in which nn.Module finds no submodules: each parameter has one owner.
         self._model = (model,)
         self.encoder = encoder
 
     @classmethod
     def of(cls, model: GenerativeModel, architecture: Architecture) -> Ladder:
-        """The guide over one shared upward pass."""
+        """Make the guide over one shared upward pass."""
         return cls(model, LadderEncoder.of(architecture))
 
     def top_posterior(self, rows: Tensor) -> Independent:
-        """q(z_L | x, c)."""
+        """The density q(z_L | x, c)."""
         return self.encoder(rows)[-1]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -167,14 +167,14 @@ class Ladder(nn.Module):
         with pyro.plate("data", x.shape[0], dim=-1):
             z = pyro.sample(f"z{model.depth}", evidence[-1])
             for layer in reversed(range(1, model.depth)):
-                prior = given(model.conditionals[layer - 1], z)
+                prior = evaluate_conditional(model.conditionals[layer - 1], z)
                 z = pyro.sample(f"z{layer}", product_of_gaussians(evidence[layer - 1], prior))
 
 
 class VAE(nn.Module):
     """A generative program and its guide: together they own every parameter, each once.
 
-    Calling it runs both on data, the model on the guide's sample, as a step of training does; what ``update_bn`` needs.
+    Calling it runs both on data, the model on the guide's sample, as a step of training does; ``update_bn`` needs this.
     """
 
     def __init__(self, model: GenerativeModel, guide: nn.Module) -> None:

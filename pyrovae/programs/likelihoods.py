@@ -1,10 +1,11 @@
-"""Likelihoods: conditionals over the data, entered in ``LIKELIHOODS``.
+"""Likelihoods: conditional distributions of the data, entered in ``LIKELIHOODS``.
 
-``values`` says of what a likelihood is one: ``bits``, ``levels`` k / 255, other ``grey`` values in [0, 1], ``real`` ones,
-``counts``, or ``mixed``: columns of several kinds; ``normalized`` whether it is a density at all, and ``discrete`` whether a
-probability, that no density is compared with. Pictures show the mean of the distribution that it returns. Its parameters are
-linear in the features through ``readout``, made by ``readout(in_features, number * size)``, ``nn.Linear`` for one; the first
-``size`` of them move its mean, but for mixed columns.
+Its ``values`` are the kinds of data that a likelihood is for: ``bits``, ``levels`` k / 255, other ``grey`` values in [0, 1],
+``real`` ones, ``counts``, or ``mixed``: columns of several kinds. ``normalized`` says whether it is a density or probability at
+all, and ``discrete`` whether it is a probability, which cannot be compared with a density. Pictures show the mean of the
+distribution that it returns. Its parameters are linear in the features through ``readout``, a module made by
+``readout(in_features, number * size)``, by default ``nn.Linear``; the first ``size`` of them move the mean, except for mixed
+columns.
 """
 
 from collections.abc import Sequence
@@ -20,14 +21,14 @@ from pyrovae.programs.columns import ByColumn, Columns
 from pyrovae.programs.conditionals import DiagonalGaussian, Likelihood, Readout, scale_of
 from pyrovae.programs.distributions import DiscretizedLogistic, GreyBernoulli, IndependentBits
 
-# The logarithm of a mean: beyond it no count is exact in single precision.
+# The largest logarithm of a mean: larger counts are not exact in single precision.
 LARGEST_LOG_MEAN = 17.0
-# Of a negative binomial, whose variance is m + m^2 times it: next to a Poisson distribution, and still exact to four digits.
+# The least dispersion a of a negative binomial of variance m + a m^2: close to a Poisson distribution, exact to four digits.
 LEAST_DISPERSION = 1e-3
 
 
 class Bernoulli(Likelihood):
-    r"""Independent bits whose logits are linear in the features: a likelihood of binary data.
+    r"""The likelihood of binary data: independent bits whose logits are linear in the features.
 
     .. math:: p(x | h) = \prod_d \operatorname{Bernoulli}(x_d | \operatorname{sigmoid}(w_d^\top h + b_d))
     """
@@ -45,11 +46,11 @@ class Bernoulli(Likelihood):
 
 
 class CrossEntropy(Bernoulli):
-    r"""The cross-entropy of grey values in [0, 1]: a loss, and no density of them.
+    r"""The cross-entropy of grey values in [0, 1]: a loss, and no density.
 
     .. math:: \sum_d x_d \log y_d + (1 - x_d) \log(1 - y_d), \quad y = \operatorname{sigmoid}(W h + b)
 
-    Doersch (2016), section 4.1. No log-likelihood is reported of what it trains.
+    Doersch (2016), section 4.1. No log-likelihood is reported of models that it trains.
     """
 
     values: ClassVar[tuple[str, ...]] = ("grey", "levels")
@@ -62,7 +63,7 @@ class CrossEntropy(Bernoulli):
 
 
 class ContinuousBernoulli(Bernoulli):
-    r"""Independent values in [0, 1], with the normalising constant that the cross-entropy of grey values lacks.
+    r"""The density of independent values in [0, 1], with the normalising constant that the cross-entropy of grey values lacks.
 
     .. math:: p(x | h) = \prod_d C(\lambda_d) \lambda_d^{x_d} (1 - \lambda_d)^{1 - x_d}
 
@@ -78,7 +79,7 @@ class ContinuousBernoulli(Bernoulli):
 
 
 class FixedScaleGaussian(Likelihood):
-    r"""A Gaussian of a supplied scale, the same for every entry: it weighs the reconstruction against the divergence.
+    r"""A Gaussian whose scale is given, the same for every entry: it weighs the reconstruction against the divergence.
 
     .. math:: p(x | h) = N(x | W h + b, \sigma^2 I)
 
@@ -119,7 +120,7 @@ class BoundedGaussian(Likelihood):
 
 
 class DiscretizedLogisticLevels(Likelihood):
-    r"""Independent grey levels k / 255 under a logistic distribution, with log-scale between -4.5 and 0.
+    r"""The probability of independent grey levels k / 255 under logistic distributions, with log-scales between -4.5 and 0.
 
     .. math:: m = \operatorname{sigmoid}(W_1 h + b_1), \quad \log s = -4.5 \operatorname{sigmoid}(W_2 h + b_2)
 
@@ -140,7 +141,7 @@ class DiscretizedLogisticLevels(Likelihood):
 
 
 class Poisson(Likelihood):
-    r"""Independent counts, whose means are exponentials of what is linear in the features.
+    r"""The likelihood of independent counts, whose log-means are linear in the features.
 
     .. math:: p(x | h) = \prod_d \operatorname{Poisson}(x_d | \exp(w_d^\top h + b_d))
     """
@@ -159,7 +160,7 @@ class Poisson(Likelihood):
 
 
 class NegativeBinomial(Likelihood):
-    r"""Independent counts that vary more than a Poisson distribution has it.
+    r"""The likelihood of independent counts that vary more than under a Poisson distribution.
 
     .. math:: E[x_d] = m_d = \exp(w_d^\top h + b_d), \quad \operatorname{Var}[x_d] = m_d + a_d m_d^2, \quad
         a_d = \operatorname{softplus}(v_d^\top h + c_d)
@@ -179,16 +180,16 @@ class NegativeBinomial(Likelihood):
 
 
 class MixedColumns(Likelihood):
-    r"""The columns of a table, each under a distribution of its kind, independent given the features.
+    r"""The likelihood of a table's columns, each under a distribution of its kind, independent given the features.
 
     Real columns are Gaussian, positive ones log-normal, counts negative binomial, binary ones Bernoulli, categories
-    categorical: the log-densities of the former two and the log-probabilities of the others add up.
+    categorical: the log-densities of the first two kinds and the log-probabilities of the others add up.
 
     Args:
-        in_features: of what it is called with.
-        size: number of columns.
-        columns: their kinds.
-        readout: makes the linear map.
+        in_features: the number of features.
+        size: the number of columns.
+        columns: the kinds of the columns.
+        readout: the function or class that makes the linear map.
     """
 
     values: ClassVar[tuple[str, ...]] = ("mixed",)
@@ -203,7 +204,7 @@ class MixedColumns(Likelihood):
         self._sizes = [self._numbers[kind] * len(places) for kind, places in columns.places.items()]
         self.readout = readout(in_features, sum(self._sizes))
         self.register_buffer("order", torch.tensor(columns.order), persistent=False)
-        # Categories that a column does not have, where another has more.
+        # The mask of categories that a column lacks, where another has more.
         numbers = torch.tensor([columns.num_categories[place] for place in columns.places.get("category", ())])
         self.register_buffer("absent", torch.arange(largest) >= numbers[:, None], persistent=False)
         self._places = columns.places
@@ -244,7 +245,7 @@ def _mean_of(logarithm: Tensor) -> Tensor:
 
 
 def _dispersed(log_mean: Tensor, dispersion: Tensor) -> Any:
-    """Counts of a mean m and a variance m + m^2 times the softplus of a parameter."""
+    """A negative binomial with mean m and variance m + a m^2, where the dispersion a is the softplus of a parameter."""
     total = 1 / (F.softplus(dispersion) + LEAST_DISPERSION)
     return dist.NegativeBinomial(total, logits=log_mean.clamp(max=LARGEST_LOG_MEAN) - total.log())
 

@@ -10,13 +10,13 @@ from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import given
+from pyrovae.programs.conditionals import evaluate_conditional
 from pyrovae.programs.likelihoods import Bernoulli
 from pyrovae.programs.priors import StandardNormal
 
 
 class GenerativeModel(nn.Module):
-    r"""A hierarchy of latent variables over data, as a Pyro program.
+    r"""A generative model of data under a hierarchy of latent variables, as a Pyro program.
 
     .. math:: p(x, z | c) = p(z_L | c) \prod_{l=1}^{L-1} p(z_l | z_{l+1}) \; p(x | z_1, c)
 
@@ -26,11 +26,13 @@ class GenerativeModel(nn.Module):
 
     Args:
         prior: p(z_L | c), called with the context, or None; no prior means no latent.
-        likelihood: p(x | z_1, c), called with z_1 and behind it the context ``(*, D_1 + C)``.
+        likelihood: p(x | z_1, c), called with z_1 followed by the context ``(*, D_1 + C)``.
         conditionals: p(z_l | z_{l+1}) for l = 1 to L - 1, each called with z_{l+1}; none for a plain VAE.
-        told: from contexts ``(B, C)`` to the entries of the data that they give away ``(B, D)``, which are not scored.
-        skip_connections: the data depend on every layer: the likelihood is p(x | z_1 ... z_L), called with all of them side
-            by side, the bottom one first. Two layers are the hierarchical VAE of Tomczak and Welling (2018), equation 13.
+        observed_mask: contexts ``(B, C)`` to the mask of the entries of the data that they contain ``(B, D)``, which are not
+            scored, or None.
+        skip_connections: whether the data depend on every layer: the likelihood is then p(x | z_1 ... z_L), called with all
+            layers side by side, the bottom one first. With two layers this is the hierarchical VAE of Tomczak and Welling
+            (2018), equation 13.
 
     >>> model = GenerativeModel(StandardNormal(2), Bernoulli(2, 784))
     >>> model(batch_size=3).shape
@@ -44,15 +46,15 @@ class GenerativeModel(nn.Module):
         conditionals: Iterable[nn.Module] = (),
         *,
         skip_connections: bool = False,
-        told: Callable[[Tensor], Tensor | None] | None = None,
+        observed_mask: Callable[[Tensor], Tensor | None] | None = None,
     ) -> None:
         super().__init__()
         self.prior = prior
         self.likelihood = likelihood
         self.conditionals = nn.ModuleList(conditionals)
         self.skip_connections = skip_connections
-        self.told = told
-        self.pictured: Callable[[Tensor], Tensor] | None = None
+        self.observed_mask = observed_mask
+        self.pixels: Callable[[Tensor], Tensor] | None = None
         self.context_size: int | None = None
         self.incomplete = False
 
@@ -64,7 +66,7 @@ class GenerativeModel(nn.Module):
         *,
         skip_connections: bool = False,
     ) -> GenerativeModel:
-        """Data under a hierarchy of diagonal Gaussians under a standard normal prior; bits, unless told otherwise."""
+        """Make a model with a standard normal prior, diagonal Gaussians below it, and a likelihood, by default one of bits."""
         sizes, widths = architecture.latent_sizes, architecture.hidden_sizes
         parents = sum(sizes if skip_connections else sizes[:1]) + architecture.context_size
         model = cls(
@@ -82,10 +84,10 @@ class GenerativeModel(nn.Module):
         return 0 if self.prior is None else len(self.conditionals) + 1
 
     def forward(self, x: Tensor | None = None, context: Tensor | None = None, *, batch_size: int = 1) -> Tensor:
-        """Observe the rows of x ``(B, D)`` given those of the context ``(B, C)``.
+        """Observe the rows of x ``(B, D)`` given the rows of the context ``(B, C)``.
 
-        Where the model is ``incomplete``, entries of x that are not a number are missing: the density is that of the others,
-        Mattei and Frellsen (2019), equation 3. Without x, draw a row for each row of the context, or ``batch_size`` of them.
+        Where the model is ``incomplete``, NaN in x stands for a missing entry: the density is that of the other entries, Mattei
+        and Frellsen (2019), equation 3. Without x, draw a row for each row of the context, or ``batch_size`` rows.
 
         Raises:
             ValueError: for a context of another size than that of the architecture.
@@ -99,31 +101,31 @@ class GenerativeModel(nn.Module):
         with pyro.plate("data", rows, dim=-1):
             latents: list[Tensor] = []
             if self.prior is not None:
-                latents = [pyro.sample(f"z{self.depth}", given(self.prior, context))]
+                latents = [pyro.sample(f"z{self.depth}", evaluate_conditional(self.prior, context))]
             for conditional in reversed(self.conditionals):
-                latents.insert(0, pyro.sample(f"z{self.depth - len(latents)}", given(conditional, latents[0])))
+                latents.insert(0, pyro.sample(f"z{self.depth - len(latents)}", evaluate_conditional(conditional, latents[0])))
             parents = beside(*(latents if self.skip_connections else latents[:1]), context)
             likelihood = self._scored(self.likelihood(parents), context)
             if x is None or not self.incomplete:
                 return pyro.sample("x", likelihood, obs=x)
-            # One is in the support of every likelihood, so that what is masked has a gradient of zero and not none.
+            # The number 1 is in the support of every likelihood: a masked entry then has a gradient of zero and not of NaN.
             return pyro.sample("x", likelihood.base_dist.mask(~x.isnan()).to_event(1), obs=x.nan_to_num(1.0))
 
-    def completed(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """Data ``(B, D)`` as drawn, with the entries that their contexts give away in place of those that were drawn."""
-        told = None if self.told is None or context is None else self.told(context)
-        if told is None or self.pictured is None or context is None:
+    def complete(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """Put the entries that the contexts contain in place of drawn ones in data ``(B, D)``."""
+        mask = None if self.observed_mask is None or context is None else self.observed_mask(context)
+        if mask is None or self.pixels is None or context is None:
             return x
-        return torch.where(told, self.pictured(context), x)
+        return torch.where(mask, self.pixels(context), x)
 
     def _scored(self, likelihood: Independent, context: Tensor | None) -> Independent:
-        """The likelihood, of the entries alone that the context does not give away."""
-        told = None if self.told is None or context is None else self.told(context)
-        return likelihood if told is None else likelihood.base_dist.mask(~told).to_event(1)
+        """The likelihood without the entries that the context contains."""
+        mask = None if self.observed_mask is None or context is None else self.observed_mask(context)
+        return likelihood if mask is None else likelihood.base_dist.mask(~mask).to_event(1)
 
 
 def beside(*rows: Tensor | None) -> Tensor:
-    """Rows ``(*, D_1)``, ``(*, D_2)``, ... side by side, their leading dimensions broadcast; None stands for nothing."""
+    """Put rows ``(*, D_1)``, ``(*, D_2)``, ... side by side, with leading dimensions broadcast; None is left out."""
     known = [each for each in rows if each is not None]
     shape = torch.broadcast_shapes(*(each.shape[:-1] for each in known))
     return torch.cat([each.expand(*shape, -1) for each in known], -1) if len(known) > 1 else known[0]

@@ -1,6 +1,6 @@
 """Networks: modules from tensors ``(*, in_features)`` to tensors ``(*, out_features)``, for any leading dimensions.
 
-Particles come as ``(K, B, C)`` where torch's own batch norm takes ``(N, C)`` alone; everything here takes both.
+Particles come as ``(K, B, C)``, but torch's own batch norm takes only ``(N, C)``; everything here takes both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ _frozen: ContextVar[bool] = ContextVar("frozen", default=False)
 
 @contextmanager
 def frozen_statistics() -> Iterator[None]:
-    """Batch norm normalises by its running statistics and leaves them as they are: for inputs that are no data."""
+    """Let batch norm use its running statistics and leave them as they are: for inputs that are no data."""
     before = _frozen.set(True)
     try:
         yield
@@ -35,20 +35,20 @@ class BatchNorm(nn.BatchNorm1d):
     """
 
     def forward(self, h: Tensor) -> Tensor:  # noqa: D102
-        return self.normalized(h.reshape(-1, h.shape[-1])).view(h.shape)
+        return self.normalize(h.reshape(-1, h.shape[-1])).view(h.shape)
 
-    def normalized(self, h: Tensor) -> Tensor:
-        """The same for ``(N, C)`` or ``(N, C, L)``, over N and L."""
+    def normalize(self, h: Tensor) -> Tensor:
+        """Normalise ``(N, C)`` or ``(N, C, L)`` over N and L."""
         if _frozen.get():
             return F.batch_norm(h, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(h)
 
 
 def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, batch_norm: bool = False) -> nn.Sequential:
-    r"""A multilayer perceptron ``(*, sizes[0]) -> (*, sizes[-1])``, every layer followed by the activation.
+    r"""Make a multilayer perceptron ``(*, sizes[0]) -> (*, sizes[-1])`` with an activation after every layer.
 
-    Batch norm stands before each activation; its shift takes the place of the layer's bias. Under ``gate`` a layer computes
-    twice as many features, one half of which gates the other:
+    Batch norm comes before each activation; its shift replaces the layer's bias. Under ``gate`` a layer computes twice as many
+    features, one half of which gates the other:
 
     .. math:: h' = (W_1 h + b_1) \odot \operatorname{sigmoid}(W_2 h + b_2)
 
@@ -62,7 +62,7 @@ def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, 
     """
     layers: list[nn.Module] = []
     for in_features, out_features in pairwise(sizes):
-        computed = computed_features(out_features, activation)
+        computed = features_before_activation(out_features, activation)
         layers.append(nn.Linear(in_features, computed, bias=not batch_norm))
         if batch_norm:
             layers.append(BatchNorm(computed))
@@ -70,13 +70,13 @@ def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, 
     return nn.Sequential(*layers)
 
 
-def computed_features(number: int, activation: Callable[[], nn.Module]) -> int:
-    """What a layer computes for its activation to give ``number``: a gate takes as many again."""
+def features_before_activation(number: int, activation: Callable[[], nn.Module]) -> int:
+    """The number of features before the activation, for ``number`` after it: a gate needs twice as many."""
     return 2 * number if activation is gate else number
 
 
 def gate() -> nn.GLU:
-    """The nonlinearity of gated networks."""
+    """Make the nonlinearity of gated networks."""
     return nn.GLU(dim=-1)
 
 
@@ -92,19 +92,19 @@ Layer = nn.Linear | nn.Conv2d
 
 
 def glorot(layer: Layer) -> None:
-    """Uniform weights of variance 2 / (in + out), Glorot and Bengio (2010), and a zero bias."""
+    """Draw uniform weights of variance 2 / (in + out), Glorot and Bengio (2010), and set the bias to zero."""
     nn.init.xavier_uniform_(layer.weight)
     _without_bias(layer)
 
 
 def he(layer: Layer) -> None:
-    """Normal weights of variance 2 / in, He et al. (2015), equation 10, and a zero bias."""
+    """Draw normal weights of variance 2 / in, He et al. (2015), equation 10, and set the bias to zero."""
     nn.init.kaiming_normal_(layer.weight)
     _without_bias(layer)
 
 
-def torchs_own(layer: Layer) -> None:
-    """Uniform weights of variance 1 / (3 in). Under batch norm smaller weights mean larger steps."""
+def torch_default(layer: Layer) -> None:
+    """Draw uniform weights of variance 1 / (3 in), as torch does. Under batch norm, smaller weights mean larger steps."""
     layer.reset_parameters()
 
 
@@ -113,4 +113,4 @@ def _without_bias(layer: Layer) -> None:
         nn.init.zeros_(layer.bias)
 
 
-INITIALIZATIONS: dict[str, Callable[[Layer], None]] = {"glorot": glorot, "he": he, "torch": torchs_own}
+INITIALIZATIONS: dict[str, Callable[[Layer], None]] = {"glorot": glorot, "he": he, "torch": torch_default}

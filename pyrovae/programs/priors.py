@@ -1,7 +1,7 @@
 """Priors of the top latent: modules whose forward takes a context ``(B, C)`` or None and returns a distribution.
 
-Its event shape is ``(D_L,)``; its batch shape is ``(B,)`` where it depends on the context, and empty where it does not.
-``of(architecture, settings)`` composes a prior of the family.
+The distribution has the event shape ``(D_L,)``; its batch shape is ``(B,)`` where it depends on the context, else empty.
+``of(architecture, settings)`` makes a prior of the family.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Posterior = Callable[[Tensor], Independent]
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSettings:
-    """What a prior may be made of beside the sizes.
+    """The settings of a prior beside its sizes.
 
     Args:
-        num_components: K, of the mixtures.
-        posterior: q(z_L | x, c) of the guide: data and context side by side ``(K, D + C)`` to Gaussians.
-        examples: such rows of training data ``(K, D + C)``, for pseudo-inputs.
+        num_components: the number of components K of a mixture.
+        posterior: q(z_L | x, c) of the guide: from data and context side by side ``(K, D + C)`` to Gaussians.
+        examples: rows of training data and contexts ``(K, D + C)``, for pseudo-inputs.
     """
 
     num_components: int
@@ -44,12 +44,12 @@ class StandardNormal(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        # A buffer, so that the prior follows the module's device and dtype; it is no state to be saved.
+        # A buffer, so that it follows the module's device and dtype; it is no state to be saved.
         self.register_buffer("zero", torch.zeros(size), persistent=False)
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> StandardNormal:
-        """Over the top layer."""
+        """Make the prior of the top layer."""
         return cls(architecture.latent_sizes[-1])
 
     def forward(self, context: Tensor | None = None) -> Independent:
@@ -65,7 +65,7 @@ class ConditionalGaussian(nn.Module):
     Sohn et al. (2015), equation 4.
 
     Args:
-        conditional: context ``(B, C)`` to a distribution.
+        conditional: module from a context ``(B, C)`` to a distribution.
     """
 
     def __init__(self, conditional: nn.Module) -> None:
@@ -74,7 +74,7 @@ class ConditionalGaussian(nn.Module):
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> ConditionalGaussian:
-        """Over the top layer, through a network of its width."""
+        """Make the prior of the top layer, with a network of its width."""
         return cls(
             architecture.gaussian(architecture.context_size, architecture.hidden_sizes[-1], architecture.latent_sizes[-1])
         )
@@ -91,7 +91,7 @@ class ConditionalGaussian(nn.Module):
 
 
 class MixtureOfGaussians(nn.Module):
-    r"""A trainable mixture of K diagonal Gaussians of equal weight, begun from standard normal means and unit variances.
+    r"""A trainable mixture of K diagonal Gaussians of equal weight; means start as standard normal draws, variances at one.
 
     .. math:: p(z) = \frac 1 K \sum_k N(z | \mu_k, \operatorname{diag} \sigma_k^2)
 
@@ -105,7 +105,7 @@ class MixtureOfGaussians(nn.Module):
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> MixtureOfGaussians:
-        """Over the top layer."""
+        """Make the prior of the top layer."""
         return cls(architecture.latent_sizes[-1], settings.num_components)
 
     def forward(self, context: Tensor | None = None) -> GaussianMixture:
@@ -118,25 +118,25 @@ class VampPrior(nn.Module):
 
     .. math:: p(z_L) = \frac 1 K \sum_{k=1}^K q(z_L | u_k)
 
-    Tomczak and Welling (2018), equation 9. In training, batch norm sees the pseudo-inputs through its running statistics,
-    as in evaluation: one density, whether it is sampled or scored, and no pseudo-input among the statistics of the data.
+    Tomczak and Welling (2018), equation 9. In training, as in evaluation, batch norm uses its running statistics for the
+    pseudo-inputs: sampling and scoring use the same density, and pseudo-inputs do not enter the statistics of the data.
 
-    Beside a context, a pseudo-input is one too: a row of data with a context behind it, and the prior depends on no other.
+    In a conditional model a pseudo-input is a row of data followed by a context; the prior does not depend on other contexts.
 
     Args:
-        posterior: q(z_L | x, c) of the guide, which keeps its parameters.
-        pseudo_inputs: module that gives u ``(K, D + C)``.
+        posterior: q(z_L | x, c) of the guide, which owns the parameters.
+        pseudo_inputs: module that returns u ``(K, D + C)``.
     """
 
     def __init__(self, posterior: Posterior, pseudo_inputs: nn.Module) -> None:
         super().__init__()
-        # In a tuple, where nn.Module does not look: each parameter has one owner.
+        # In a tuple, in which nn.Module finds no submodules: each parameter has one owner.
         self._posterior = (posterior,)
         self.pseudo_inputs = pseudo_inputs
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> VampPrior:
-        """With pseudo-inputs that are trained, begun from examples where there are any, else from noise."""
+        """Make the prior with trainable pseudo-inputs, which start from examples if there are any, else from noise."""
         start = settings.examples
         if start is None:
             start = 0.01 * torch.randn(settings.num_components, architecture.input_size)
@@ -154,7 +154,7 @@ class VampPriorData(VampPrior):
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> VampPriorData:
-        """With the examples; zeros without any, to be loaded over."""
+        """Make the prior from the examples; from zeros where there are none and a state will be loaded."""
         chosen = settings.examples
         if chosen is None:
             chosen = torch.zeros(settings.num_components, architecture.input_size)
@@ -162,10 +162,10 @@ class VampPriorData(VampPrior):
 
 
 class PseudoInputs(nn.Module):
-    """K trainable inputs, clamped to the range [0, 1] of the data; what lies outside has no gradient, as in the paper's code.
+    """K trainable inputs, clamped to the range [0, 1] of the data; outside of it they have no gradient, as in the paper's code.
 
     Args:
-        start: where they begin ``(K, D + C)``: N(0, 0.01) in standard deviation, or training examples.
+        start: the initial inputs ``(K, D + C)``: N(0, 0.01) in standard deviation, or training examples.
     """
 
     def __init__(self, start: Tensor) -> None:
@@ -173,12 +173,12 @@ class PseudoInputs(nn.Module):
         self.free = nn.Parameter(start.clone())
 
     def forward(self) -> Tensor:
-        """``(K, D + C)``."""
+        """The inputs ``(K, D + C)``."""
         return self.free.clamp(0.0, 1.0)
 
 
 class ChosenInputs(nn.Module):
-    """K inputs ``(K, D + C)`` that stay as they are."""
+    """K fixed inputs ``(K, D + C)``."""
 
     chosen: Tensor
 
@@ -187,7 +187,7 @@ class ChosenInputs(nn.Module):
         self.register_buffer("chosen", chosen.clone())
 
     def forward(self) -> Tensor:
-        """``(K, D + C)``."""
+        """The inputs ``(K, D + C)``."""
         return self.chosen
 
 
@@ -205,5 +205,5 @@ PRIORS: dict[str, Any] = {
     "vamp_data": VampPriorData,
 }
 
-# What trainable pseudo-inputs begin from.
+# The starts of trainable pseudo-inputs.
 STARTS = ("noise", "images")

@@ -1,4 +1,4 @@
-"""Where the authors of each dataset publish its files, and under which terms."""
+"""The addresses, checksums and licences of the files that the authors of each dataset publish."""
 
 from pyrovae.data.published_files.sources import Source
 
@@ -58,8 +58,8 @@ OMNIGLOT = Source(
     address="https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT",
     licence="none stated",
 )
-# Lake publishes the images one by one in archives; these hold the same pixels. Their checksums are of copies whose published
-# SHA-256 agrees.
+# Lake publishes the images one by one in archives; these files hold the same pixels. The checksums were taken from copies
+# that agree with the published SHA-256.
 OMNIGLOT_ORIGINAL = Source(
     name="omniglot-28",
     folders=("omniglot_original", "omniglot-28"),
@@ -70,7 +70,7 @@ OMNIGLOT_ORIGINAL = Source(
     address="https://raw.githubusercontent.com/bitsandscraps/omniglot/master",
     licence="MIT",
 )
-# Of this file and the next no checksum was ever published; these are of the copies that the tests were written against.
+# No checksum of this file and of the next was ever published; these belong to the copies that the tests were written for.
 CALTECH101_SILHOUETTES = Source(
     name="caltech101-silhouettes",
     folders=("caltech101_silhouettes", "caltech101-silhouettes"),

@@ -1,4 +1,4 @@
-"""Download files: from the first of some addresses, continued where they broke off, verified before they get their names."""
+"""Download files from the first address that has them; continue broken downloads; verify files before they get their names."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     import requests
 
 STALLED_AFTER_SECONDS = 20.0
-# Before each further try of a server that was busy or broke off.
+# The pauses before each further try of a server that was busy or broke off.
 PAUSES_SECONDS = (0.5, 1.0, 2.0)
 BUSY = {429, 500, 502, 503, 504}
 CHUNK_BYTES = 1 << 16
 
-# Told of a file's name, its bytes so far, and its bytes in all where the server says how many.
+# A function that is called with a file's name, the bytes so far, and the size of the file where the server says it.
 Progress = Callable[[str, int, int | None], None]
 
 
 class TransientError(OSError):
-    """Worth another try: the next one may succeed, or continue what has arrived."""
+    """A failure that is worth another try, which may succeed or continue what has arrived."""
 
 
 def check_address(address: str) -> None:
-    """Refuse what no file can be downloaded from.
+    """Refuse an address that no file can be downloaded from.
 
     Raises:
         InputError: for an address that is not one of http, https or file.
@@ -44,25 +44,25 @@ def check_address(address: str) -> None:
     pyrovae.errors.InputError: expected a mirror as http://..., https://... or file:///FOLDER; got 'disk/data'
     """
     parts = urlsplit(address)
-    # file://FOLDER, with two slashes, would name a machine.
+    # With two slashes, file://FOLDER names a machine.
     if not (parts.netloc if parts.scheme in ("http", "https") else parts.scheme == "file" and not parts.netloc):
         raise InputError(f"expected a mirror as http://..., https://... or file:///FOLDER; got {address!r}")
 
 
 def download(target: Path, checksum: str | None, addresses: Iterable[str], progress: Progress | None = None) -> None:
-    """A file from the first of these addresses that has it whole; one that is there and whole already is left alone.
+    """Download a file from the first of these addresses that has it whole, unless it is there and whole already.
 
-    It gets its name once it is whole and verified, in one step. What arrived of it before a failure stays beside it as
-    ``NAME.part``, and the next download continues there. One process at a time may download to a target.
+    The file gets its name in one step, once it is whole and verified. What arrived before a failure stays in ``NAME.part``,
+    and the next download continues there. Only one process at a time may download to a target.
 
     Args:
-        target: where it goes, under the name that it has at the addresses.
-        checksum: ``md5:...`` or ``sha256:...``; None where none is known: such a file is not verified, and never continued.
-        addresses: of folders that hold it.
-        progress: told of what has arrived.
+        target: the path of the file, under the name that it has at the addresses.
+        checksum: ``md5:...`` or ``sha256:...``; None where none is known: such a file is not verified and never continued.
+        addresses: the addresses of folders that hold the file.
+        progress: called as the file arrives.
 
     Raises:
-        OSError: where no address has it whole; it names each of them and what happened there.
+        OSError: where no address has the file whole; it names each address and what happened there.
     """
     failures = []
     for address in addresses:
@@ -88,7 +88,7 @@ def _verified(url: str, target: Path, checksum: str | None, progress: Progress) 
 
     partial = target.with_name(f"{target.name}.part")
     if checksum is None:
-        # Nothing would tell whether its halves are of the same file.
+        # Without a checksum nobody could tell whether both halves belong to the same file.
         partial.unlink(missing_ok=True)
     continued = partial.exists()
 
@@ -114,12 +114,12 @@ def _from_disk(url: str, partial: Path, progress: Progress) -> None:
 
 
 def _from_server(url: str, partial: Path, progress: Progress) -> None:
-    """The rest of a file, behind what is there of it; all of it where the server honours no ranges."""
+    """Fetch the rest of a file after the bytes that are there; the whole file where the server honours no ranges."""
     import requests
     import urllib3
 
     done = partial.stat().st_size if partial.exists() else 0
-    # As it lies there: a .gz is not to be decompressed on the way.
+    # The file as it is stored: a .gz must not be decompressed on the way.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     try:
         with requests.get(url, headers=headers, stream=True, timeout=STALLED_AFTER_SECONDS) as response:
@@ -142,10 +142,10 @@ def _from_server(url: str, partial: Path, progress: Progress) -> None:
 
 
 def _continues(response: requests.Response, done: int, partial: Path) -> bool:
-    """Whether an answer is the rest of a file, behind so many bytes of it, rather than all of it.
+    """True where an answer holds the rest of a file after the bytes that are there; False where it holds all of the file.
 
     Raises:
-        OSError: where it is neither.
+        OSError: for any other answer.
     """
     status = response.status_code
     if status == 200:
@@ -160,7 +160,7 @@ def _continues(response: requests.Response, done: int, partial: Path) -> bool:
 
 @contextmanager
 def _silenced(logger: logging.Logger) -> Iterator[None]:
-    """Pooch says on standard error what it does; a library that is not asked says nothing."""
+    """Silence the messages of pooch on standard error while the context lasts."""
     level = logger.level
     logger.setLevel("WARNING")
     try:

@@ -19,20 +19,20 @@ from pyrovae.data.reading import reading
 HEADER_BYTES = 128
 BYTE_ORDERS = {b"IM": "<", b"MI": ">"}
 COMPRESSED = 15
-# For names, and for the few variables beside those that are read.
+# Room for names, and for the small variables that are not read.
 SPARE_BYTES = 2**22
 NUMBERS = ("double", "single", "logical", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
 def read_mat(path: Path, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Tensor]:
-    """Some matrices of real numbers of a MATLAB 5 file, each of exactly this shape, in the type that the file stores.
+    """Read matrices of real numbers from a MATLAB 5 file, each of exactly this shape, in the type that the file stores.
 
     Raises:
         InputError: where the file is damaged, lacks a matrix, holds another shape or no numbers under its name, or is far
             larger than these matrices.
     """
     limit = 8 * sum(map(math.prod, shapes.values())) + SPARE_BYTES
-    # Of what is read every shape and type is checked below: a warning would add nothing.
+    # Every shape and type is checked below: a warning of scipy would add nothing.
     with reading(path, "a whole MATLAB 5 file", REPLACE), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = _decompressed(path, limit)
@@ -42,7 +42,7 @@ def read_mat(path: Path, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Ten
 
 
 def _decompressed(path: Path, limit: int) -> BytesIO:
-    """The file with its elements in plain; scipy, left to itself, would decompress as much as the file bids it."""
+    """The file with its elements decompressed, up to a limit; scipy alone would decompress as much as the file tells it to."""
     if path.stat().st_size > limit:
         raise ValueError(f"it is larger than {limit:,} bytes")
     content = memoryview(path.read_bytes())
@@ -69,7 +69,7 @@ def _element(compressed: memoryview, limit: int) -> bytes:
 
 
 def _check_headers(path: Path, plain: BytesIO, shapes: Mapping[str, tuple[int, int]]) -> None:
-    """Before anything is read: what is no plain matrix of numbers may take memory as its header bids."""
+    """Refuse other shapes and types before anything is read: other variables could take any amount of memory."""
     headers = scipy.io.whosmat(plain)
     plain.seek(0)
     if missing := set(shapes) - {name for name, _, _ in headers}:

@@ -1,4 +1,4 @@
-"""Silhouettes, faces and toys: Caltech 101, Frey, small NORB.
+"""The datasets of silhouettes, faces and toys: Caltech 101, Frey, small NORB.
 
 Importing this does not import torch.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyrovae.data.datasets import Dataset, Options
 from pyrovae.data.published_files.addresses import CALTECH101_SILHOUETTES, FREYFACES, SMALL_NORB
 from pyrovae.data.published_files.sources import locate
-from pyrovae.data.published_files.stored import hold_out, stored_dataset, transposed
+from pyrovae.data.published_files.stored import hold_out, stored_dataset, transpose_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +32,9 @@ def caltech101_silhouettes(options: Options) -> Dataset:
     matrices = read_mat(path, shapes | {f"{part}_labels": (size, 1) for part, size in parts.values()})
     levels, labels = {}, {}
     for split, (part, _) in parts.items():
-        # In the file the objects are 0, and images go column by column.
+        # The file stores objects as 0, and images column by column.
         background = check_range(path, f"'{part}_data'", matrices[f"{part}_data"], 0, 1).byte()
-        levels[split] = 1 - transposed(background, 28, 28)
+        levels[split] = 1 - transpose_images(background, 28, 28)
         labels[split] = check_range(path, f"'{part}_labels'", matrices[f"{part}_labels"].flatten(), 1, 101).long() - 1
     return stored_dataset("caltech101-silhouettes", levels, labels, (1, 28, 28), stored="objects as 1", values="bits")
 

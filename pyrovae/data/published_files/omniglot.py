@@ -1,4 +1,4 @@
-"""OMNIGLOT, as Burda reduced it to 28 x 28, and Lake's own images reduced by us.
+"""OMNIGLOT in two forms: reduced to 28 x 28 by Burda, and Lake's own images reduced by us.
 
 Importing this does not import torch.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyrovae.data.datasets import Dataset, Options
 from pyrovae.data.published_files.addresses import OMNIGLOT, OMNIGLOT_ORIGINAL
 from pyrovae.data.published_files.sources import locate
-from pyrovae.data.published_files.stored import hold_out, stored_dataset, transposed
+from pyrovae.data.published_files.stored import hold_out, stored_dataset, transpose_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ def omniglot(options: Options) -> Dataset:
         for split, size in BURDA_SIZES.items()
     }
     columns = {name: check_range(path, f"{name!r}", each, 0, 1) for name, each in read_mat(path, shapes).items()}
-    levels = {split: transposed(columns[f"{prefix}data"].T.float(), 28, 28) for split, prefix in BURDA_PREFIXES.items()}
-    # One row for each alphabet; the file's number of a character within its alphabet is no class by itself.
+    levels = {split: transpose_images(columns[f"{prefix}data"].T.float(), 28, 28) for split, prefix in BURDA_PREFIXES.items()}
+    # The rows stand for alphabets; the file's number of a character within its alphabet is no class by itself.
     labels = {split: columns[f"{prefix}target"].float().argmax(0) for split, prefix in BURDA_PREFIXES.items()}
     split = hold_out(HELD_OUT, options.split_seed, levels, labels) if options.validation else ""
     return stored_dataset("omniglot", levels, labels, (1, 28, 28), split=split)

@@ -1,6 +1,6 @@
 """Read the original file formats into tensors.
 
-Every reader is told the shape that the file must have, reads no more than that, and never unpickles.
+Every reader takes the shape that the file must have, reads no more than that, and never unpickles.
 """
 
 import gzip
@@ -20,13 +20,13 @@ IDX_TYPES = {8: "bytes", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14:
 NORB_TYPES = {0x1E3D4C55: torch.uint8, 0x1E3D4C54: torch.int32, 0x1E3D4C51: torch.float32, 0x1E3D4C53: torch.float64}
 
 
-def opened(path: Path) -> IO[bytes]:
-    """The content of a file, decompressed on the way where its name ends in .gz."""
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file to be read as bytes, decompressed on the way where its name ends in .gz."""
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
 def check_shape(path: Path, expected: str, found: str) -> None:
-    """Refuse a whole file that holds something else.
+    """Refuse a file that holds something else than expected.
 
     Raises:
         InputError: where the two descriptions differ.
@@ -36,10 +36,10 @@ def check_shape(path: Path, expected: str, found: str) -> None:
 
 
 def check_range(path: Path, what: str, values: Tensor, low: float, high: float) -> Tensor:
-    """The values, all of them from ``low`` to ``high``.
+    """Return the values, after a check that all of them are from ``low`` to ``high``.
 
     Raises:
-        InputError: where one is outside, or no number.
+        InputError: for a value outside of the range, or NaN.
     """
     if not ((values >= low) & (values <= high)).all():
         raise InputError(
@@ -48,16 +48,16 @@ def check_range(path: Path, what: str, values: Tensor, low: float, high: float) 
     return values
 
 
-def filled(file: IO[bytes], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor of the bytes that a file still has; not one fewer and not one more.
+def read_tensor(file: IO[bytes], shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Read the rest of a file into a tensor, which it must fill exactly.
 
     Raises:
-        ValueError: where there are.
+        ValueError: for fewer or more bytes.
     """
     tensor = torch.empty(shape, dtype=dtype)
     rest = tensor.numpy().data.cast("B")
     while rest:
-        # In pieces: a decompressor returns a copy of what it is asked for.
+        # In pieces, since a decompressor returns a copy of what it is asked for.
         piece = file.read(min(len(rest), CHUNK_BYTES))
         if not piece:
             raise ValueError(f"it ends {len(rest):,} bytes early")
@@ -68,11 +68,11 @@ def filled(file: IO[bytes], shape: tuple[int, ...], dtype: torch.dtype) -> Tenso
     return tensor
 
 
-def header(file: IO[bytes], layout: str) -> tuple[int, ...]:
-    """The numbers at the head of a file, in the layout of ``struct``.
+def read_header(file: IO[bytes], layout: str) -> tuple[int, ...]:
+    """Read the numbers at the head of a file, in a layout of ``struct``.
 
     Raises:
-        ValueError: where the file ends before them.
+        ValueError: for a file that ends within them.
     """
     content = file.read(struct.calcsize(layout))
     if len(content) < struct.calcsize(layout):
@@ -81,47 +81,47 @@ def header(file: IO[bytes], layout: str) -> tuple[int, ...]:
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """The bytes of an idx file, plain or gzipped, as a uint8 tensor of exactly this shape.
+    """Read the bytes of an idx file, plain or gzipped, as a uint8 tensor of exactly this shape.
 
     Raises:
-        InputError: where the file is truncated, of another format, or of another shape.
+        InputError: for a file that is truncated, of another format, or of another shape.
     """
-    with reading(path, "a whole idx file", REPLACE), opened(path) as file:
-        zero, kind, dimensions = header(file, ">HBB")
+    with reading(path, "a whole idx file", REPLACE), open_file(path) as file:
+        zero, kind, dimensions = read_header(file, ">HBB")
         if zero or kind not in IDX_TYPES:
             raise ValueError("its magic number is another one")
-        found = header(file, f">{dimensions}I")
+        found = read_header(file, f">{dimensions}I")
         check_shape(path, f"bytes of shape {shape}", f"{IDX_TYPES[kind]} of shape {found}")
-        return filled(file, shape, torch.uint8)
+        return read_tensor(file, shape, torch.uint8)
 
 
 def read_norb(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A file in the binary matrix format of small NORB, plain or gzipped, as a tensor of exactly this type and shape.
+    """Read a file in the binary matrix format of small NORB, plain or gzipped, as a tensor of exactly this type and shape.
 
-    It is little-endian: a magic number for the type, the number of dimensions, the dimensions, of which at least three are
-    stored, and the entries in C order. MATLAB's it is not, for all its name.
+    The format is little-endian: a magic number for the type, the number of dimensions, the dimensions, of which at least three
+    are stored, and the entries in C order. It is not MATLAB's format, in spite of the ending .mat.
 
     Raises:
-        InputError: where the file is truncated, of another format, of another type or shape.
+        InputError: for a file that is truncated, of another format, or of another type or shape.
     """
-    with reading(path, "a whole NORB matrix file", REPLACE), opened(path) as file:
-        magic, dimensions = header(file, "<II")
+    with reading(path, "a whole NORB matrix file", REPLACE), open_file(path) as file:
+        magic, dimensions = read_header(file, "<II")
         if magic not in NORB_TYPES or not 0 < dimensions <= 8:
             raise ValueError("its magic number is another one")
-        found = header(file, f"<{max(dimensions, 3)}I")[:dimensions]
+        found = read_header(file, f"<{max(dimensions, 3)}I")[:dimensions]
         check_shape(path, f"{dtype} of shape {shape}", f"{NORB_TYPES[magic]} of shape {found}")
-        return filled(file, shape, dtype)
+        return read_tensor(file, shape, dtype)
 
 
 def read_amat(path: Path, shape: tuple[int, int]) -> Tensor:
-    """The bits of a text file with a row of 0 and 1 on each line, plain or gzipped, as a uint8 tensor of exactly this shape.
+    """Read a text file with a row of 0 and 1 on each line, plain or gzipped, as a uint8 tensor of exactly this shape.
 
     Raises:
-        InputError: where the file is damaged, holds anything but these digits and white space, or is of another shape.
+        InputError: for a file that is damaged, holds anything but these digits and white space, or is of another shape.
     """
     rows, columns = shape
     limit = 2 * rows * (columns + 1)
-    with reading(path, "a whole amat file", REPLACE), opened(path) as file:
+    with reading(path, "a whole amat file", REPLACE), open_file(path) as file:
         text = file.read(limit + 1)
     characters = torch.frombuffer(bytearray(text or b" "), dtype=torch.uint8)
     digits = characters[characters > ord(" ")] - ord("0")

@@ -18,18 +18,18 @@ DATA_VARIABLE = "PYROVAE_DATA"
 
 @dataclass(frozen=True)
 class Source:
-    """Where the files of a dataset come from.
+    """The source of the files of a dataset.
 
     Args:
-        name: the dataset's name.
+        name: the name of the dataset.
         folders: paths under a data folder where its files are known to lie, the one that we write to first.
-        checksums: of each file as the authors distribute it, by file name: ``sha256:...``, or MD5 with or without ``md5:``;
-            None where none is published: such a file is taken as it comes.
-        address: of the folder with these files.
-        licence: under which the authors give them away.
-        mirrors: addresses that are tried after it.
-        decompressed: checksums of what is in a ``.gz``, by its name, where they are known.
-        packed: a file, and its checksum, that holds all of it in another form: found, never downloaded.
+        checksums: the checksum of each file as the authors distribute it, by file name: ``sha256:...``, or MD5 with or without
+            ``md5:``; None where none is published: such a file is taken as it comes.
+        address: the address of the folder with these files.
+        licence: the licence that the authors state.
+        mirrors: addresses that are tried after the first.
+        decompressed: checksums of the content of ``.gz`` files, by the file's name, where they are known.
+        packed: the name and checksum of a file that holds all data in another form; it is used if found, never downloaded.
     """
 
     name: str
@@ -45,18 +45,18 @@ class Source:
 def locate(
     source: Source, root: str | Path | None = None, mirror: str | None = None, progress: Progress | None = None
 ) -> dict[str, Path]:
-    """The files of a source by name: found under ``root``, ``$PYROVAE_DATA`` or the cache; else downloaded into the cache.
+    """Find the files of a source under ``root``, ``$PYROVAE_DATA`` or the cache, else download them into the cache.
 
     A file may have been decompressed or compressed: ``NAME.gz`` is also found as ``NAME``, and ``NAME`` as ``NAME.gz``.
 
     Args:
-        source: of the files.
-        root: where to look first.
+        source: the source of the files.
+        root: the folder to look in first.
         mirror: an address to download from in place of the authors': a folder that holds the files, or the source's folder.
-        progress: told of what has arrived of each file.
+        progress: called as files arrive.
 
     Raises:
-        InputError: if they are in none of these places and cannot be downloaded; it names the places and the files.
+        InputError: for files that are in none of these places and cannot be downloaded; it names the places and the files.
     """
     if mirror is not None:
         check_address(mirror)
@@ -69,7 +69,7 @@ def locate(
 
 
 def find(source: Source, root: str | Path | None = None) -> dict[str, Path]:
-    """The files of a source by name, from the first place that holds them all; none where no place does."""
+    """Find the files of a source, by name, in the first place that holds them all; an empty dictionary where no place does."""
     for folder in candidate_folders(source, root):
         found = files_in(source, folder)
         for whole in (source.packed, source.checksums):
@@ -79,9 +79,10 @@ def find(source: Source, root: str | Path | None = None) -> dict[str, Path]:
 
 
 def candidate_folders(source: Source, root: str | Path | None = None) -> Iterator[Path]:
-    """The folders where the files are looked for, in order.
+    """The folders in which the files are looked for, in order.
 
-    A place itself counts only by its name: MNIST and Fashion-MNIST share their file names, and neither must pass for the other.
+    A place itself is one of them only if it has the right name: MNIST and Fashion-MNIST share the names of their files, and
+    neither must pass for the other.
     """
     for place in _places(root):
         for folder in source.folders:
@@ -91,17 +92,17 @@ def candidate_folders(source: Source, root: str | Path | None = None) -> Iterato
 
 
 def files_in(source: Source, folder: Path) -> dict[str, Path]:
-    """Those files of a source that lie in a folder, by name."""
+    """The files of a source that lie in a folder, by name."""
     return {name: path for name in (*source.checksums, *source.packed) if (path := _stored(folder / name))}
 
 
-def verified(source: Source, name: str, path: Path) -> bool | None:
-    """Whether a file that was found is what the authors distribute; None where it has no checksum as it lies there.
+def is_original(source: Source, name: str, path: Path) -> bool | None:
+    """True where a file is what the authors distribute; None where no checksum is known for the form in which it lies there.
 
-    What was compressed since can be checked; of what was decompressed a checksum is seldom published.
+    A file that was compressed since can be checked; for one that was decompressed, a checksum is seldom published.
 
     Raises:
-        InputError: where it cannot be read.
+        InputError: for a file that cannot be read.
     """
     known = source.decompressed.get(name) if f"{path.name}.gz" == name else (source.checksums | source.packed)[name]
     if not known:
@@ -148,7 +149,7 @@ def _digest(path: Path, algorithm: str, *, unpack: bool) -> str:
 
 
 def _download(source: Source, mirror: str | None, progress: Progress | None) -> dict[str, Path]:
-    """One process at a time: the others wait, and find what it left."""
+    """Download the files, one process at a time: the others wait, and then find them."""
     from filelock import FileLock
 
     folder = _cache() / source.folders[0]

@@ -1,4 +1,4 @@
-"""From what readers return to a dataset as stored: held-out examples, upright images, values in [0, 1], checksums.
+"""Make a dataset as stored from what readers return: held-out examples, upright images, values in [0, 1], checksums.
 
 Importing this does not import torch.
 """
@@ -28,10 +28,10 @@ def stored_dataset(
     values: str = "levels",
     likelihood: str = "bernoulli",
 ) -> Dataset:
-    """From examples by split ``(N, D)`` to a dataset: levels 0 to 255 to [0, 1], bits and real numbers as they are."""
+    """Make a dataset from examples by split ``(N, D)``: levels 0 to 255 go to [0, 1], bits and real numbers stay."""
     whole = values == "bits" or levels["train"].is_floating_point()
     values = "grey" if whole and values == "levels" else values
-    # In place: another copy of MNIST as floats would take a fifth of the time of loading it.
+    # The division is in place: another copy of MNIST as floats would take a fifth of the time of loading it.
     images = {part: each.float() if whole else each.float().div_(255) for part, each in levels.items()}
     protocol = Protocol(
         dataset=name,
@@ -55,7 +55,7 @@ def stored_dataset(
 
 
 def hold_out(size: int, seed: int, *columns: dict[str, Tensor]) -> str:
-    """Move ``size`` training examples, drawn with a seed, to the split ``valid`` of each column; says so for the protocol."""
+    """Move ``size`` training examples, drawn with a seed, to the split ``valid``, and return words for the protocol."""
     import torch
 
     order = torch.randperm(len(columns[0]["train"]), generator=torch.Generator().manual_seed(seed))
@@ -64,6 +64,6 @@ def hold_out(size: int, seed: int, *columns: dict[str, Tensor]) -> str:
     return f"{size:,} of training held out at random (seed {seed})"
 
 
-def transposed(rows: Tensor, height: int, width: int) -> Tensor:
-    """Images stored column by column ``(N, W H)``, as MATLAB does, to rows of pixels ``(N, H W)``."""
+def transpose_images(rows: Tensor, height: int, width: int) -> Tensor:
+    """Turn images stored column by column ``(N, W H)``, as MATLAB does, into rows of pixels ``(N, H W)``."""
     return rows.reshape(-1, width, height).transpose(1, 2).flatten(1)

@@ -1,6 +1,6 @@
-"""Datasets of torchvision that hold images of one size in memory, under names such as ``torchvision:KMNIST``.
+"""The datasets of torchvision that hold images of one size in memory, under names such as ``torchvision:KMNIST``.
 
-Their files are read, and downloaded, by torchvision, in its own layout under each place where data files are looked for.
+Torchvision reads and downloads their files, in its own layout under each place where data files are looked for.
 CIFAR-10 and CIFAR-100 are distributed as pickles, which torchvision loads only after it has found the MD5 of each file to be
 the one it knows; the ``.pt`` files that its old versions left it loads as weights only. Nothing else is unpickled, and what
 torchvision unpickles unverified must not be entered in ``KNOWN``.
@@ -31,12 +31,12 @@ STALLED_AFTER_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Construction:
-    """How a class of torchvision is asked for a split, and how it keeps what it read.
+    """The arguments of a class of torchvision for each split, and the layout of its images and labels.
 
     Args:
-        train: its arguments for the training examples.
-        test: its arguments for the test examples.
-        axes: of its array of images: ``NHW``, ``NWH`` where they lie on their side, ``NHWC`` or ``NCHW``.
+        train: arguments for the training examples.
+        test: arguments for the test examples.
+        axes: the axes of the array of images: ``NHW``, ``NWH`` where they lie on their side, ``NHWC`` or ``NCHW``.
         labels: the attribute with the classes.
     """
 
@@ -67,11 +67,11 @@ KNOWN: dict[str, Construction] = {
 
 
 def import_torchvision() -> ModuleType:
-    """torchvision, also beside a torch build that it was not compiled for.
+    """Import torchvision, also beside a torch build that it was not compiled for.
 
     A torchvision built for CUDA fails on import beside a CPU build of torch, because two of its compiled operators are not
-    registered there. Its datasets and readers need neither: declaring their schemas is enough. Only after a failure, though:
-    a torchvision that fits registers them itself, and a second registration would abort the process.
+    registered there. Its datasets and readers need neither: declaring their schemas is enough. They are declared only after a
+    failure: a torchvision that fits registers them itself, and a second registration would abort the process.
     """
     try:
         return importlib.import_module("torchvision")
@@ -87,21 +87,21 @@ def import_torchvision() -> ModuleType:
 
 
 def torchvision_dataset(name: str, options: Options) -> Dataset:
-    """A dataset of torchvision in its own split; a tenth of training is held out where validation is asked for.
+    """Load a dataset of torchvision in its own split; a tenth of training is held out where validation is asked for.
 
     Grey images ``(N, H W)`` have the likelihood ``bernoulli``, colour images ``(N, 3 H W)``, one colour after the other,
     ``discretized_logistic``.
 
     Args:
-        name: ``torchvision:`` and the name of the class, behind which EMNIST has its split: ``torchvision:EMNIST-letters``.
-        options: where its files are.
+        name: ``torchvision:`` and the name of the class, for EMNIST followed by its split: ``torchvision:EMNIST-letters``.
+        options: where the files are, and how they are split.
 
     Raises:
-        InputError: for a class that does not work like this, and where files are missing or damaged.
+        InputError: for a class that is not in ``KNOWN``, and for files that are missing or damaged.
     """
     construction = KNOWN.get(name.removeprefix(PREFIX))
     if construction is None:
-        raise InputError(f"expected one of torchvision's datasets out of {', '.join(KNOWN)} behind {PREFIX!r}; got {name!r}")
+        raise InputError(f"expected one of torchvision's datasets out of {', '.join(KNOWN)} after {PREFIX!r}; got {name!r}")
     if options.mirror is not None:
         raise InputError(f"expected no mirror for {name!r}, which torchvision downloads from where it knows: leave it out")
     levels, labels = {}, {}
@@ -121,20 +121,20 @@ def torchvision_dataset(name: str, options: Options) -> Dataset:
 
 
 def _channels_first(images: Tensor, axes: str) -> Tensor:
-    """Images ``(N, C, H, W)``."""
+    """The images with their axes in the order ``(N, C, H, W)``."""
     if "C" not in axes:
         images, axes = images.unsqueeze(1), f"NC{axes[1:]}"
     return images.permute([axes.index(axis) for axis in "NCHW"]).contiguous()
 
 
 def _classes(labels: Any) -> Tensor:
-    """One class for each image; the first column of a table of several properties."""
+    """The class of each image: the first column, where labels are a table of several properties."""
     classes = torch.as_tensor(labels).long()
     return classes if classes.dim() == 1 else classes[:, 0]
 
 
 def _constructed(name: str, arguments: dict[str, Any], options: Options) -> Any:
-    """The object of torchvision, from the first place that has its files, or downloaded into the last, which is the cache."""
+    """Make torchvision's object from the first place that has its files, or download them into the last, which is the cache."""
     construct = getattr(import_torchvision().datasets, name.removeprefix(PREFIX).split("-")[0])
     places = list(candidate_folders(Source(name, (".",), {}, ""), options.root))
     for place in places:
@@ -152,7 +152,7 @@ def _constructed(name: str, arguments: dict[str, Any], options: Options) -> Any:
 
 
 def _read(construct: Callable[..., Any], place: Path, arguments: dict[str, Any]) -> Any:
-    """What torchvision reads in a place, or None where it finds nothing there that it takes for the dataset's files."""
+    """Let torchvision read the files in a place; None where it does not find them there."""
     try:
         return construct(place, **arguments, download=False)
     except FileNotFoundError:
@@ -160,7 +160,7 @@ def _read(construct: Callable[..., Any], place: Path, arguments: dict[str, Any])
     except Exception as error:
         if "Dataset not found" in str(error):
             return None
-        # Of damaged files its readers make whatever happens to them.
+        # Torchvision's readers raise all kinds of errors over damaged files.
         raise InputError(
             f"{place}: expected torchvision's {construct.__name__} files; reading them failed ({in_one_line(error)}): "
             "delete them or replace them by whole copies"
@@ -169,7 +169,7 @@ def _read(construct: Callable[..., Any], place: Path, arguments: dict[str, Any])
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Torchvision opens its connections without one, and would wait for ever on a network that swallows packets."""
+    """Set a timeout for torchvision, which would wait for ever on a network that swallows packets."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""Read ``.npy`` and ``.npz`` files of somebody's own: never unpickled, never larger in memory than they said beforehand."""
+"""Read users' ``.npy`` and ``.npz`` files: never unpickled, never larger in memory than their headers say."""
 
 import math
 import zipfile
@@ -12,27 +12,27 @@ import numpy as np
 from pyrovae.data.reading import npy_header, reading
 from pyrovae.errors import InputError
 
-# Of what has to be read as a whole. Larger data belong into an .npy file, which is read where it lies.
+# The limit for files that have to be read as a whole. Larger data belong into an .npy file, which is memory-mapped.
 READ_BYTES = 2**32
 SPLITS = ("train", "valid", "test")
-# Under these names people keep the validation part.
+# The names that people give to the validation part.
 VALIDATION = ("valid", "val", "validation")
 LABELS = ("labels", "y", "target")
 
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What a file holds.
+    """The content of a file.
 
     Args:
-        arrays: examples ``(N, ...)`` by split; all of them under ``all`` where the file splits them not.
-        labels: the classes ``(N,)`` under the same keys, where there are any.
-        columns: their names, of a table that names them.
-        values: what they are, where that is known: real, counts or mixed.
-        kinds: one for each column, where they are mixed.
-        categories: the names of what each column holds; none where it holds numbers.
+        arrays: examples ``(N, ...)`` by split; all of them under ``all`` where the file has no split.
+        labels: the classes ``(N,)`` under the same keys, if there are any.
+        columns: the names of the columns, for a table that has them.
+        values: the kind of the values, where it is known: real, counts or mixed.
+        kinds: the kind of each column, where they are mixed.
+        categories: for each column the names of its categories; none where it holds numbers.
         classes: the names of the labels.
-        remarks: what was left out, or may surprise.
+        remarks: what was left out, and what may surprise.
         channels_first: whether images are known to have their channels first.
     """
 
@@ -47,14 +47,14 @@ class Contents:
     channels_first: bool = False
 
 
-def parts_named(path: Path, names: Iterable[str]) -> dict[str, str]:
-    """From the parts of a split to the names that they have among others; empty where none is one.
+def split_names(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """Find the parts of a split among names: a dictionary from each part to its name, empty where there are none.
 
-    >>> parts_named(Path("faces"), ["train", "val", "test"])
+    >>> split_names(Path("faces"), ["train", "val", "test"])
     {'train': 'train', 'valid': 'val', 'test': 'test'}
 
     Raises:
-        InputError: for some of a split without the rest, and two validation parts.
+        InputError: for a split without training or test part, and for two validation parts.
     """
     found = {name: "valid" if name in VALIDATION else name for name in names if name in {*SPLITS, *VALIDATION}}
     if not found:
@@ -67,11 +67,11 @@ def parts_named(path: Path, names: Iterable[str]) -> dict[str, str]:
     return {part: name for name, part in found.items()}
 
 
-def limit(path: Path, num_bytes: int) -> None:
-    """Refuse what would not fit.
+def refuse_too_large(path: Path, num_bytes: int) -> None:
+    """Refuse data that would not fit into memory.
 
     Raises:
-        InputError: above ``READ_BYTES``.
+        InputError: for more than ``READ_BYTES``.
     """
     if num_bytes > READ_BYTES:
         raise InputError(
@@ -81,10 +81,10 @@ def limit(path: Path, num_bytes: int) -> None:
 
 
 def read_npy(path: Path) -> Contents:
-    """The array of an ``.npy`` file, memory-mapped.
+    """Read the array of an ``.npy`` file, memory-mapped.
 
     Raises:
-        InputError: for a file that is damaged or holds Python objects, and a large one in Fortran order.
+        InputError: for a file that is damaged or holds Python objects, and for a large one in Fortran order.
     """
     with reading(path, "a whole .npy file of numbers"):
         array = np.lib.format.open_memmap(path, mode="r")
@@ -97,17 +97,17 @@ def read_npy(path: Path) -> Contents:
 
 
 def read_npz(path: Path) -> Contents:
-    """The arrays ``train``, ``test`` and perhaps ``valid`` or ``val`` of an ``.npz`` file; or its one array, and its classes.
+    """Read the arrays ``train``, ``test`` and perhaps ``valid`` of an ``.npz`` file; or its one array, and the classes.
 
     Classes are an array of integers named ``labels``, ``y`` or ``target`` beside it, as long as it is.
 
     Raises:
-        InputError: for a file that is damaged, too large once unpacked, holds Python objects, or other arrays.
+        InputError: for a file that is damaged or too large once unpacked, or that holds Python objects or other arrays.
     """
     with reading(path, "a whole .npz file of numbers"), zipfile.ZipFile(path) as archive:
         members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
-        if parts := parts_named(path, members):
-            limit(path, sum(members[name].file_size for name in parts.values()))
+        if parts := split_names(path, members):
+            refuse_too_large(path, sum(members[name].file_size for name in parts.values()))
             return Contents({part: _member(path, archive, members[name]) for part, name in parts.items()})
         classes = [name for name in members if name in LABELS]
         examples = [name for name in members if name not in LABELS]
@@ -116,19 +116,19 @@ def read_npz(path: Path) -> Contents:
                 f"{path}: expected one array of examples, with labels, y or target beside it or not; or train, test and "
                 f"perhaps valid; got {', '.join(members) or 'none'}: save it with these names"
             )
-        limit(path, sum(each.file_size for each in members.values()))
+        refuse_too_large(path, sum(each.file_size for each in members.values()))
         array = _member(path, archive, members[examples[0]])
         labels = _member(path, archive, members[classes[0]]) if classes else None
     return Contents({"all": array}, {} if labels is None else {"all": _checked_labels(path, labels, array.shape[:1])})
 
 
 def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """An array whose header tells the truth about its size: what a header says is reserved before anything is read."""
+    """Read an array, after a check that its header states its true size: numpy reserves that much memory beforehand."""
     with archive.open(member) as stream:
         size = _described_bytes(stream) + stream.tell()
     if size != member.file_size:
         raise InputError(
-            f"{path}: expected {member.filename} to hold the {size} bytes that it says; got {member.file_size}: "
+            f"{path}: expected {member.filename} to hold the {size} bytes that its header states; got {member.file_size}: "
             "replace it by a whole copy"
         )
     with archive.open(member) as stream:

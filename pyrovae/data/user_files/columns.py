@@ -1,7 +1,7 @@
-"""The kind of each column of a table: as somebody says, or found out from its values.
+"""The kind of each column of a table, as the user states it or as its values show.
 
 Real columns are numbers of any size; positive ones lie above zero and are log-normal rather than Gaussian; counts are whole
-numbers from 0 on; binary columns hold two values; categories are words, or numbers that stand for such.
+numbers from 0 on; binary columns hold two values; categories are words, or numbers that stand for categories.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pyrovae.data.user_files.ranges import BITS, LEVELS, UNIT_INTERVAL, Range
 from pyrovae.errors import InputError, nearest
 
 ALL_COLUMNS = "*"
-# More different words are names or sentences rather than categories.
+# A column of more different words holds names or sentences rather than categories.
 MOST_CATEGORIES = 100
-# Of what pandas reads as a gap.
+# The fields that count as gaps, out of those that pandas reads as gaps.
 GAPS = ("", "NA", "N/A", "NAN", "NULL", "NONE", "-NAN", "#N/A", "<NA>")
-# In nats for each row: a log-normal column is told from a Gaussian one by a clear margin.
+# In nats per row: how much better a log-normal distribution must fit than a Gaussian for a column to be positive.
 MARGIN = 0.1
 
 
@@ -32,8 +32,8 @@ class Column:
 
     Args:
         kind: one of ``KINDS``.
-        values: numbers ``(N,)``, of a binary column or a category the place of each among the names; gaps are not a number.
-        names: of what a binary column or a category holds, sorted.
+        values: numbers ``(N,)``; in a binary column or a category the place of each value among the names; NaN for gaps.
+        names: the values of a binary column or a category, sorted.
     """
 
     kind: str
@@ -41,14 +41,14 @@ class Column:
     names: tuple[str, ...] = ()
 
 
-def asked_kinds(where: str, settings: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    """From columns to the kinds that somebody says they are, given as ``age=count``; ``*`` stands for all others.
+def parse_kinds(where: str, settings: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Parse the user's kinds of columns, each as ``age=count``, into a dictionary; ``*`` stands for all other columns.
 
-    >>> asked_kinds("a.csv", ["*=real", "age=count"], ["age", "size"])
+    >>> parse_kinds("a.csv", ["*=real", "age=count"], ["age", "size"])
     {'age': 'count', 'size': 'real'}
 
     Raises:
-        InputError: for what is no such setting, and columns that there are none.
+        InputError: for a setting of another form, and for a column that is not in the table.
     """
     asked: dict[str, str] = {}
     for setting in settings:
@@ -65,9 +65,9 @@ def asked_kinds(where: str, settings: Sequence[str], columns: Sequence[str]) -> 
 
 
 def kind_of_numbers(values: np.ndarray) -> str:
-    """The kind of a column of numbers ``(N,)``, gaps left out.
+    """The kind of a column of numbers ``(N,)`` without gaps.
 
-    Two different numbers are binary; whole ones from 0 on are counts unless they vary much less than counts of that size would;
+    Two different numbers are binary; whole numbers from 0 on are counts unless they vary much less than counts of that size;
     numbers above zero are positive where a log-normal distribution fits them clearly better than a Gaussian.
 
     >>> kind_of_numbers(np.array([3.0, 0.0, 2.0, 1.0])), kind_of_numbers(np.array([1998.0, 2004.0, 2001.0]))
@@ -87,26 +87,26 @@ def kind_of_numbers(values: np.ndarray) -> str:
     return "real"
 
 
-def named_values(column: pandas.Series[Any]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The place of each value among the different ones, sorted, gaps not a number; and the names of these."""
+def codes_and_names(column: pandas.Series[Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The place of each value among the sorted different values, NaN for gaps; and the names of the different values."""
     codes, different = pandas.factorize(column, sort=True)
-    return np.where(codes < 0, np.nan, codes), tuple(map(plain, different))
+    return np.where(codes < 0, np.nan, codes), tuple(map(value_as_text, different))
 
 
-def plain(value: Any) -> str:
-    """A value as people write it, to its last digit.
+def value_as_text(value: Any) -> str:
+    """The text of a value as people write it, to its last digit.
 
-    >>> plain(2.0), plain(0.1 + 0.2), plain("Rome")
+    >>> value_as_text(2.0), value_as_text(0.1 + 0.2), value_as_text("Rome")
     ('2', '0.30000000000000004', 'Rome')
     """
     return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def column_of(where: str, column: pandas.Series[Any], asked: str, first_line: int, *, missing: bool) -> Column:
-    """A column as numbers, of the kind that is asked for, or else of that which its values have.
+    """Turn a column into numbers, of the kind that the user asks for or, without one, of the kind that fits its values.
 
     Raises:
-        InputError: for values that are not of that kind, too many different words, and gaps where there may be none.
+        InputError: for values that do not fit the kind, too many different words, and gaps where there may be none.
     """
     known = column.dropna()
     is_words = not pandas.api.types.is_numeric_dtype(column.dtype) and not all(is_number(str(each)) for each in known.tolist())
@@ -116,7 +116,7 @@ def column_of(where: str, column: pandas.Series[Any], asked: str, first_line: in
         kind = asked or kind_of_numbers(values[~np.isnan(values)])
         _check_kind(where, str(column.name), kind, values, first_line)
         return Column(kind, values)
-    values, names = named_values(column)
+    values, names = codes_and_names(column)
     _refuse_gaps(where, column, first_line, missing=missing)
     if asked == "binary" and len(names) != 2:
         raise InputError(
@@ -129,8 +129,8 @@ def _most_categories(length: int) -> int:
     return min(MOST_CATEGORIES, max(2, length // 4))
 
 
-def together(columns: Sequence[Column], *, is_asked: bool) -> dict[str, Any]:
-    """Columns side by side, and their kinds where these are not all real, all counts, bits or grey."""
+def join_columns(columns: Sequence[Column], *, is_asked: bool) -> dict[str, Any]:
+    """Join columns into one array, with their kinds where these are not all real, all counts, bits or grey."""
     array = np.column_stack([each.values for each in columns])
     known = array[~np.isnan(array)]
     if not is_asked and not any(each.names for each in columns):
@@ -150,24 +150,24 @@ def together(columns: Sequence[Column], *, is_asked: bool) -> dict[str, Any]:
 
 
 def _coded_binary(column: Column) -> Column:
-    """The places of its two numbers in place of these."""
+    """Replace the numbers of a binary column by their places 0 and 1; return other columns as they are."""
     if column.kind != "binary" or column.names:
         return column
-    values, names = named_values(pandas.Series(column.values))
+    values, names = codes_and_names(pandas.Series(column.values))
     return Column("binary", values, names)
 
 
 def frame_numbers(path: str, column: pandas.Series[Any], first_line: int, *, missing: bool = False) -> np.ndarray:
-    """A column as numbers; gaps are not a number where they may be.
+    """Turn a column into numbers, with NaN for gaps where they are allowed.
 
     Args:
-        path: where it is from, for people.
-        column: with numbers, or with text.
-        first_line: the number of its first row, for people.
-        missing: whether it may have gaps.
+        path: the path of the table, for messages.
+        column: the column, of numbers or text.
+        first_line: the number of the line of its first row, for messages.
+        missing: whether gaps are allowed.
 
     Raises:
-        InputError: for text, and where a number is missing.
+        InputError: for text, and for gaps that are not allowed.
     """
     if not pandas.api.types.is_numeric_dtype(column.dtype):
         wrong = [not (each is None or each != each or is_number(str(each))) for each in column.tolist()]
@@ -199,7 +199,7 @@ def _refuse_gaps(where: str, column: pandas.Series[Any], first_line: int, *, mis
 
 
 def is_number(field: str) -> bool:
-    """Whether a field is a number, or one of the words for a missing one."""
+    """True where a field is a number, or a word for a missing number."""
     try:
         float(field)
     except ValueError:
@@ -208,10 +208,10 @@ def is_number(field: str) -> bool:
 
 
 def _check_kind(where: str, name: str, kind: str, values: np.ndarray, first_line: int) -> None:
-    """Refuse numbers that a kind does not have.
+    """Refuse numbers that do not fit the kind of their column.
 
     Raises:
-        InputError: for them, by their line.
+        InputError: for the first such number; it names the line.
     """
     wrong, words = misfits(kind, values)
     if kind in ("positive", "count") and wrong.any():
@@ -222,14 +222,16 @@ def _check_kind(where: str, name: str, kind: str, values: np.ndarray, first_line
         )
 
 
-def coded(where: str, column: pandas.Series[Any], names: Sequence[str], first_line: int, *, missing: bool) -> np.ndarray:
-    """The place of each value of a column among known names; gaps are not a number where they may be.
+def category_codes(
+    where: str, column: pandas.Series[Any], names: Sequence[str], first_line: int, *, missing: bool
+) -> np.ndarray:
+    """The place of each value of a column among known names, with NaN for gaps where they are allowed.
 
     Raises:
-        InputError: for a name that is not known, and for gaps where there may be none.
+        InputError: for an unknown name, and for gaps that are not allowed.
     """
     known = {name: float(place) for place, name in enumerate(names)}
-    found = [None if pandas.isna(each) else plain(each) for each in column.tolist()]
+    found = [None if pandas.isna(each) else value_as_text(each) for each in column.tolist()]
     _refuse_gaps(where, column, first_line, missing=missing)
     for row, each in enumerate(found):
         if each is not None and each not in known:

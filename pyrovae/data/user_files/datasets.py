@@ -1,4 +1,4 @@
-"""Data of somebody's own, by the path of a file or folder: what kind they are is found out, and said."""
+"""Users' own data, by the path of a file or folder: their kind follows from their values, and is reported."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from pyrovae.data.user_files.ranges import (
     REAL,
     Kind,
     Range,
-    by_kind,
     constant_columns,
     standardization,
+    standardization_by_kind,
     survey,
 )
 from pyrovae.data.user_files.tables import read_csv, read_parquet
@@ -46,26 +46,26 @@ TABLES: dict[str, Callable[[Path, Options], Contents]] = {
 }
 ARRAYS: dict[str, Callable[[Path], Contents]] = {".npy": read_npy, ".npz": read_npz}
 CHANNELS = (1, 3, 4)
-# A tenth is two: a standard error takes as many.
+# A tenth of them are two, the fewest that a standard error can be computed from.
 FEWEST = 20
 MOST_SHOWN = 30
-# As float32. Larger data stay where they are, and each batch is read when it is asked for.
+# As float32. Larger data stay on disk, and each batch is read when it is needed.
 LOADED_BYTES = 2**30
 
 Shape = tuple[int, int, int]
 
 
 def own_dataset(name: str, options: Options) -> Dataset:
-    """The examples of an ``.npz``, ``.npy``, CSV or parquet file, or of a folder of images.
+    """Load the examples of an ``.npz``, ``.npy``, CSV or parquet file, or of a folder of images.
 
     Arrays are ``(N, D)``, a table; ``(N, H, W)``; ``(N, H, W, C)`` or ``(N, C, H, W)`` with C of 1, 3 or 4. Zeros and ones are
-    bits. Bytes, and whole numbers up to exactly 255, are grey levels; others in [0, 1] are grey as well, and other whole
-    numbers up to 1,000 counts. The rest is real and standardised by the training part: each column of a table, and images by
-    one mean and deviation. The named columns of a table may be of several kinds: see ``kind_of_numbers``. Four fifths are for
-    training and a tenth each for validation and test, unless the file says.
+    bits. Bytes, and whole numbers up to exactly 255, are grey levels; other numbers in [0, 1] are grey as well; other whole
+    numbers up to 1,000 are counts. All others are real and standardised by the training part: each column of a table, and
+    images by one mean and deviation. The named columns of a table may be of several kinds: see ``kind_of_numbers``. Four fifths
+    of the examples are for training and a tenth each for validation and test, unless the file has a split.
 
     Raises:
-        InputError: for a path that cannot be read, and for anything but numbers of one of these shapes.
+        InputError: for a path that cannot be read, and for data that are not numbers of one of these shapes.
     """
     path = Path(name).expanduser().absolute()
     contents = _read(path, options)
@@ -85,7 +85,7 @@ def own_dataset(name: str, options: Options) -> Dataset:
     if kind in (REAL, MIXED):
         shift, scale = standardization(path, rows["train"], found, contents.columns, alike=shape[1] > 1)
         if kind is MIXED:
-            shift, scale = by_kind(contents.kinds, rows["train"], shift, scale)
+            shift, scale = standardization_by_kind(contents.kinds, rows["train"], shift, scale)
         rows = {split: Rows(each.stored, each.chosen, shift, scale) for split, each in rows.items()}
     parts = _in_memory_or_not(rows)
     where = "" if isinstance(parts["train"], torch.Tensor) else ", read batch by batch"
@@ -106,7 +106,7 @@ def own_dataset(name: str, options: Options) -> Dataset:
         shift=tuple(shift.tolist()),
         scale=tuple(scale.tolist()),
         missing=options.missing,
-        found="; ".join(
+        description="; ".join(
             [
                 f"{path.name}: {num_rows:,} rows of {_sizes(shape)}, {_described(kind, found, contents)}{where}",
                 *contents.remarks,
@@ -116,10 +116,10 @@ def own_dataset(name: str, options: Options) -> Dataset:
 
 
 def _kind(path: Path, contents: Contents, options: Options, found: Range) -> Kind:
-    """The kind of all numbers: as the table knows, as somebody says of all of them, or by their range.
+    """The kind of the data: as the table's columns have it, as the user states it, or by the range of the numbers.
 
     Raises:
-        InputError: for kinds of the columns of what has no named ones.
+        InputError: for kinds of columns where columns have no names.
     """
     if contents.values:
         return {"real": REAL, "counts": COUNTS, "mixed": MIXED}[contents.values]
@@ -137,7 +137,7 @@ def _kind(path: Path, contents: Contents, options: Options, found: Range) -> Kin
 
 
 def _described(kind: Kind, found: Range, contents: Contents) -> str:
-    """What was found, for people: the range of numbers, or the kind of each column."""
+    """The description of the values in words: their range, or the kind of each column."""
     if kind is not MIXED:
         return f"{kind.words} {found.low:g} to {found.high:g}"
     each = [
@@ -148,7 +148,7 @@ def _described(kind: Kind, found: Range, contents: Contents) -> str:
 
 
 def _read(path: Path, options: Options) -> Contents:
-    """By the path's suffix; a folder is one of images."""
+    """Read a file by its suffix, or a folder of images."""
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError as error:
@@ -168,10 +168,10 @@ def _read(path: Path, options: Options) -> Contents:
 
 
 def _common_shape(path: Path, contents: Contents) -> Shape:
-    """Channels, height and width of all examples.
+    """The channels, height and width of all examples.
 
     Raises:
-        InputError: where there is no such shape, or where they are no numbers, or too few.
+        InputError: for examples of different shapes, values that are not numbers, and too few examples.
     """
     for array in contents.arrays.values():
         if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
@@ -194,7 +194,7 @@ def _common_range(path: Path, ranges: dict[str, Range]) -> Range:
     """The range of all parts together.
 
     Raises:
-        InputError: for parts of two scales.
+        InputError: for some parts in [0, 1] and others in 0 to 255.
     """
     grey = [key for key, each in ranges.items() if each.high <= 1 and not each.stored_as_bytes]
     levels = [key for key, each in ranges.items() if each.kind is LEVELS]
@@ -207,10 +207,10 @@ def _common_range(path: Path, ranges: dict[str, Range]) -> Range:
 
 
 def _without(path: Path, contents: Contents, constant: np.ndarray) -> Contents:
-    """The columns that vary in the training part, and a remark on the others.
+    """Leave out the columns that are constant in the training part, with a remark on them.
 
     Raises:
-        InputError: where there are none.
+        InputError: where all columns are constant.
     """
     left_out = [repr(name) for name, each in zip(contents.columns, constant, strict=True) if each]
     said = f"{', '.join(left_out[:10])}{', ...' if len(left_out) > 10 else ''}"
@@ -227,12 +227,12 @@ def _without(path: Path, contents: Contents, constant: np.ndarray) -> Contents:
 
 
 def _kept(each: tuple[Any, ...], constant: np.ndarray) -> tuple[Any, ...]:
-    """What belongs to the columns that vary, of something that there is for each column or for none."""
+    """The entries of a tuple that belong to columns that vary; the tuple has one for each column, or is empty."""
     return tuple(one for one, is_constant in zip(each, constant, strict=False) if not is_constant)
 
 
 def _labels(labels: dict[str, np.ndarray], rows: dict[str, Rows]) -> dict[str, torch.Tensor]:
-    """The classes of each part; of one that was drawn from another they are among that one's."""
+    """The classes of each part; those of a part that was drawn from another one are taken from there."""
     if not labels:
         return {}
     sources = {split: next(key for key in ("all", split, "train") if key in labels) for split in rows}
@@ -258,7 +258,7 @@ def _channels_first(array: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def _split(arrays: dict[str, np.ndarray], options: Options, kind: Kind) -> dict[str, Rows]:
-    """The parts that the file has, or four fifths, a tenth and a tenth of one permutation."""
+    """Split the examples as the file does, or at random into four fifths, a tenth and a tenth."""
     chosen = {split: (array, np.arange(len(array))) for split, array in arrays.items()}
     if "all" in arrays:
         array, order = arrays["all"], _permutation(len(arrays["all"]), options.split_seed)
@@ -296,9 +296,9 @@ def _values(kind: Kind, contents: Contents) -> str:
         return {REAL: "standardised; density of the original values", COUNTS: "counts"}.get(kind, "")
     numbers = Counter(contents.kinds)
     columns = ", ".join(f"{number} {name}" for name, number in numbers.items())
-    # Which column is of which kind, and what its categories are called, decides what a density is of.
-    told = hashlib.sha256(repr((contents.columns, contents.kinds, contents.categories)).encode()).hexdigest()[:8]
-    return f"columns: {columns} [{told}]; density of the original values"
+    # A density depends on the kind of each column and on the names of its categories: they are part of the protocol.
+    digest = hashlib.sha256(repr((contents.columns, contents.kinds, contents.categories)).encode()).hexdigest()[:8]
+    return f"columns: {columns} [{digest}]; density of the original values"
 
 
 def _permutation(length: int, seed: int) -> np.ndarray:
@@ -306,18 +306,18 @@ def _permutation(length: int, seed: int) -> np.ndarray:
 
 
 def _in_memory_or_not(rows: dict[str, Rows]) -> dict[str, Any]:
-    """In memory where they fit, else from where they lie."""
+    """Read the parts into memory where they fit; else leave them on disk."""
     if 4 * sum(math.prod(each.shape) for each in rows.values()) <= LOADED_BYTES:
-        return {split: rows[split].loaded() if split in rows else None for split in SPLITS}
+        return {split: rows[split].load() if split in rows else None for split in SPLITS}
     for each in rows.values():
-        # Rows are read here and there: what lies around them on disk is not wanted.
+        # Rows are read in random places: the system should not read ahead.
         if isinstance(each.stored, np.memmap) and hasattr(mmap, "MADV_RANDOM"):
             each.stored._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
     return {split: rows.get(split) for split in SPLITS}
 
 
 def _sizes(shape: Shape) -> str:
-    """For people.
+    """The size of an example in words.
 
     >>> _sizes((1, 28, 28)), _sizes((1, 1, 5))
     ('1 x 28 x 28', '5 columns')

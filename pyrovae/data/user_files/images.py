@@ -1,4 +1,4 @@
-"""Read a folder of images of somebody's own."""
+"""Read a user's folder of images."""
 
 import os
 import warnings
@@ -9,55 +9,55 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from pyrovae.data.reading import reading
-from pyrovae.data.user_files.arrays import Contents, limit, parts_named
+from pyrovae.data.user_files.arrays import Contents, refuse_too_large, split_names
 from pyrovae.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 CHANNELS = {"1": 1, "L": 1, "RGB": 3, "RGBA": 4}
-# A photograph that lies on its side: its file says how to turn it.
+# The tag by which the file of a photograph states how to turn it, and the values for one that lies on its side.
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 
 
 def read_folder(folder: Path) -> Contents:
-    """All images under a folder, ``(N, C, H, W)``, in the order of their paths; sub-folders are classes, where all lie in some.
+    """Read all images under a folder ``(N, C, H, W)``, in the order of their paths; sub-folders are classes if all lie in one.
 
-    Sub-folders ``train`` and ``test``, and perhaps ``valid`` or ``val``, keep that split, and may hold classes themselves.
-    Photographs are turned as their files say. Links to other folders are not followed; what is hidden, and what systems and
-    editors leave behind, is left out.
+    Sub-folders ``train`` and ``test``, and perhaps ``valid`` or ``val``, are the parts of a split, and may hold classes
+    themselves. Photographs are turned as their files say. Links to other folders are not followed; hidden files, and files that
+    systems and editors leave behind, are left out.
 
     Raises:
-        InputError: for a folder without images, some parts of a split without the rest or with others beside them, for images
-            of different sizes or modes, of several pages, damaged or too large.
+        InputError: for a folder without images, an incomplete split or one with other folders beside it, and for images of
+            different sizes or modes, of several pages, damaged or too large.
     """
     beside = sorted(each.name for each in folder.iterdir() if each.is_dir() and not _is_left_behind(each.name))
-    parts = parts_named(folder, beside)
+    parts = split_names(folder, beside)
     if not parts:
         paths = sorted(image_paths(folder))
         labels, classes = _labels({"all": (folder, paths)})
-        return Contents({"all": stacked(folder, paths)}, labels, classes=classes, channels_first=True)
+        return Contents({"all": stack_images(folder, paths)}, labels, classes=classes, channels_first=True)
     if others := [name for name in beside if name not in parts.values()]:
         raise InputError(
             f"{folder}: expected nothing beside the parts {', '.join(parts.values())}; got {', '.join(others)}: move them away"
         )
     found = {part: (folder / name, sorted(image_paths(folder / name))) for part, name in parts.items()}
-    pixels = {part: stacked(place, paths) for part, (place, paths) in found.items()}
+    pixels = {part: stack_images(place, paths) for part, (place, paths) in found.items()}
     labels, classes = _labels(found)
     return Contents(pixels, labels, classes=classes, channels_first=True)
 
 
-def stacked(folder: Path, paths: list[Path]) -> np.ndarray:
-    """The pixels of images of one size and mode ``(N, C, H, W)``.
+def stack_images(folder: Path, paths: list[Path]) -> np.ndarray:
+    """Read the pixels of images of one size and mode ``(N, C, H, W)``.
 
     Raises:
-        InputError: for none, images of different sizes or modes, of several pages, damaged or too large.
+        InputError: for no images, and for images of different sizes or modes, of several pages, damaged or too large.
     """
     if not paths:
         raise InputError(f"{folder}: expected images ({', '.join(SUFFIXES)}); got none: name the folder that holds them")
     first = _header(paths[0])
     (width, height), mode = first
     shape = (len(paths), CHANNELS[mode], height, width)
-    limit(folder, int(np.prod(shape)))
+    refuse_too_large(folder, int(np.prod(shape)))
     pixels = np.empty(shape, bool if mode == "1" else np.uint8)
     for row, path in enumerate(paths):
         if (found := _header(path)) != first:
@@ -70,7 +70,7 @@ def stacked(folder: Path, paths: list[Path]) -> np.ndarray:
 
 
 def image_paths(folder: Path) -> Iterator[Path]:
-    """The images under a folder; not what is hidden or was left behind."""
+    """The paths of the images under a folder, without hidden files and files that systems leave behind."""
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not _is_left_behind(name)]
         chosen = (name for name in names if Path(name).suffix.lower() in SUFFIXES and not _is_left_behind(name))
@@ -78,12 +78,12 @@ def image_paths(folder: Path) -> Iterator[Path]:
 
 
 def _is_left_behind(name: str) -> bool:
-    """Whether a system or an editor made it: hidden files, the shadows in a Mac's archive."""
+    """True for the name of a file that a system or an editor made: a hidden file, or the folder that a Mac adds to archives."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def _labels(parts: Mapping[str, tuple[Path, list[Path]]]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The classes of all parts, numbered in the order of their names; none where an image lies in no class or all in one."""
+    """The classes of all parts, numbered in the order of their names; none where an image has no class or all have the same."""
     names = {part: [path.parent.name for path in paths] for part, (_, paths) in parts.items()}
     known = sorted({name for each in names.values() for name in each})
     if len(known) < 2 or any(path.parent.parent != folder for folder, paths in parts.values() for path in paths):
@@ -92,7 +92,7 @@ def _labels(parts: Mapping[str, tuple[Path, list[Path]]]) -> tuple[dict[str, np.
 
 
 def _open(path: Path) -> Image.Image:
-    """Reads no more than the header. Pillow's own limit against images that unpack to gigabytes is a warning at first."""
+    """Open an image and read its header. Pillow's warning of images that unpack to gigabytes becomes an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -113,7 +113,7 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
 
 
 def _mode(image: Image.Image) -> str:
-    """That of its pixels: a palette is colour, with transparency where it has one."""
+    """The mode of an image's pixels: a palette counts as colour, with transparency where it has any."""
     if image.mode not in ("P", "PA"):
         return image.mode
     return "RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"

@@ -1,4 +1,4 @@
-"""What kind of numbers an array holds: found by reading it once, forwards, some 64 MB at a time."""
+"""The range and the kind of the numbers of an array, which is read once, forwards, about 64 MB at a time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LARGEST = 1e30
 
 @dataclass(frozen=True)
 class Kind:
-    """Numbers of one kind.
+    """A kind of numbers.
 
     Args:
-        words: for people.
-        values: as in ``Dataset``.
-        likelihood: the density that suits them.
-        unit: what they are divided by.
+        words: the name of the kind in messages.
+        values: the name of the kind in ``Dataset.values``.
+        likelihood: the default likelihood.
+        unit: the number that values are divided by.
     """
 
     words: str
@@ -40,13 +40,13 @@ UNIT_INTERVAL = Kind("grey", "grey", "continuous_bernoulli")
 REAL = Kind("real", "real", "gaussian")
 COUNTS = Kind("counts", "counts", "poisson")
 MIXED = Kind("columns of several kinds", "mixed", "mixed")
-# Whole numbers beyond it are taken for real ones, unless somebody says that they count.
+# Whole numbers above this are taken for real ones, unless the user states that they are counts.
 MOST_COUNTED = 1000
 
 
 @dataclass(frozen=True)
 class Range:
-    """The smallest and the largest number, whether all are whole ones, and a checksum of them in order.
+    """The range of an array: its smallest and largest number, whether all are whole, and a checksum.
 
     >>> Range(0, 255, whole=True, stored_as_bytes=False).kind.words, Range(0, 9, whole=True, stored_as_bytes=False).kind.words
     ('8-bit grey', 'counts')
@@ -60,7 +60,7 @@ class Range:
 
     @property
     def kind(self) -> Kind:
-        """Bits, levels (bytes, or whole numbers up to exactly 255), grey in [0, 1], counts (other whole ones), or real."""
+        """The kind of the numbers: bits, levels (bytes, or whole up to exactly 255), grey in [0, 1], counts, or real."""
         if self.low >= 0 and self.high <= 1:
             return BITS if self.whole else UNIT_INTERVAL
         levels = self.whole and self.low >= 0 and (self.stored_as_bytes or self.high == 255)
@@ -71,7 +71,7 @@ class Range:
         return f"{self.kind.words} {self.low:g} to {self.high:g}"
 
     def __or__(self, other: Range) -> Range:
-        """The range of both."""
+        """The range of both arrays together."""
         return Range(
             min(self.low, other.low),
             max(self.high, other.high),
@@ -81,13 +81,13 @@ class Range:
 
 
 def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = (), *, missing: bool = False) -> Range:
-    """The range of an array ``(N, ...)`` of numbers; its sixteen hexadecimal digits tell also its shape and type.
+    """Find the range of an array ``(N, ...)`` of numbers, with a checksum of its bytes, shape and type.
 
     Args:
-        path: where it is from, for people.
-        array: to be looked at.
-        columns: their names.
-        missing: whether what is not a number is a gap.
+        path: the path of the file, for messages.
+        array: the array.
+        columns: the names of the columns, for messages.
+        missing: whether NaN stands for a missing entry.
 
     Raises:
         InputError: for a number that is not finite.
@@ -105,7 +105,7 @@ def survey(path: Path, array: np.ndarray, columns: tuple[str, ...] = (), *, miss
         if not np.isfinite([smallest, largest]).all():
             raise InputError(_not_finite(path, block, rows.start, columns))
         low, high = min(low, smallest), max(high, largest)
-        # Looked at only where it matters: beyond it all numbers are real.
+        # Checked only while it matters: outside of this range all numbers are real.
         whole = (
             whole
             and low >= 0
@@ -126,19 +126,21 @@ def _not_finite(path: Path, block: np.ndarray, start: int, columns: tuple[str, .
 
 
 def constant_columns(train: Rows) -> np.ndarray:
-    """Whether each column of the training rows holds one value alone ``(D,)``."""
+    """The mask ``(D,)`` of the columns that hold only one value in the training rows."""
     low, high = np.inf, -np.inf
     for rows in train.blocks():
         x = train.values(rows)
         low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
-    # A column without a single number has none to vary either.
+    # A column of gaps alone counts as constant.
     return np.asarray(~(low < high))
 
 
-def by_kind(kinds: Sequence[str], train: Rows, shift: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and scale of columns of several kinds.
+def standardization_by_kind(
+    kinds: Sequence[str], train: Rows, shift: np.ndarray, scale: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The shift and scale of columns of several kinds.
 
-    Real ones are standardised, positive ones divided by their geometric mean; the others stay as they are.
+    Real columns are standardised, positive ones divided by their geometric mean; the others stay as they are.
     """
     x = train.values(slice(None))
     is_real, is_positive = (np.array([kind == each for each in kinds]) for kind in ("real", "positive"))
@@ -150,10 +152,10 @@ def by_kind(kinds: Sequence[str], train: Rows, shift: np.ndarray, scale: np.ndar
 def standardization(
     path: Path, train: Rows, range_: Range, columns: tuple[str, ...], *, alike: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column of the training rows, or of all their entries ``alike``; in double precision.
+    """The mean and standard deviation of each column of the training rows, or of all entries if ``alike``, in double precision.
 
     Raises:
-        InputError: for a column whose values are all the same, and for numbers beyond single precision.
+        InputError: for a column whose values are all the same, and for numbers too large for single precision.
     """
     count, mean, squares = np.zeros(1), np.zeros(1), np.zeros(1)
     low, high = np.full(1, np.inf), np.full(1, -np.inf)
@@ -162,7 +164,7 @@ def standardization(
             x = train.values(rows)
             x = x.reshape(-1, 1) if alike else x
             low, high = np.fmin(low, np.fmin.reduce(x)), np.fmax(high, np.fmax.reduce(x))
-            # Chan et al. (1983): means and squares of parts to those of the whole, without cancellation. Gaps do not count.
+            # Chan et al. (1983): combine means and sums of squares of parts, without cancellation. Gaps do not count.
             number = (~np.isnan(x)).sum(0)
             own = np.nansum(x, 0) / np.maximum(number, 1)
             away = (own - mean) * (number > 0)

@@ -1,4 +1,4 @@
-"""New examples for a trained model, from files, arrays and DataFrames: in blocks, so that a file may be larger than memory."""
+"""Read new examples for a trained model from files, arrays and DataFrames, in blocks: a file may be larger than memory."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import numpy as np
 
 from pyrovae.data.preparation import Preparation
 from pyrovae.data.user_files.arrays import read_npy, read_npz
-from pyrovae.data.user_files.columns import coded, frame_numbers
-from pyrovae.data.user_files.images import image_paths, stacked
+from pyrovae.data.user_files.columns import category_codes, frame_numbers
+from pyrovae.data.user_files.images import image_paths, stack_images
 from pyrovae.data.user_files.tables import INDICES, csv_frames, parquet_file
 from pyrovae.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
 
-# Rows of a block, and the bytes that it takes as double precision.
+# The limits of a block: its rows, and its bytes in double precision.
 MOST_ROWS, MOST_BYTES = 50_000, 2**26
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Some examples, in the order of their source.
+    """A block of examples, in the order of their source.
 
     Args:
-        names: of the examples: of files, of an index, or numbers from 0.
-        values: as they are stored ``(N, ...)``, images with channels first.
-        classes: gives the number of the class of each ``(N,)``, where the source says them.
+        names: the names of the examples: names of files, entries of an index, or numbers from 0.
+        values: the examples as stored ``(N, ...)``, images with channels first.
+        classes: a function that returns the number of each example's class ``(N,)``, where the source has classes.
     """
 
     names: Sequence[Any]
@@ -43,18 +43,18 @@ class Block:
 def blocks_of(
     source: Any, preparation: Preparation, note: Callable[[str], Any] = lambda remark: None, *, label: str = ""
 ) -> Iterator[Block]:
-    """The examples of a file, a folder, an array or a DataFrame.
+    """Read the examples of a file, a folder, an array or a DataFrame in blocks.
 
-    Columns of a table are matched by their names where both have any; others are told of and left out.
+    Columns of a table are matched by their names where both tables have names; other columns are noted and left out.
 
     Args:
         source: a path, a DataFrame, an array or a tensor ``(N, ...)``.
-        preparation: of the training.
-        note: called with what a reader must know.
-        label: the column that holds the names of classes, where a table has it and they are asked for.
+        preparation: the preparation of the training data.
+        note: called with each remark for the user.
+        label: the column of a table that holds the names of classes, if classes are needed.
 
     Raises:
-        InputError: for what cannot be read, a column that is missing, and text where numbers are expected.
+        InputError: for a source that cannot be read, a column that is missing, and text where numbers are expected.
     """
     at_once = max(1, min(MOST_ROWS, MOST_BYTES // (8 * preparation.size)))
     if isinstance(source, str | Path):
@@ -113,7 +113,7 @@ def _of_folder(folder: Path, preparation: Preparation, at_once: int) -> Iterator
         some = paths[start : start + at_once]
         known = [preparation.classes.index(path.parent.name) for path in some if path.parent.name in preparation.classes]
         classes = partial(np.array, known) if len(known) == len(some) else None
-        yield Block([str(path.relative_to(folder)) for path in some], stacked(folder, some), classes)
+        yield Block([str(path.relative_to(folder)) for path in some], stack_images(folder, some), classes)
 
 
 def _of_array(array: np.ndarray, preparation: Preparation, at_once: int, classes: np.ndarray | None = None) -> Iterator[Block]:
@@ -138,7 +138,7 @@ def _of_frame(
     names_first: int,
     label: str,
 ) -> Block:
-    """A block of a table; its rows are named by its index, or by the column that pandas or R wrote for it."""
+    """Make a block of a table; its rows are named by its index, or by the column that pandas or R wrote for the index."""
     named = bool(frame.attrs.get("named", True))
     frame = frame.set_axis([str(each) for each in frame.columns], axis=1)
     if frame.columns.has_duplicates:
@@ -148,16 +148,16 @@ def _of_frame(
         names, frame = frame.iloc[:, 0].tolist(), frame.iloc[:, 1:]
     line, classes = first + names_first, None
     if label and label in frame.columns:
-        classes = partial(coded, where, frame[label], preparation.classes, line, missing=False)
+        classes = partial(category_codes, where, frame[label], preparation.classes, line, missing=False)
         frame = frame.drop(columns=label)
     if preparation.columns and named:
-        places, others = preparation.matched(list(frame.columns))
+        places, others = preparation.match_columns(list(frame.columns))
         if others and not first:
             note(f"{where}: columns that the model does not know are left out: {', '.join(map(repr, others))}")
         frame = frame.iloc[:, places]
-    words = [() if preparation.is_numbered(place) else names for place, names in enumerate(preparation.categories)]
+    words = [() if preparation.has_numeric_names(place) else names for place, names in enumerate(preparation.categories)]
     columns = [
-        coded(where, frame[name], known, line, missing=preparation.missing)
+        category_codes(where, frame[name], known, line, missing=preparation.missing)
         if known
         else frame_numbers(where, frame[name], line, missing=preparation.missing)
         for name, known in zip_longest(frame.columns, words if len(words) == len(frame.columns) else ())

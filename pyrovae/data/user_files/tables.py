@@ -1,4 +1,4 @@
-"""Read tables of somebody's own: numbers in columns, in CSV or parquet files, as spreadsheets, pandas and R write them."""
+"""Read users' tables: numbers in columns, in CSV or parquet files, as spreadsheets, pandas and R write them."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ import pandas
 
 from pyrovae.data.datasets import Options
 from pyrovae.data.reading import reading
-from pyrovae.data.user_files.arrays import Contents, limit
-from pyrovae.data.user_files.columns import asked_kinds, column_of, frame_numbers, is_number, named_values, together
+from pyrovae.data.user_files.arrays import Contents, refuse_too_large
+from pyrovae.data.user_files.columns import codes_and_names, column_of, frame_numbers, is_number, join_columns, parse_kinds
 from pyrovae.errors import InputError, nearest
 
-# Bytes in memory for each byte of text: a digit and its comma become a double. Of compressed text ten times that.
+# Bytes in memory for each byte of text, since a digit and its comma become a double; and ten times that for compressed text.
 BYTES_OF_TEXT, COMPRESSION = 4, 10
 SEPARATORS = ("\t", ";", ",", "|", " ")
 LOOKED_AT = 20
-# Under these names pandas and R write the numbers or names of rows.
+# The names of the column in which pandas and R write the numbers or names of rows.
 INDICES = ("", "Unnamed: 0", "__index_level_0__")
 LIKE_LABELS = ("label", "labels", "class", "target")
 
 
 def read_csv(path: Path, options: Options) -> Contents:
-    """The numbers of a text file of columns, with a line of names above them or not.
+    """Read the numbers of a text file of columns, with or without a line of names above them.
 
-    Columns end at commas, semicolons, tabs, bars or spaces, whichever all lines have; beside another separator than a comma
-    a comma may be the decimal sign. A first line of exactly 0, 1, 2, ... is one of names. The index that pandas or R wrote
+    The separator is the comma, semicolon, tab, bar or space that all lines have equally often; with a separator other than the
+    comma, a comma may be the decimal sign. A first line of exactly 0, 1, 2, ... holds names. The index that pandas or R wrote
     is left out.
 
     Raises:
-        InputError: for text in a column that is not said to be a label or left out, missing values, rows of different lengths,
-            and files above a gigabyte.
+        InputError: for text in a column that is neither a category, nor the label, nor left out; missing values where they are
+            not allowed; rows of different lengths; and files above a gigabyte.
     """
-    limit(path, BYTES_OF_TEXT * path.stat().st_size * (COMPRESSION if _is_packed(path) else 1))
+    refuse_too_large(path, BYTES_OF_TEXT * path.stat().st_size * (COMPRESSION if _is_packed(path) else 1))
     (frame,) = csv_frames(path)
     return _contents(path, frame, options)
 
 
 def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.DataFrame]:
-    """A text file of columns as DataFrames of some rows each, or as one; ``attrs`` say whether it names them, and its dialect.
+    """Read a text file of columns as one DataFrame or several; their ``attrs`` say whether there are names, and the dialect.
 
     Raises:
         InputError: for rows of different lengths, and files without rows.
@@ -64,7 +64,7 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
         # R leaves out the name of the column of row names.
         shorter = named and {len(row) for row in rows[1:]} == {len(rows[0]) + 1} and all(row[-1].strip() for row in rows[1:])
         with warnings.catch_warnings():
-            # Of lines that are longer than the first: what is too much would be lost.
+            # Pandas warns of lines that are longer than the first, and drops the rest of them.
             warnings.simplefilter("error", pandas.errors.ParserWarning)
             found = pandas.read_csv(
                 path,
@@ -79,12 +79,12 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
                 chunksize=rows_at_once,
                 **_exact(pandas.__version__, decimal),
             )
-            # What is read in parts is open until it is closed.
+            # A file that is read in parts stays open until it is closed.
             opened = nullcontext([found]) if isinstance(found, pandas.DataFrame) else found
             has_gaps = False
             with opened as frames:
                 for frame in frames:
-                    # Once for the whole file, however many parts have gaps.
+                    # The check is done once for the whole file, however many parts have gaps.
                     if not has_gaps and frame.iloc[:, -1].isna().any():
                         _refuse_shorter_lines(path, encoding, separator, len(rows[0]) + shorter)
                         has_gaps = True
@@ -92,10 +92,10 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
 
 
 def _refuse_shorter_lines(path: Path, encoding: str, separator: str, number: int) -> None:
-    """Refuse a line of too few fields, which pandas takes for gaps at its end.
+    """Refuse a line of too few fields, at the end of which pandas would see gaps.
 
     Raises:
-        InputError: for it.
+        InputError: for the first such line.
     """
     with _text(path, encoding) as file:
         lines = csv.reader(file, delimiter=separator)
@@ -105,7 +105,7 @@ def _refuse_shorter_lines(path: Path, encoding: str, separator: str, number: int
 
 
 def _described(frame: pandas.DataFrame, named: bool, shorter: bool, decimal: str) -> pandas.DataFrame:
-    """A part of a table, with what is known of its file beside it."""
+    """Add the facts about a file to a part of its table, as ``attrs``."""
     if not named:
         frame.columns = pandas.Index([str(number + 1) for number in range(len(frame.columns))])
     frame.attrs = {"named": named, "names of rows": shorter, "decimal": decimal}
@@ -119,7 +119,7 @@ def _text(path: Path, encoding: str) -> IO[str]:
 
 
 def _encoding(path: Path) -> str:
-    """UTF-16 where the first bytes say so, as in the "Unicode text" of spreadsheets; else UTF-8."""
+    """The encoding of a file: UTF-16 where its first bytes say so, as in the "Unicode text" of spreadsheets; else UTF-8."""
     with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
         return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
@@ -129,13 +129,14 @@ def _is_packed(path: Path) -> bool:
 
 
 def read_parquet(path: Path, options: Options) -> Contents:
-    """The numbers of a parquet file.
+    """Read the numbers of a parquet file.
 
     Raises:
-        InputError: for columns of anything else, missing values, and where pyarrow is not installed.
+        InputError: for columns of anything but numbers or categories, missing values where they are not allowed, and where
+            pyarrow is not installed.
     """
     with parquet_file(path) as file:
-        limit(path, 8 * file.metadata.num_rows * max(1, len(file.schema_arrow)))
+        refuse_too_large(path, 8 * file.metadata.num_rows * max(1, len(file.schema_arrow)))
         frame = file.read().to_pandas(ignore_metadata=True)
     frame.attrs = {"named": True}
     return _contents(path, frame, options)
@@ -143,10 +144,10 @@ def read_parquet(path: Path, options: Options) -> Contents:
 
 @contextmanager
 def parquet_file(path: Path) -> Iterator[Any]:
-    """A parquet file, open.
+    """Open a parquet file.
 
     Raises:
-        InputError: for a damaged one, and where pyarrow is not installed.
+        InputError: for a damaged file, and where pyarrow is not installed.
     """
     try:
         from pyarrow import parquet
@@ -159,13 +160,13 @@ def parquet_file(path: Path) -> Iterator[Any]:
 
 
 def _exact(version: str, decimal: str) -> dict[str, Any]:
-    """What makes pandas read decimal numbers to the last bit; it does of itself from 3.1 on, and never with decimal commas."""
+    """The options with which pandas reads decimal numbers to the last bit: none from 3.1 on, nor with decimal commas."""
     major, minor = (int(each) for each in version.split(".")[:2])
     return {} if (major, minor) >= (3, 1) or decimal == "," else {"float_precision": "round_trip"}
 
 
 def _dialect(path: Path, lines: Sequence[str]) -> tuple[str, str]:
-    """The separator that all lines have as often, the first line perhaps once less, and the decimal sign."""
+    """The separator that all lines have equally often, the first line perhaps once less, and the decimal sign."""
     unquoted = [re.sub(r'"[^"]*"', "", line) for line in lines if line]
     if ".tsv" in path.suffixes:
         separator = "\t"
@@ -178,21 +179,21 @@ def _dialect(path: Path, lines: Sequence[str]) -> tuple[str, str]:
 
 
 def _are_names(fields: Sequence[str], decimal: str) -> bool:
-    """Whether a line names columns: some field is no number, or they are the numbers of the columns themselves."""
+    """True where a line holds the names of columns: some field is no number, or the fields count the columns."""
     numbers = [field.strip().replace(decimal, ".") for field in fields]
     counted = [str(each) for each in range(len(fields))]
     return not all(map(is_number, numbers)) or (len(fields) > 1 and numbers in (counted, ["", *counted[:-1]]))
 
 
 def _is_row_of(first: Sequence[str], others: Sequence[Sequence[str]], decimal: str) -> bool:
-    """Whether a line of numbers and words is a row like those below: its words occur there again, in the same places."""
+    """True where a line of numbers and words is a row like the rows below: they have its words in the same columns."""
     words = [place for place, field in enumerate(first) if not is_number(field.strip().replace(decimal, "."))]
     below = [{row[place] for row in others if place < len(row)} for place in words]
     return 0 < len(words) < len(first) and all(first[place] in each for place, each in zip(words, below, strict=True))
 
 
 def _contents(path: Path, frame: pandas.DataFrame, options: Options) -> Contents:
-    """The columns that are modelled, the labels, and what was left out."""
+    """Make the contents of a table: the columns that are modelled, the labels, and remarks on what is left out."""
     named = bool(frame.attrs.get("named", True))
     first_line = 1 + (named and path.suffix.lower() != ".parquet")
     frame = frame.set_axis([str(each) for each in frame.columns], axis=1)
@@ -225,11 +226,11 @@ def _contents(path: Path, frame: pandas.DataFrame, options: Options) -> Contents
     if not named:
         columns = [frame_numbers(str(path), kept[name], first_line, missing=options.missing) for name in kept.columns]
         return Contents({"all": np.column_stack(columns)}, **found)
-    asked = asked_kinds(str(path), options.columns, list(kept.columns))
+    asked = parse_kinds(str(path), options.columns, list(kept.columns))
     typed = [
         column_of(str(path), kept[name], asked.get(name, ""), first_line, missing=options.missing) for name in kept.columns
     ]
-    return Contents(columns=tuple(kept.columns), **found, **together(typed, is_asked=bool(asked)))
+    return Contents(columns=tuple(kept.columns), **found, **join_columns(typed, is_asked=bool(asked)))
 
 
 def _is_index(name: str) -> bool:
@@ -237,7 +238,7 @@ def _is_index(name: str) -> bool:
 
 
 def _asked_for(path: Path, frame: pandas.DataFrame, names: Iterable[str]) -> Iterable[str]:
-    """The columns of some names.
+    """The given names, each after a check that a column has it.
 
     Raises:
         InputError: for a name that no column has.
@@ -255,5 +256,5 @@ def _classes(path: Path, column: pandas.Series[Any], first_line: int) -> tuple[n
             f"{path}: expected a label in each row; column {column.name!r} has none in line "
             f"{int(column.isna().to_numpy().argmax()) + first_line}: fill it in or leave the row out"
         )
-    codes, names = named_values(column)
+    codes, names = codes_and_names(column)
     return codes.astype(np.int64), names

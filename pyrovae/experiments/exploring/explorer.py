@@ -54,9 +54,11 @@ class Explorer:
         # Pyro's handlers are those of the process, and no thread's own.
         self._one_at_a_time = threading.Lock()
         self.model, self.guide = run.vae.model, run.vae.guide
-        self.x, _ = self.view.chosen(POINTS)
+        self.x, _ = self.view.some_images(POINTS)
         self.sizes = {f"z{number}": size for number, size in enumerate(run.recipe.latent_sizes, 1)}
-        low, high = (self.x.min(), self.x.max()) if run.prepared.values == "real" else (torch.zeros(()), torch.ones(()))
+        low, high = (
+            (self.x.min(), self.x.max()) if run.required_preparation.values == "real" else (torch.zeros(()), torch.ones(()))
+        )
         self._low, self._range = float(low), float(high - low) or 1.0
 
     def answer(self, question: str, values: Mapping[str, Any]) -> Answer:
@@ -257,7 +259,7 @@ class Explorer:
         if "drawn" not in values:
             return self.x[[self._index(values, len(self.x))]]
         image = torch.from_numpy(from_text(values["drawn"], self.view.run.shape)).to(self.x)
-        return (image > 0.5).to(self.x) if self.view.dataset.served_values == "bits" else self._low + self._range * image
+        return (image > 0.5).to(self.x) if self.view.dataset.batch_values == "bits" else self._low + self._range * image
 
 
 class AtDistances(Messenger):

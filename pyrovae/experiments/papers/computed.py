@@ -1,4 +1,4 @@
-"""``Computed``: an experiment that is computed without run folders."""
+"""``ComputedResult``: the result of an experiment that is computed without run folders."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Computed:
-    """What was computed.
+class ComputedResult:
+    """The result of an experiment that is computed without run folders.
 
     Args:
-        columns: titles of the figures, in order.
-        rows: of the table.
-        verdicts: on the paper's statements.
-        pictures: by name.
-        remarks: what a reader must know.
+        columns: the titles of the figures, in order.
+        rows: the rows of the table.
+        verdicts: the verdicts on the paper's statements.
+        pictures: the pictures by name.
+        remarks: remarks for the reader.
     """
 
     columns: Sequence[str]

@@ -1,4 +1,4 @@
-"""``Experiment``: a table or a figure of a paper as plain values: trainings, what is measured of them, and what the paper says.
+"""``Experiment``: a table or a figure of a paper as plain values: trainings, quantities, and the paper's statements.
 
 Importing this does not import torch: the command line lists experiments without waiting for it.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pyrovae.experiments.recipe import Recipe
 
-# Data that stand in for others that nobody can download any more, or only by hand; a table that holds them says so.
+# Substitutes for data that cannot be downloaded any more, or only by hand; tables that use them say so.
 SUBSTITUTES = {"omniglot": "omniglot-28"}
 
 
@@ -24,7 +24,7 @@ class _Pair:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The trainings that it is about."""
+        """The names of the two trainings."""
         return self.one, self.other
 
 
@@ -36,7 +36,7 @@ class More(_Pair):
         quantity: one of ``QUANTITIES``.
         one: the name of a training.
         other: the name of the other.
-        by: what the difference must be above; below zero, "no less than".
+        by: the number that the difference must exceed; a negative one allows so much less.
     """
 
     by: float = 0.0
@@ -57,7 +57,7 @@ class Alike(_Pair):
 
 
 @dataclass(frozen=True)
-class Between:
+class InRange:
     """The claim that a quantity of one training lies between two numbers.
 
     Args:
@@ -74,7 +74,7 @@ class Between:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The training that it is about."""
+        """The name of the training."""
         return (self.one,)
 
 
@@ -94,17 +94,17 @@ class Times(_Pair):
     high: float
 
 
-Claim = More | Alike | Between | Times
+Claim = More | Alike | InRange | Times
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What a paper says of its own table or figure, and what must be true of ours for it to hold.
+    """A statement of a paper about its own table or figure, and the claims about ours that it implies.
 
     Args:
         says: the statement, in plain words.
-        claims: all of them must hold.
-        otherwise: offered as a reason where it does not hold.
+        claims: the claims, all of which must hold.
+        otherwise: a possible reason where the statement does not hold.
     """
 
     says: str
@@ -118,18 +118,18 @@ class Experiment:
 
     Args:
         shows: what it shows, in a line.
-        source: the paper, and the number there.
+        source: the paper, and the number of the table or figure.
         recipes: the trainings in the paper's schedule, by name.
-        columns: what the table shows of each: of ``QUANTITIES``.
-        pictures: kinds of ``KINDS``, and the trainings that each is drawn of; an empty tuple for all.
-        published: what the paper printed, by training and quantity.
+        columns: the quantities in the table, out of ``QUANTITIES``.
+        pictures: kinds out of ``KINDS``, and the trainings that each shows; an empty tuple for all.
+        published: the figures printed in the paper, by training and quantity.
         quoted: whether these were read elsewhere than in the paper.
-        num_samples: importance samples for each image in the paper.
-        short_samples: the same in a shortened schedule.
-        statements: what the paper says of it.
-        differs: by parts of names of trainings, what is not as in the paper, or not known to be.
-        remarks: what a reader must know.
-        compute: ``module:function`` for what is computed without trainings: see ``Computed``.
+        num_samples: the number of importance samples for each image in the paper.
+        short_samples: the number of importance samples in a shortened schedule.
+        statements: the paper's statements about it.
+        differs: differences from the paper, known or possible, by parts of names of trainings.
+        remarks: remarks for the reader.
+        compute: ``module:function`` for an experiment that is computed without trainings: see ``ComputedResult``.
     """
 
     shows: str
@@ -148,5 +148,5 @@ class Experiment:
 
     @property
     def epochs(self) -> int:
-        """Those of its shortest training in the paper's schedule."""
+        """The epochs of its shortest training in the paper's schedule."""
         return min(recipe.total_epochs for recipe in self.recipes.values())

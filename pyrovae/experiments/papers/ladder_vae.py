@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pyrovae.experiments.papers.experiment import Alike, Between, Experiment, More, Statement
+from pyrovae.experiments.papers.experiment import Alike, Experiment, InRange, More, Statement
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
 
@@ -30,7 +30,7 @@ def _name(method: str, depth: int) -> str:
 
 
 def _grid(base: Recipe) -> Iterator[tuple[str, Recipe]]:
-    """Each method at each depth; of one layer a ladder is the VAE."""
+    """The recipes of each method at each depth; with one layer a ladder is the VAE, and is left out."""
     for method, settings in _METHODS.items():
         for depth in _DEPTHS:
             if depth > 1 or method != "LVAE+BN+WU":
@@ -138,7 +138,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         statements=(
             Statement(
                 "without batch norm and warm-up the layers above the second are not trained: below 0.1 nats",
-                (Between("upper_kl", _PLAIN, -INF, 0.1),),
+                (InRange("upper_kl", _PLAIN, -INF, 0.1),),
             ),
             Statement("batch norm helps the higher layers", (More("upper_kl", _NORMALIZED, _PLAIN),)),
             Statement("warm-up leaves more units in use", (More("used_units", _WARMED, _NORMALIZED),)),
@@ -176,7 +176,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         statements=(
             Statement(
                 "the topmost layer of the ladder tells classes apart, that of the plain VAE does not",
-                (More("class_purity", _LVAE, _PLAIN, by=0.1), Between("class_purity", _PLAIN, -INF, 0.2)),
+                (More("class_purity", _LVAE, _PLAIN, by=0.1), InRange("class_purity", _PLAIN, -INF, 0.2)),
             ),
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyrovae.experiments.papers.experiment import Alike, Between, Experiment, More, Statement
+from pyrovae.experiments.papers.experiment import Alike, Experiment, InRange, More, Statement
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
 
@@ -135,11 +135,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         statements=(
             Statement(
                 "latents of fewer than ten units are never pruned",
-                (Between("active_units", "2 units", 2, 2), Between("active_units", "5 units", 5, 5)),
+                (InRange("active_units", "2 units", 2, 2), InRange("active_units", "5 units", 5, 5)),
             ),
             Statement(
                 "latents of more than ten units are pruned to about ten: 8 to 12",
-                tuple(Between("active_units", f"{size} units", 8, 12) for size in (20, 50, 100)),
+                tuple(InRange("active_units", f"{size} units", 8, 12) for size in (20, 50, 100)),
                 "Which units are called active depends on the threshold, and how many there are on the schedule.",
             ),
         ),
@@ -153,7 +153,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         statements=(
             Statement(
                 "with importance weighting, batch norm and warm-up units below the threshold still contribute: above 0.1 nats",
-                tuple(Between("idle_kl", name, 0.1, INF) for name in ("IW", "IW+BN", "IW+WU")),
+                tuple(InRange("idle_kl", name, 0.1, INF) for name in ("IW", "IW+BN", "IW+WU")),
                 "What such a unit costs is small, and may be nothing at all.",
             ),
         ),
@@ -176,11 +176,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         statements=(
             Statement(
                 "the classes 1 and 7 lie apart from the others: most neighbours are of their class",
-                (Between("purity_of_1", "2 units", 0.5, INF), Between("purity_of_7", "2 units", 0.5, INF)),
+                (InRange("purity_of_1", "2 units", 0.5, INF), InRange("purity_of_7", "2 units", 0.5, INF)),
             ),
             Statement(
                 "the classes 2 and 3 do not: fewer than half of the neighbours are of their class",
-                (Between("purity_of_2", "2 units", -INF, 0.5), Between("purity_of_3", "2 units", -INF, 0.5)),
+                (InRange("purity_of_2", "2 units", -INF, 0.5), InRange("purity_of_3", "2 units", -INF, 0.5)),
                 "Which classes get a place of their own differs from training to training.",
             ),
         ),

@@ -1,4 +1,4 @@
-"""The trainings of an experiment: their data, their run folders, and making those that are not at hand."""
+"""The trainings of an experiment: their data, their run folders, and the training of missing ones."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
-from pyrovae.experiments.building import resolved
+from pyrovae.experiments.building import resolve
 from pyrovae.experiments.folder import name_of
-from pyrovae.experiments.locks import OccupiedError, locked
+from pyrovae.experiments.locks import OccupiedError, lock_folder
 from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.papers.experiment import SUBSTITUTES, Experiment
 from pyrovae.experiments.papers.planning import Plan
@@ -28,7 +28,7 @@ from pyrovae.experiments.training import train
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
 
-# Between two looks at a run that another process trains.
+# The time between two looks at a run that another process trains.
 WAIT_SECONDS = 5.0
 RUNS, LOCKS = "runs", ".locks"
 
@@ -42,11 +42,11 @@ class Member:
     """A training of an experiment.
 
     Args:
-        name: in the experiment.
+        name: the name of the training in the experiment.
         paper: the recipe of the paper.
-        recipe: the one that is trained.
-        dataset: its data.
-        folder: of its run.
+        recipe: the recipe that is trained.
+        dataset: the data.
+        folder: the run folder.
     """
 
     name: str
@@ -57,18 +57,18 @@ class Member:
 
     @property
     def title(self) -> str:
-        """Its name, with its seed."""
+        """The name with the seed."""
         return f"{self.name}, seed {self.recipe.seed}"
 
 
 @dataclass
 class Data:
-    """Datasets, each loaded once; or another in its place, or the reason why there is none.
+    """A cache of datasets, each loaded once, with substitutes, and the reasons why some cannot be loaded.
 
     Args:
-        load: from a recipe to its data.
-        known: what was loaded.
-        reasons: by name, why a dataset could not be.
+        load: the function from a recipe to its data.
+        known: the loaded datasets.
+        reasons: the reasons why datasets could not be loaded, by name.
     """
 
     load: Callable[[Recipe], Dataset]
@@ -76,7 +76,7 @@ class Data:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def of(self, recipe: Recipe) -> tuple[Recipe, Dataset] | None:
-        """A recipe on data that are at hand, and these."""
+        """A recipe with a dataset that can be loaded, and this dataset; None if there is none."""
         for name in filter(None, (recipe.dataset, SUBSTITUTES.get(recipe.dataset))):
             chosen = replace(recipe, dataset=name)
             key = tuple(getattr(chosen, each) for each in ("dataset", "likelihood", "binarization", "condition", "validation"))
@@ -91,15 +91,15 @@ class Data:
 
 
 def members_of(name: str, experiment: Experiment, recipe: Recipe, dataset: Dataset, plan: Plan, runs: Path) -> Iterator[Member]:
-    """A training for each seed.
+    """The trainings of a recipe, one for each seed.
 
     Args:
-        name: of the training.
-        experiment: that it belongs to.
-        recipe: of the paper, on data that are at hand.
-        dataset: these data.
-        plan: how long it is trained.
-        runs: where the run folders are.
+        name: the name of the training.
+        experiment: the experiment.
+        recipe: the recipe of the paper, with a dataset that can be loaded.
+        dataset: this dataset.
+        plan: the plan of the experiment.
+        runs: the folder of the run folders.
     """
     for seed in range(plan.seeds):
         seeded = replace(plan.of(experiment, recipe), seed=seed)
@@ -107,18 +107,18 @@ def members_of(name: str, experiment: Experiment, recipe: Recipe, dataset: Datas
 
 
 def _folder_of(recipe: Recipe, dataset: Dataset, runs: Path) -> Path:
-    """The run folder of a recipe on some data: two that differ in anything have two."""
-    recipe = replace(resolved(recipe, dataset), dataset=dataset.name)
-    # What has its default is left out, so that a setting that comes later changes no name.
+    """The run folder of a recipe on some data, different for any two that differ."""
+    recipe = replace(resolve(recipe, dataset), dataset=dataset.name)
+    # Defaults are left out, so that settings added later do not change names.
     settings = {name: value for name, (value, _) in recipe.differences(Recipe()).items()}
     values = json.dumps([settings, dataset.protocol.hash], sort_keys=True)
     return runs / f"{name_of(recipe)}-{hashlib.sha256(values.encode()).hexdigest()[:8]}"
 
 
 def measured_samples(folder: Path) -> int:
-    """The importance samples by which a run was measured after its end; none where it is not there, or not whole."""
+    """The number of importance samples by which a run was measured after its end; 0 where it is missing or incomplete."""
     try:
-        run, found = Run.begun(folder), Evaluation.load(folder)
+        run, found = Run.load_begun(folder), Evaluation.load(folder)
     except InputError:
         return 0
     if not run.is_whole or found.epochs != len(run.history):
@@ -127,12 +127,12 @@ def measured_samples(folder: Path) -> int:
 
 
 def is_done(member: Member, num_samples: int) -> bool:
-    """Whether a training is made and measured by as many samples; without a latent one is as good as any."""
+    """True where a training is made and measured by enough samples; without latents one is enough."""
     return measured_samples(member.folder) >= (num_samples if member.recipe.latent_sizes else 1)
 
 
-def made(members: Sequence[Member], num_samples: int, engine: str, watch: Watch) -> dict[Path, Run]:
-    """Train and measure what is not at hand; what another process works on comes last, and is waited for."""
+def train_missing(members: Sequence[Member], num_samples: int, engine: str, watch: Watch) -> dict[Path, Run]:
+    """Train and measure missing runs; those that another process works on come last, and are waited for."""
     waiting = deque(each for each in members if not is_done(each, num_samples))
     turned_away = 0
     if waiting:
@@ -162,13 +162,13 @@ def _make(member: Member, num_samples: int, engine: str, watch: Watch) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other experiments away from a run while it is begun, trained and measured.
+    """Keep other experiments out of a run while it is trained and measured.
 
     Raises:
-        OccupiedError: where another one works on it.
+        OccupiedError: for a run that another experiment works on.
     """
     lock = folder.parent / LOCKS / folder.name
     with files.writing(folder.parent):
         lock.mkdir(parents=True, exist_ok=True)
-    with locked(lock):
+    with lock_folder(lock):
         yield

@@ -1,6 +1,6 @@
-"""A VAE in one dimension approximates any density: Doersch (2016), appendix A, computed.
+"""The approximation of any density by a VAE in one dimension, computed: Doersch (2016), appendix A.
 
-For data of a density with distribution function F, decoder and guide are written down, not trained:
+For data of a density with distribution function F, decoder and guide are given by formulas, not trained:
 
     f(z) = F^-1(Phi(z)),  p(x|z) = N(x | f(z), sigma^2),  q(z|x) = N(z | g(x), (g'(x) sigma)^2),  g = f^-1
 
@@ -16,17 +16,17 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyrovae.experiments.papers.computed import Computed
+from pyrovae.experiments.papers.computed import ComputedResult
 from pyrovae.experiments.papers.outcome import Figure as Value
 from pyrovae.experiments.papers.outcome import Row
 from pyrovae.experiments.papers.verdicts import FAILS, HOLDS, Verdict
-from pyrovae.plots.style import finish, look, new_figure
+from pyrovae.plots.style import finish, line_style, new_figure
 from pyrovae.programs.models import GenerativeModel
 
-# The density of the data: positive everywhere, smooth, and no Gaussian.
+# The density of the data: positive everywhere, smooth, and not Gaussian.
 WEIGHTS, MEANS, SCALES = (torch.tensor(values, dtype=torch.float64) for values in ((0.6, 0.4), (-1.0, 1.5), (0.6, 0.8)))
 SIGMAS = tuple(0.5 / 2**step for step in range(8))
-# A halved sigma divides a divergence that goes with sigma squared by four.
+# Halving sigma divides a divergence proportional to sigma squared by about four.
 FOUR = 3.8, 4.2
 STANDARD = dist.Normal(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
@@ -37,7 +37,7 @@ def data_log_density(x: Tensor) -> Tensor:
 
 
 def g(x: Tensor) -> Tensor:
-    """Phi^-1(F(x)), from the side where the tail is not one."""
+    """Compute Phi^-1(F(x)), from the side where the tail is not one."""
     below = (WEIGHTS * dist.Normal(MEANS, SCALES).cdf(x[..., None])).sum(-1)
     above = (WEIGHTS * dist.Normal(-MEANS, SCALES).cdf(-x[..., None])).sum(-1)
     return torch.where(below < 0.5, torch.special.ndtri(below), -torch.special.ndtri(above))
@@ -49,7 +49,7 @@ def slope_of_g(x: Tensor) -> Tensor:
 
 
 def f(z: Tensor) -> Tensor:
-    """g^-1 by bisection: it grows with z."""
+    """Compute g^-1 by bisection: it grows with z."""
     lower, upper = torch.full_like(z, -30.0), torch.full_like(z, 30.0)
     for _ in range(60):
         middle = (lower + upper) / 2
@@ -59,14 +59,14 @@ def f(z: Tensor) -> Tensor:
 
 
 class Prior(nn.Module):
-    """N(0, 1)."""
+    """The prior N(0, 1)."""
 
     def forward(self, context: Tensor | None = None) -> dist.Distribution:  # noqa: D102
         return STANDARD.expand((1,)).to_event(1)
 
 
 class Likelihood(nn.Module):
-    """N(f(z), sigma^2)."""
+    """The likelihood N(f(z), sigma^2)."""
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
@@ -77,11 +77,11 @@ class Likelihood(nn.Module):
 
 
 def divergences(x: Tensor, sigma: float, nodes: int = 401) -> tuple[Tensor, Tensor]:
-    """KL(q(z|x) || p(z|x)) in nats, and log p_sigma(x), for each x ``(B,)``: sums over twelve standard deviations of q."""
+    """Compute KL(q(z|x) || p(z|x)) in nats, and log p_sigma(x), for each x ``(B,)``: sums over 12 standard deviations of q."""
     guide = dist.Normal(g(x), slope_of_g(x) * sigma)
     steps = torch.linspace(-12, 12, nodes, dtype=torch.float64)[:, None]
     z = guide.loc + guide.scale * steps
-    # With every latent given, the log-densities of all sites add up to log p(x, z).
+    # With all latents fixed, the log-densities of all sites add up to log p(x, z).
     model = poutine.condition(GenerativeModel(Prior(), Likelihood(sigma)), {"z1": z[..., None]})
     trace = poutine.trace(pyro.plate("nodes", nodes, dim=-2)(model)).get_trace(x[:, None])
     trace.compute_log_prob()
@@ -92,8 +92,8 @@ def divergences(x: Tensor, sigma: float, nodes: int = 401) -> tuple[Tensor, Tens
     return ((log_q - joint + evidence) * log_q.exp() * width).sum(0), evidence
 
 
-def falling_divergence() -> Computed:
-    """The mean divergence of the guide from the posterior for one sigma after the other, each half of the last."""
+def falling_divergence() -> ComputedResult:
+    """Compute the mean divergence of the guide from the posterior for falling sigmas, each half of the one before."""
     x = torch.linspace(-3, 4, 71, dtype=torch.float64)
     density = data_log_density(x).exp()
     rows, means, curves = [], [], []
@@ -113,13 +113,13 @@ def falling_divergence() -> Computed:
 
     figure = new_figure(8, 3.4)
     left, right = figure.subplots(1, 2)
-    left.loglog(SIGMAS, means, "o-", color=look(0)["color"])
+    left.loglog(SIGMAS, means, "o-", color=line_style(0)["color"])
     finish(left, "sigma", "KL(q(z|x) || p(z|x)) (nats)")
     for number, (sigma, curve) in enumerate(list(zip(SIGMAS, curves, strict=True))[:3]):
-        right.plot(x, curve, label=f"sigma {sigma:g}", **look(number))
+        right.plot(x, curve, label=f"sigma {sigma:g}", **line_style(number))
     right.plot(x, density, "k--", label="data")
     finish(right, "x", "p(x)")
     right.legend(frameon=False)
-    return Computed(
+    return ComputedResult(
         (kl_title, error_title), rows, (Verdict(statement, verdict, (evidence_in_words,)),), {"falling-divergence": figure}
     )

@@ -1,4 +1,4 @@
-"""``Outcome``: what became of an experiment, as one record, written and read here alone, and as Markdown and CSV."""
+"""``Outcome``: the results of an experiment as one record, which is written and read only here, and as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pyrovae.experiments.papers.verdicts import Verdict
 
 OUTCOME = "outcome.json"
 FORMAT = 1
-# Of a count: no unit is near the threshold.
+# A smaller standard error of a count is not shown: no unit is near the threshold.
 NO_DOUBT = 1e-3
 
 
@@ -27,9 +27,9 @@ class Figure:
     """A figure of a row.
 
     Args:
-        value: ours.
-        standard_error: of ours.
-        published: the paper's, or None.
+        value: our figure.
+        standard_error: the standard error of our figure.
+        published: the figure of the paper, or None.
     """
 
     value: float
@@ -48,13 +48,13 @@ class Row:
     """A training in the table.
 
     Args:
-        name: of the training.
-        runs: names of its run folders, one for each seed.
-        epochs: trained.
-        figures: by the title of the column.
-        differs: what is not as in the paper.
-        protocol: of its data, with the hash.
-        seconds: of training and measuring, all seeds together.
+        name: the name of the training.
+        runs: the names of its run folders, one for each seed.
+        epochs: the number of epochs trained.
+        figures: the figures by the title of the column.
+        differs: differences from the paper.
+        protocol: the protocol of its data, with the hash.
+        seconds: the time of training and measuring, of all seeds together.
     """
 
     name: str
@@ -68,26 +68,26 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of an experiment.
+    """The results of an experiment.
 
     Args:
-        experiment: its name in ``PAPERS``.
-        shows: what it shows.
-        source: the paper, and the number there.
-        epochs: of the shortest training.
+        experiment: the name in ``PAPERS``.
+        shows: what it shows, in a line.
+        source: the paper, and the number of the table or figure.
+        epochs: the epochs of the shortest training.
         full: whether all trainings are there and have the paper's epochs.
-        seeds: trainings of each recipe.
-        num_samples: importance samples for each image.
+        seeds: the number of trainings of each recipe.
+        num_samples: the number of importance samples for each image.
         columns: the titles of the figures, in order.
         rows: the trainings.
-        missing: trainings that could not be made, and why.
-        verdicts: on the paper's statements.
-        remarks: what a reader must know.
-        pictures: names of files.
+        missing: trainings that could not be made, with the reason.
+        verdicts: the verdicts on the paper's statements.
+        remarks: remarks for the reader.
+        pictures: the names of the files of pictures.
         environment: versions, device, threads.
-        seconds: of all trainings and measuring.
-        key: of what it was made of; the same key, the same outcome.
-        folder: where it is; not written.
+        seconds: the time of all training and measuring.
+        key: a hash of all that the outcome depends on.
+        folder: the folder; it is not written.
     """
 
     experiment: str
@@ -112,13 +112,13 @@ class Outcome:
         return self.markdown()
 
     def as_dict(self) -> dict[str, Any]:
-        """The values that are written."""
+        """The fields as a dictionary, to be written as JSON."""
         values = asdict(self)
         del values["folder"]
         return {"format": FORMAT, **values}
 
     def save(self) -> None:
-        """Write record and tables into its folder."""
+        """Write the record and the tables into the folder."""
         assert self.folder is not None
         files.write_file(self.folder / "table.md", self.markdown().encode())
         files.write_file(self.folder / "table.csv", self.csv().encode())
@@ -126,10 +126,10 @@ class Outcome:
 
     @classmethod
     def load(cls, path: Path) -> Outcome:
-        """A record that ``save`` wrote.
+        """Read a record that ``save`` wrote.
 
         Raises:
-            InputError: where there is none, or it is damaged.
+            InputError: for a record that is missing or damaged.
         """
         try:
             values = files.read_json(path)
@@ -142,11 +142,11 @@ class Outcome:
             verdicts = [Verdict(**{**each, "evidence": tuple(each["evidence"])}) for each in values["verdicts"]]
             return cls(**{**values, "rows": rows, "verdicts": verdicts}, folder=path.parent)
         except DAMAGE as error:
-            raise InputError(f"{path}: expected what 'pyrovae reproduce' leaves behind; got {in_one_line(error)}") from error
+            raise InputError(f"{path}: expected an outcome of 'pyrovae reproduce'; got {in_one_line(error)}") from error
 
     @property
     def schedule(self) -> str:
-        """How long was trained, in words."""
+        """The schedule of the trainings in words."""
         if not self.num_samples:
             return "computed, without trainings of the paper"
         whole = "the paper's whole schedule" if self.full else "a shortened or partial schedule"
@@ -155,7 +155,7 @@ class Outcome:
 
     @property
     def doubt(self) -> str:
-        """What ± and the intervals cover, in words."""
+        """The meaning of ± and of the intervals in words."""
         if not self.num_samples:
             return "± is a standard error over test points"
         trainings = "and over seeds" if self.seeds > 1 else "not over trainings, which other seeds would show"
@@ -163,7 +163,7 @@ class Outcome:
 
     @property
     def command(self) -> str:
-        """The command that makes it again."""
+        """The command that makes the outcome again."""
         if not self.num_samples:
             return f"pyrovae reproduce {self.experiment}"
         length = "--full" if self.full else f"--epochs {self.epochs}"
@@ -171,7 +171,7 @@ class Outcome:
 
     @property
     def left_out(self) -> dict[str, list[str]]:
-        """The trainings that are not there, by the reason why."""
+        """The missing trainings by the reason."""
         reasons: dict[str, list[str]] = {}
         for name, reason in self.missing.items():
             reasons.setdefault(reason, []).append(name)
@@ -179,7 +179,7 @@ class Outcome:
 
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """The header and the rows as people read them: ours, the published figure beside it, and the difference."""
+        """The header and the rows of the table: our figures, the published ones, and the differences."""
         printed = [title for title in self.columns if any(_published(row, title) is not None for row in self.rows)]
         header = ["training", "epochs"]
         for title in self.columns:
@@ -195,17 +195,17 @@ class Outcome:
             if title in printed:
                 published = _published(row, title)
                 yield "" if published is None else f"{published:.2f}"
-                # Of other images there is no difference to speak of.
+                # Figures on other images are not compared.
                 elsewhere = any("other images" in each for each in row.differs)
                 yield "" if published is None or figure is None or elsewhere else f"{figure.value - published:+.2f}"
         yield "; ".join(row.differs) or ("same protocol" if row.runs else row.protocol)
 
     def markdown(self) -> str:
-        """The table, the statements and the remarks."""
+        """The table, the statements and the remarks in Markdown."""
         return "\n".join([f"# {self.experiment}: {self.shows}", "", *self.body()]) + "\n"
 
     def body(self) -> Iterator[str]:
-        """The same without its title, in lines."""
+        """The lines of the Markdown without its title."""
         yield f"{self.source}. {self.schedule[0].upper()}{self.schedule[1:]}; {self.doubt}. `{self.command}`"
         if self.rows:
             yield ""
@@ -224,7 +224,7 @@ class Outcome:
             yield remark
 
     def csv(self) -> str:
-        """The table in plain numbers: a line for each training and quantity."""
+        """The table as CSV: a line for each training and quantity."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("training", "epochs", "quantity", "value", "standard_error", "published", "protocol", "differs"))
@@ -242,7 +242,7 @@ def _published(row: Row, title: str) -> float | None:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table in Markdown, in lines."""
+    """The lines of a table in Markdown."""
     for cells in (header, ["---"] * len(header), *rows):
         yield f"| {' | '.join(map(_escaped, cells))} |"
 

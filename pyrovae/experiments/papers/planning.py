@@ -1,4 +1,4 @@
-"""``Plan``: how long the trainings of an experiment are, kept in its folder, so that a call that goes on keeps to it."""
+"""``Plan``: the lengths of an experiment's trainings, kept in its folder, so that later calls follow it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE, check_value
 from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.papers.experiment import Experiment
-from pyrovae.experiments.papers.schedules import affordable_share, shortened
+from pyrovae.experiments.papers.schedules import affordable_share, shorten_recipe
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.summaries import duration
 
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often trainings are made, and by how many samples they are measured.
+    """The plan of an experiment: the length and number of trainings, and the samples by which they are measured.
 
     Args:
-        experiment: its name.
-        epochs: of its shortest training; the others have the same share of the paper's.
-        num_samples: importance samples for each image.
-        seeds: trainings of each recipe.
+        experiment: the name of the experiment.
+        epochs: the epochs of its shortest training; the others have the same share of the paper's epochs.
+        num_samples: the number of importance samples for each image.
+        seeds: the number of trainings of each recipe.
     """
 
     experiment: str
@@ -43,30 +43,30 @@ class Plan:
     seeds: int
 
     def of(self, experiment: Experiment, recipe: Recipe) -> Recipe:
-        """A recipe of the paper as it is trained."""
-        return shortened(recipe, self.epochs / experiment.epochs)
+        """Shorten a recipe of the paper by the plan."""
+        return shorten_recipe(recipe, self.epochs / experiment.epochs)
 
     def is_full(self, experiment: Experiment) -> bool:
-        """Whether it is the paper's whole schedule."""
+        """True for the paper's whole schedule."""
         return self.epochs >= experiment.epochs
 
     def save(self, folder: Path) -> None:
-        """Write it."""
+        """Write the plan into a folder."""
         with files.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / PLAN, asdict(self))
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a call asks for; None where it does not say.
+class PlanRequest:
+    """The request of a call; None for what it leaves open.
 
     Args:
-        epochs: of the shortest training.
-        full: the paper's whole schedule.
-        minutes: that all trainings may take.
-        num_samples: importance samples for each image.
-        seeds: trainings of each recipe.
+        epochs: the epochs of the shortest training.
+        full: whether to train the paper's whole schedule.
+        minutes: the time that all trainings may take.
+        num_samples: the number of importance samples for each image.
+        seeds: the number of trainings of each recipe.
     """
 
     epochs: int | None = None
@@ -76,10 +76,10 @@ class Asked:
     seeds: int | None = None
 
     def check(self, experiment: Experiment) -> None:
-        """Refuse what makes no sense.
+        """Refuse contradictory requests and too many epochs.
 
         Raises:
-            InputError: for it.
+            InputError: for either.
         """
         chosen = [name for name, given in (("epochs", self.epochs), ("full", self.full), ("minutes", self.minutes)) if given]
         if len(chosen) > 1:
@@ -91,10 +91,10 @@ class Asked:
 
 
 def plan_in(folder: Path) -> Plan | None:
-    """The plan of a folder; None where there is none.
+    """Read the plan of a folder; None where there is none.
 
     Raises:
-        InputError: for one that is damaged.
+        InputError: for a damaged plan.
     """
     try:
         found = files.read_json(folder / PLAN)
@@ -110,7 +110,7 @@ def plan_in(folder: Path) -> Plan | None:
 
 
 def plans_beside(folder: Path) -> Iterable[Plan]:
-    """The plans of the experiments in the same place; damaged ones are left out."""
+    """The plans of the experiments beside a folder; damaged ones are left out."""
     for path in sorted(folder.parent.glob(f"*/{PLAN}")):
         try:
             plan = plan_in(path.parent)
@@ -121,38 +121,38 @@ def plans_beside(folder: Path) -> Iterable[Plan]:
 
 
 def refuse_other(folder: Path, name: str) -> None:
-    """Refuse a folder that holds something else.
+    """Refuse a folder that holds anything but this experiment.
 
     Raises:
-        InputError: for it.
+        InputError: for such a folder.
     """
     if not folder.exists():
         return
     plan = plan_in(folder)
     if plan is not None and plan.experiment != name:
         raise InputError(f"{folder}: expected a folder of {name}; it holds {plan.experiment!r}: choose another --output")
-    # What begins with a dot is a lock, or was left by a death before the plan was written.
+    # Names with a leading dot are locks, or remains of a process that died before the plan was written.
     if plan is None and (not folder.is_dir() or any(not each.name.startswith(".") for each in folder.iterdir())):
         raise InputError(f"{folder}: expected a new or an empty folder; it holds files: choose another --output")
 
 
-def planned(
+def choose_plan(
     folder: Path,
     name: str,
     experiment: Experiment,
     available: Mapping[str, tuple[Recipe, Dataset]],
-    asked: Asked,
+    asked: PlanRequest,
     at_hand: Callable[[Plan], int],
 ) -> Plan:
-    """The plan of a folder with what is asked for in its place; a new one where there is none.
+    """Choose the plan of an experiment: the one of its folder, changed as requested, or a new one.
 
     Args:
-        folder: of the experiment.
-        name: of the experiment.
-        experiment: the same.
-        available: the recipes whose data are there.
-        asked: what the call asks for.
-        at_hand: how many trainings of a plan are made already.
+        folder: the folder of the experiment.
+        name: the name of the experiment.
+        experiment: the experiment.
+        available: the recipes whose data can be loaded, with the data.
+        asked: the request of the call.
+        at_hand: the function from a plan to the number of its trainings that are made already.
     """
     before = plan_in(folder)
     epochs = experiment.epochs if asked.full else asked.epochs
@@ -186,14 +186,14 @@ def _affordable(
     num_samples: int,
     others: Mapping[int, int],
 ) -> int:
-    """The epochs of the shortest training that a time allows; rather those with which other experiments made some trainings.
+    """The epochs of the shortest training that a time allows, preferably those of trainings that other experiments made.
 
     Args:
-        experiment: whose trainings they are.
-        available: the recipes whose data are there.
-        seconds: for all of them.
-        num_samples: importance samples for each image.
-        others: by epochs that others have, how many trainings are at hand with them.
+        experiment: the experiment.
+        available: the recipes whose data can be loaded, with the data.
+        seconds: the time for all trainings.
+        num_samples: the number of importance samples for each image.
+        others: the number of trainings at hand, by the epochs of other experiments' plans.
     """
     logger.info("how many epochs fit into %s is measured", duration(seconds))
     share, training = affordable_share(available.values(), seconds, num_samples)

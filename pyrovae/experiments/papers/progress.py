@@ -1,4 +1,4 @@
-"""How much of each experiment is at hand, and about how long the rest takes on this machine; without reading any data."""
+"""The progress of experiments: what is at hand, and the approximate time of the rest on this machine; reads no data."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.papers.experiment import SUBSTITUTES
 from pyrovae.experiments.papers.members import RUNS
 from pyrovae.experiments.papers.planning import MINUTES, plan_in, plans_beside
-from pyrovae.experiments.papers.schedules import shortened
+from pyrovae.experiments.papers.schedules import shorten_recipe
 from pyrovae.experiments.papers.table import PAPERS
 from pyrovae.experiments.papers.writing import known_outcome
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.summaries import duration
 
-# Forward, and twice that backward; a multiplication and an addition each.
+# The forward pass, and twice that for the backward pass; a multiplication and an addition each.
 OPERATIONS_PER_WEIGHT = 6
 TIMED_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an experiment is.
+    """The progress of an experiment.
 
     Args:
-        shows: what it shows.
-        trainings: that it needs.
-        done: of them, trained and measured.
-        is_made: whether its table is.
-        full_seconds: about what the paper's whole schedule takes here, one training after the other, measuring left out.
+        shows: what it shows, in a line.
+        trainings: the number of trainings that it needs.
+        done: the number of those that are trained and measured.
+        is_made: whether its table is made.
+        full_seconds: the approximate time of the paper's whole schedule here, one training after the other, without measuring.
     """
 
     shows: str
@@ -46,35 +46,35 @@ class Progress:
 
     @property
     def at_hand(self) -> str:
-        """In words, what is there."""
+        """The parts that are there, in words."""
         made = "made" if self.is_made else "not made"
         return f"{made}, {self.done} of {self.trainings} trainings" if self.trainings else made
 
     @property
-    def left(self) -> str:
-        """In words, about how long the rest of the default schedule takes."""
+    def time_left(self) -> str:
+        """The approximate time of the rest of the default schedule, in words."""
         if self.is_made:
             return "nothing"
         share = 1 - self.done / self.trainings if self.trainings else 0.05
         return f"about {duration(60 * math.ceil(MINUTES * share)) if share else 'a minute'}"
 
     @property
-    def whole(self) -> str:
-        """In words, about how long the whole schedule takes."""
+    def full_time(self) -> str:
+        """The approximate time of the paper's whole schedule, in words."""
         return f"about {duration(60 * math.ceil(self.full_seconds / 60))}" if self.trainings else ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The values."""
+        """The fields as a dictionary."""
         return asdict(self)
 
 
 def progress_of(name: str, folder: Path, speed: float) -> Progress:
-    """How far an experiment is in a folder.
+    """Find the progress of an experiment in a folder.
 
     Args:
-        name: of ``PAPERS``.
-        folder: of the experiment, with its runs beside it.
-        speed: of this machine: see ``speed_here``.
+        name: a name of ``PAPERS``.
+        folder: the folder of the experiment, with its runs beside it.
+        speed: the speed of this machine: see ``speed_here``.
     """
     experiment = PAPERS[name]
     recipes, done = list(experiment.recipes.values()), 0
@@ -86,7 +86,7 @@ def progress_of(name: str, folder: Path, speed: float) -> Progress:
         finished = _finished(folder.parent / RUNS)
         plans = [own] if own else list(plans_beside(folder))
         shares = {plan.epochs / PAPERS[plan.experiment].epochs for plan in plans if _has_recipes(plan.experiment)}
-        done = max((sum(_is_among(shortened(each, share), finished) for each in recipes) for share in shares), default=0)
+        done = max((sum(_is_among(shorten_recipe(each, share), finished) for each in recipes) for share in shares), default=0)
     known = known_outcome(folder)
     is_made = known is not None and not known.missing and (own is None or known.epochs == own.epochs or not recipes)
     seconds = sum(operations(recipe) for recipe in recipes) / speed
@@ -111,7 +111,7 @@ def _finished(runs: Path) -> list[Recipe]:
 
 
 def _is_among(recipe: Recipe, finished: list[Recipe]) -> bool:
-    """Whether a run has this recipe, but for what is left to the data, and for data that stand in for others."""
+    """True where a run has this recipe, apart from settings that are left to the data and from substitutes for data."""
     names = {recipe.dataset, SUBSTITUTES.get(recipe.dataset, recipe.dataset)}
     return any(
         each.dataset in names and not replace(each, dataset=recipe.dataset, likelihood=recipe.likelihood).differences(recipe)
@@ -120,7 +120,7 @@ def _is_among(recipe: Recipe, finished: list[Recipe]) -> bool:
 
 
 def speed_here() -> float:
-    """Operations a second of a plain training step of the size of a ladder's lowest layer, measured now."""
+    """Measure the operations a second of a plain training step of the size of a ladder's lowest layer."""
     import torch
     from torch import nn
 
@@ -139,7 +139,7 @@ def speed_here() -> float:
 
 
 def operations(recipe: Recipe) -> float:
-    """About how many operations the products of a training take."""
+    """The approximate number of operations of a training's matrix products."""
     known = DATASETS[recipe.dataset]
     pixels, images = math.prod(known.shape), known.sizes[0]
     encoder, decoder = _weights(recipe, pixels)
@@ -154,7 +154,7 @@ def operations(recipe: Recipe) -> float:
 
 
 def _weights(recipe: Recipe, pixels: int) -> tuple[float, float]:
-    """The weights of the networks towards the latents, and of those towards the data."""
+    """The numbers of weights of the networks towards the latents, and towards the data."""
     encoder = decoder = 0.0
     below = pixels
     for hidden, latent in zip(recipe.hidden_sizes, recipe.latent_sizes or (0,), strict=True):

@@ -1,6 +1,6 @@
-"""``QUANTITIES``: what the tables of papers show of a trained run, each with its doubt.
+"""``QUANTITIES``: the quantities of trained runs in the tables of papers, each with its standard error.
 
-A quantity is a function ``View -> Estimate | None``: None where the run has no such thing. A new one is a line in the table.
+A quantity is a function ``View -> Estimate | None``: None where the run does not have it. A new one is a line in the table.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pyrovae.experiments.tracking import LATENT_IMAGES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Of the papers: a unit is active above one of these; it is used where its KL is above the first.
+# The papers' thresholds: a unit is active above one of these, and used where its KL is above the first.
 LOW, HIGH = 0.01, 0.1
 EARLY = 0.1
 NEIGHBOURS, PARTS = 10, 10
@@ -28,14 +28,14 @@ NEIGHBOURS, PARTS = 10, 10
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """A figure and its doubt.
+    """A figure and its standard error.
 
     Args:
         value: the figure.
-        standard_error: of the value: over images, or over epochs for times.
-        per_image: what it is the mean of ``(N,)``, where it is a mean over images.
-        degrees: of freedom of the standard error.
-        rise: of a bound on the log-likelihood, what the last samples added to it.
+        standard_error: the standard error of the value, over images, or over epochs for times.
+        per_image: the values of images ``(N,)``, where the figure is a mean over images.
+        degrees: the degrees of freedom of the standard error.
+        rise: the rise of a bound on the log-likelihood by the last samples.
     """
 
     value: float
@@ -46,7 +46,7 @@ class Estimate:
 
     @classmethod
     def over_images(cls, values: NDArray[np.floating], rise: float = 0.0) -> Estimate:
-        """The mean of a value of each image."""
+        """Make the estimate of the mean of a value of each image."""
         error = float(values.std(ddof=1) / len(values) ** 0.5)
         return cls(float(values.mean()), error, values, len(values) - 1, rise)
 
@@ -56,8 +56,8 @@ class Quantity:
     """A column of a table.
 
     Args:
-        title: its header, with the unit.
-        of: the estimate of a run.
+        title: the header, with the unit.
+        of: the function from a run's view to the estimate.
     """
 
     title: str
@@ -65,7 +65,7 @@ class Quantity:
 
 
 def over_images(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over trainings of several seeds, with the error over images alone."""
+    """The mean over trainings with several seeds, with the error over images alone."""
     value, rise = (float(np.mean([getattr(each, name) for each in estimates])) for name in ("value", "rise"))
     per_image = [each.per_image for each in estimates if each.per_image is not None]
     if len(per_image) == len(estimates) and len({len(each) for each in per_image}) == 1:
@@ -74,8 +74,8 @@ def over_images(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(value, error, degrees=min(each.degrees for each in estimates), rise=rise)
 
 
-def combined(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over trainings of several seeds; its error holds the spread over images and that over seeds."""
+def combine_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """Average over trainings with several seeds; the error includes the spread over images and over seeds."""
     whole = over_images(estimates)
     values = np.array([each.value for each in estimates])
     seeds = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
@@ -105,7 +105,7 @@ def _active(threshold: float) -> Callable[[View], Estimate | None]:
 
 
 def _count(variances: NDArray[np.floating], threshold: float, number: int) -> Estimate:
-    """How many variances over so many images are above a threshold; units near it make the doubt.
+    """The number of variances over images that are above a threshold; units near it cause the standard error.
 
     The relative error of a variance of N normal values is sqrt(2 / (N - 1)).
     """
@@ -117,7 +117,7 @@ def _count(variances: NDArray[np.floating], threshold: float, number: int) -> Es
 
 
 def _early_active_units(view: View) -> Estimate | None:
-    """Units above the higher threshold after the first tenth of the epochs."""
+    """The number of units above the higher threshold after the first tenth of the epochs."""
     rows = [row.get("activity_by_unit") for row in view.history]
     early = rows[max(0, round(EARLY * len(rows)) - 1)] if rows else None
     if not early:
@@ -126,7 +126,7 @@ def _early_active_units(view: View) -> Estimate | None:
 
 
 def _used_units(view: View) -> Estimate | None:
-    """Units that cost more than the lower threshold, in nats; units near it make the doubt."""
+    """The number of units whose KL is above the lower threshold, in nats; units near it cause the standard error."""
     from scipy.special import ndtr
 
     parts = _units_of_parts(view)
@@ -147,7 +147,7 @@ def _idle_kl(view: View) -> Estimate | None:
 
 
 def _kl(*layers: str) -> Callable[[View], Estimate | None]:
-    """The nats of some layers together."""
+    """The sum of the nats of some layers."""
 
     def of(view: View) -> Estimate | None:
         present = [layer for layer in layers if layer in view.layers]
@@ -158,12 +158,12 @@ def _kl(*layers: str) -> Callable[[View], Estimate | None]:
 
 
 def _over_parts(values: NDArray[np.floating]) -> Estimate:
-    """The mean of a value of each of some parts of the test images, which are about as large."""
+    """The mean of a value over parts of the test images of about the same size."""
     return Estimate(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5), degrees=len(values) - 1)
 
 
 def _units_of_parts(view: View) -> NDArray[np.floating] | None:
-    """The nats of each unit ``(parts, U)``, in the order of the evaluation; None where units have none of their own."""
+    """The nats of each unit ``(parts, U)``, in the order of the evaluation; None where units have no KL of their own."""
     if view.evaluation is None or not view.evaluation.kl_by_unit:
         return None
     layers = list(view.evaluation.kl_by_unit)
@@ -174,7 +174,7 @@ def _parts(view: View) -> list[dict[str, torch.Tensor]]:
     """The divergences of ten parts of the test images, computed once."""
     known: list[dict[str, torch.Tensor]] | None = view.__dict__.get("_divergences_of_parts")
     if known is None:
-        # Test sets may be sorted.
+        # The order is random, since test sets may be sorted.
         order = torch.randperm(len(view.dataset.test), generator=torch.Generator().manual_seed(0)).to(view.dataset.test.device)
         with torch.random.fork_rng(), measuring(view.run.vae):
             torch.manual_seed(0)
@@ -185,7 +185,7 @@ def _parts(view: View) -> list[dict[str, torch.Tensor]]:
 
 
 def _purity(of_class: int | None = None) -> Callable[[View], Estimate | None]:
-    """The share of the ten nearest neighbours of an image in the topmost layer that are of its class."""
+    """The share of an image's ten nearest neighbours in the topmost layer that have its class."""
 
     def of(view: View) -> Estimate | None:
         classes = view.classes(SCATTERED)
@@ -193,7 +193,7 @@ def _purity(of_class: int | None = None) -> Callable[[View], Estimate | None]:
             return None
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            points = view.posterior(*view.chosen(SCATTERED))[view.layers[0]]
+            points = view.posterior(*view.some_images(SCATTERED))[view.layers[0]]
         distances = torch.cdist(points.double(), points.double()).fill_diagonal_(torch.inf)
         nearest = distances.topk(NEIGHBOURS, largest=False).indices.cpu().numpy()
         shares = (classes[nearest] == classes[:, None]).mean(1)
@@ -204,7 +204,7 @@ def _purity(of_class: int | None = None) -> Callable[[View], Estimate | None]:
 
 def _seconds_per_epoch(view: View) -> Estimate | None:
     seconds = np.array([row["seconds"] for row in view.history], float)
-    # The first one compiles.
+    # The first epoch includes compiling.
     return Estimate.over_images(seconds[1:]) if len(seconds) > 2 else None
 
 

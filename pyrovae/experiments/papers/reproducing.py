@@ -1,10 +1,10 @@
-"""``reproduce``: a table or a figure of a paper: what is missing is trained and measured, the rest is at hand.
+"""``reproduce``: make a table or a figure of a paper; missing runs are trained and measured, others are used again.
 
-    FOLDER/../runs/     the run folders, by recipe and protocol: experiments share them
-    FOLDER/plan.json    the schedule that was chosen: a call that goes on keeps to it
+    FOLDER/../runs/     the run folders, by recipe and protocol, shared by experiments
+    FOLDER/plan.json    the chosen schedule, which later calls follow
     FOLDER/outcome.json, table.md, table.csv, report.html, figures/
 
-Whatever interrupts it, the next call goes on and ends in the same table.
+After any interruption, the next call resumes and ends in the same table.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 from pyrovae.errors import InputError
 from pyrovae.experiments import environment, files
 from pyrovae.experiments.building import load_data
-from pyrovae.experiments.locks import locked
+from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.papers.experiment import Experiment
-from pyrovae.experiments.papers.members import RUNS, Data, Member, Watch, is_done, made, measured_samples, members_of
+from pyrovae.experiments.papers.members import RUNS, Data, Member, Watch, is_done, measured_samples, members_of, train_missing
 from pyrovae.experiments.papers.outcome import Figure, Outcome, Row
-from pyrovae.experiments.papers.planning import Asked, Plan, planned, refuse_other
-from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combined
+from pyrovae.experiments.papers.planning import Plan, PlanRequest, choose_plan, refuse_other
+from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combine_seeds
 from pyrovae.experiments.papers.table import experiment_named
 from pyrovae.experiments.papers.verdicts import FAILS, UNDECIDED, Verdict, verdict_on
-from pyrovae.experiments.papers.writing import Picture, known_outcome, pictures_of, written
+from pyrovae.experiments.papers.writing import Picture, known_outcome, pictures_of, write_outcome
 from pyrovae.experiments.pictures.views import View
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def no_watch(title: str) -> AbstractContextManager[tuple[Any, Any]]:
-    """Watch nothing."""
+    """Return a context that shows no progress."""
     return nullcontext((None, iter))
 
 
@@ -59,24 +59,25 @@ def reproduce(
     load: Callable[[Recipe], Dataset] = load_data,
     watch: Watch = no_watch,
 ) -> Outcome:
-    """Make a table or a figure of a paper; train only what is not at hand.
+    """Make a table or a figure of a paper; only missing runs are trained.
 
     Args:
-        name: of ``PAPERS``.
-        folder: of what is written, by default ``reproduced/NAME``; runs are kept in a folder ``runs`` beside it.
-        epochs: of its shortest training; the others have the same share of the paper's.
+        name: a name of ``PAPERS``.
+        folder: the folder of the results, by default ``reproduced/NAME``; runs are kept in a folder ``runs`` beside it.
+        epochs: the epochs of its shortest training; the others have the same share of the paper's epochs.
         full: train the paper's whole schedule.
-        minutes: that all trainings may take here; how many epochs that is, is measured. 10 where nothing else is said.
-        seeds: trainings of each recipe, 1 by default.
-        num_samples: importance samples for each image; by default the paper's for whole schedules, fewer for others.
-        only: names of trainings, or parts of them: no others are trained, but those at hand stay in the table.
+        minutes: the time that all trainings may take here, from which the number of epochs follows; by default 10.
+        seeds: the number of trainings of each recipe, by default 1.
+        num_samples: the number of importance samples for each image; by default the paper's for whole schedules, else fewer.
+        only: names of trainings, or parts of them: no others are trained, but others at hand stay in the table.
         engine: one of ``ENGINES``.
-        load: from a recipe to its data.
-        watch: from the name of a training to a context that gives the ``track`` of ``train`` and that of ``Run.evaluate``.
+        load: the function from a recipe to its data.
+        watch: the function from the name of a training to a context that gives the ``track`` of ``train`` and that of
+            ``Run.evaluate``.
 
     Raises:
-        InputError: for an unknown experiment or training, the folder of another experiment or one that another process is
-            in, data that are not there or no longer, and as ``train`` does.
+        InputError: for an unknown experiment or training, the folder of another experiment or of another process, missing data,
+            and as ``train``.
     """
     experiment = experiment_named(name)
     folder = Path("reproduced") / name if folder is None else Path(folder)
@@ -84,7 +85,7 @@ def reproduce(
     chosen = _chosen(experiment, only)
     if experiment.compute:
         return _computed(name, experiment, folder)
-    asked = Asked(epochs, full, minutes, num_samples, seeds)
+    asked = PlanRequest(epochs, full, minutes, num_samples, seeds)
     asked.check(experiment)
     data = Data(load)
     available = {key: found for key, recipe in experiment.recipes.items() if (found := data.of(recipe)) is not None}
@@ -99,9 +100,9 @@ def reproduce(
     def at_hand(plan: Plan) -> int:
         return sum(all(is_done(each, 1) for each in of_seeds) for of_seeds in members(plan).values())
 
-    plan = planned(folder, name, experiment, available, asked, at_hand)
+    plan = choose_plan(folder, name, experiment, available, asked, at_hand)
     plan.save(folder)
-    with locked(folder):
+    with lock_folder(folder):
         wanted = members(plan)
         left_out = [key for key in available if key not in chosen and not all(is_done(each, 1) for each in wanted[key])]
         missing |= dict.fromkeys(left_out, "left out by --only, and not made before")
@@ -112,7 +113,7 @@ def reproduce(
 
 
 def _chosen(experiment: Experiment, only: Sequence[str]) -> list[str]:
-    """The trainings of these names; or, where a name is none, those that it is a part of."""
+    """The names of the chosen trainings: those given by name, or by a part of their name."""
     if not only:
         return list(experiment.recipes)
     chosen = []
@@ -125,10 +126,10 @@ def _chosen(experiment: Experiment, only: Sequence[str]) -> list[str]:
 
 
 def _refuse_loss(folder: Path, plan: Plan, missing: Mapping[str, str], wanted: Mapping[str, Sequence[Member]]) -> None:
-    """Refuse to replace a table by one with less in it, or on other data.
+    """Refuse to replace a table by one with fewer rows, or on other data.
 
     Raises:
-        InputError: for it.
+        InputError: for such a loss.
     """
     known = known_outcome(folder)
     if known is None or known.epochs != plan.epochs or known.seeds > plan.seeds:
@@ -141,14 +142,14 @@ def _refuse_loss(folder: Path, plan: Plan, missing: Mapping[str, str], wanted: M
 
 
 def _measured_alike(members: Sequence[Member], plan: Plan, engine: str, watch: Watch) -> dict[Path, Run]:
-    """The runs, all measured by as many samples: as planned, or as many as another experiment measured one of them by."""
+    """The runs, all measured by the same number of samples: the planned one, or a larger one of another experiment."""
     most = max((measured_samples(each.folder) for each in members if each.recipe.latent_sizes), default=0)
-    return made(members, max(plan.num_samples, most), engine, watch)
+    return train_missing(members, max(plan.num_samples, most), engine, watch)
 
 
 @dataclass
 class _Made:
-    """An experiment whose runs are at hand."""
+    """An experiment whose runs are all there."""
 
     name: str
     experiment: Experiment
@@ -160,7 +161,7 @@ class _Made:
 
     @property
     def key(self) -> str:
-        """Of all that the outcome depends on."""
+        """The hash of all that the outcome depends on."""
         evaluations = [self.runs[each.folder].evaluation for each in self.members]
         figures = [(each.num_samples, each.elbo, each.log_likelihood, each.epochs) for each in evaluations]
         folders = [each.folder.name for each in self.members]
@@ -168,7 +169,7 @@ class _Made:
         return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:16]
 
     def outcome(self) -> Outcome:
-        """Measure, judge, draw and write."""
+        """Measure the quantities, test the statements, draw the pictures and write all of it."""
         views: dict[str, list[View]] = {}
         for each in self.members:
             views.setdefault(each.name, []).append(View(self.runs[each.folder], each.name, each.dataset))
@@ -190,15 +191,15 @@ class _Made:
             verdicts=[self._explained(verdict_on(each, found)) for each in self.experiment.statements],
             remarks=(*self.experiment.remarks, *(f"Tested on {each}." for each in elsewhere), *obstacles),
             pictures=[],
-            environment=environment.described(),
+            environment=environment.describe_environment(),
             seconds=sum(each.seconds for each in rows),
             key=self.key,
             folder=self.folder,
         )
-        return written(outcome, drawn)
+        return write_outcome(outcome, drawn)
 
     def _explained(self, verdict: Verdict) -> Verdict:
-        """With the schedule among the reasons, where it is not the paper's and the statement does not come out."""
+        """Add a shortened schedule to the reasons of a statement that does not hold or is not decided."""
         if verdict.verdict not in (FAILS, UNDECIDED) or self.plan.is_full(self.experiment):
             return verdict
         share = self.plan.epochs / self.experiment.epochs
@@ -215,7 +216,7 @@ class _Made:
         figures = {}
         for quantity in self.experiment.columns:
             if found[quantity]:
-                whole = combined(found[quantity])
+                whole = combine_seeds(found[quantity])
                 figures[QUANTITIES[quantity].title] = Figure(whole.value, whole.standard_error, printed.get(quantity))
         seconds = sum(row["seconds"] for view in views for row in view.history)
         seconds += sum(view.evaluation.seconds for view in views if view.evaluation)
@@ -226,7 +227,7 @@ class _Made:
         return Row(name, names, len(views[0].history), figures, differs, f"{run.protocol} [{run.protocol_hash}]", seconds)
 
     def _differs(self, member: Member, recipe: Recipe, samples: int) -> Iterator[str]:
-        """What is not as in the paper."""
+        """The differences from the paper, in words."""
         if recipe.total_epochs != member.paper.total_epochs:
             yield f"{recipe.total_epochs:,} of {member.paper.total_epochs:,} epochs"
         if recipe.latent_sizes and samples != self.experiment.num_samples:
@@ -237,7 +238,7 @@ class _Made:
 
 
 def _estimates(quantities: Iterable[str], views: Sequence[View]) -> dict[str, list[Estimate]]:
-    """By quantity, one for each seed; none where a run has no such thing."""
+    """The estimates by quantity, one for each seed; empty where a run does not have the quantity."""
     found = {}
     for quantity in quantities:
         estimates = [QUANTITIES[quantity].of(view) for view in views]
@@ -247,13 +248,13 @@ def _estimates(quantities: Iterable[str], views: Sequence[View]) -> dict[str, li
 
 
 def _computed(name: str, experiment: Experiment, folder: Path) -> Outcome:
-    """What is computed without runs: once, and then read."""
+    """The outcome of an experiment without runs, which is computed once and then read."""
     module, _, function = experiment.compute.partition(":")
     home = importlib.import_module(module)
     code = files.read_file(Path(str(home.__file__)))
     key = hashlib.sha256(f"{experiment!r}{version('pyrovae')}".encode() + code).hexdigest()[:16]
     Plan(name, 1, 0, 1).save(folder)
-    with locked(folder):
+    with lock_folder(folder):
         if known := known_outcome(folder, key):
             return known
         start = time.perf_counter()
@@ -272,9 +273,9 @@ def _computed(name: str, experiment: Experiment, folder: Path) -> Outcome:
             verdicts=found.verdicts,
             remarks=found.remarks,
             pictures=[],
-            environment=environment.described(),
+            environment=environment.describe_environment(),
             seconds=time.perf_counter() - start,
             key=key,
             folder=folder,
         )
-        return written(outcome, [Picture(title, "", figure) for title, figure in found.pictures.items()])
+        return write_outcome(outcome, [Picture(title, "", figure) for title, figure in found.pictures.items()])

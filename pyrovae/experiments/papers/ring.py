@@ -1,7 +1,7 @@
-"""A decoder turns a Gaussian into a ring: Doersch (2016), figure 2, with the map and then learned.
+"""The map from a Gaussian to a ring, given and learned: Doersch (2016), figure 2.
 
-The map tears the disc open at the origin. A continuous decoder cannot, and leaves points in the hole; importance weighting,
-which forgives the guide its shape, leaves fewer.
+The map is discontinuous at the origin. A continuous decoder leaves points in the hole of the ring; with importance weighting,
+under which the guide's shape matters less, there are fewer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from pyrovae.data.batches import Batches
 from pyrovae.evaluation.comparison import paired_difference
 from pyrovae.evaluation.likelihood import log_likelihood
-from pyrovae.experiments.papers.computed import Computed
+from pyrovae.experiments.papers.computed import ComputedResult
 from pyrovae.experiments.papers.outcome import Figure as Value
 from pyrovae.experiments.papers.outcome import Row
 from pyrovae.experiments.papers.quantities import Estimate
@@ -33,19 +33,19 @@ EPOCHS, SHOWN, NUM_SAMPLES = 60, 2000, 500
 
 
 def ring(z: Tensor) -> Tensor:
-    """g(z) = z / 10 + z / |z|."""
+    """Map points ``(N, 2)`` to the ring: g(z) = z / 10 + z / |z|."""
     return z / 10 + z / z.norm(dim=-1, keepdim=True)
 
 
 def log_density(x: Tensor) -> Tensor:
-    """Of the ring: |z| = 10 (|x| - 1) is Rayleigh, the angle is uniform."""
+    """The log-density of the ring: |z| = 10 (|x| - 1) is Rayleigh, the angle is uniform."""
     radius = x.norm(dim=-1)
     rayleigh = 10 * (radius - 1)
     return (10 * rayleigh / (2 * math.pi * radius)).log() - rayleigh**2 / 2
 
 
 def train(objective: ELBO | IWELBO, x: Tensor, epochs: int) -> VAE:
-    """A VAE of two units that learned the map from points ``(N, 2)``."""
+    """Train a VAE of two units on points ``(N, 2)`` of the ring."""
     sizes = Architecture(shape=(1, 1, 2), latent_sizes=(2,), hidden_sizes=(100,))
     model = GenerativeModel.of(sizes, partial(FixedScaleGaussian, scale=0.03))
     vae = VAE(model, MeanField.of(model, sizes))
@@ -54,8 +54,8 @@ def train(objective: ELBO | IWELBO, x: Tensor, epochs: int) -> VAE:
     return vae
 
 
-def learned_ring(epochs: int = EPOCHS) -> Computed:
-    """Points of a Gaussian, of the ring, and of VAEs that learned the map by two objectives."""
+def learn_ring(epochs: int = EPOCHS) -> ComputedResult:
+    """Draw points of a Gaussian, of the ring, and of VAEs that learned the map by two objectives."""
     title, rows, behind = "log p(x), nats", [], []
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -85,7 +85,7 @@ def learned_ring(epochs: int = EPOCHS) -> Computed:
         finish(axes, title=name)
     remarks = (
         "The figure of the paper is the first two panels; it learns nothing there.",
-        f"What was learned is behind the ring's own density: {', '.join(behind)}. The map tears the disc open at the origin, "
-        "which no continuous decoder can.",
+        f"The learned densities are below the ring's own: {', '.join(behind)}. The map is discontinuous at the origin, "
+        "which no continuous decoder can be.",
     )
-    return Computed((title,), rows, (), {"learned-ring": figure}, remarks)
+    return ComputedResult((title,), rows, (), {"learned-ring": figure}, remarks)

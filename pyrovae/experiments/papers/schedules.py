@@ -1,4 +1,4 @@
-"""How long a paper's trainings are: whole, or a share of their epochs that is done within some minutes on this machine."""
+"""The schedules of a paper's trainings: whole, or a share of the epochs that takes some minutes on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
-from pyrovae.experiments.building import build, resolved
+from pyrovae.experiments.building import build, resolve
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.trials import expected_seconds
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from pyrovae.programs.guides import VAE
 
 T = TypeVar("T")
-# Of test images, that measuring is timed on.
+# The number of chunks of test images on which measuring is timed.
 TIMED_CHUNKS = 3
-# Of a time that measuring alone would take, for training.
+# The least share of the time for training, where measuring alone would take all of it.
 LEAST_FOR_TRAINING = 0.1
 
 
-def shortened(recipe: Recipe, share: float) -> Recipe:
-    """The recipe with a share of its epochs, of its warm-up and of each stage; one epoch at least.
+def shorten_recipe(recipe: Recipe, share: float) -> Recipe:
+    """Shorten a recipe to a share of its epochs, of its warm-up and of each stage; at least one epoch.
 
-    The epochs up to the end of each stage are rounded; a stage that is left with none is left out.
+    The epochs up to the end of each stage are rounded; a stage without epochs is left out.
 
-    >>> short = shortened(Recipe(epochs=300, warmup_epochs=100.0), 0.05)
+    >>> short = shorten_recipe(Recipe(epochs=300, warmup_epochs=100.0), 0.05)
     >>> short.epochs, short.warmup_epochs
     (15, 5.0)
     """
@@ -53,15 +53,15 @@ def shortened(recipe: Recipe, share: float) -> Recipe:
 
 
 def affordable_share(recipes: Iterable[tuple[Recipe, Dataset]], seconds: float, num_samples: int) -> tuple[float, float]:
-    """The share of their epochs that trainings can have within a time, and the seconds that all of their epochs take.
+    """The share of epochs that trainings can have within a time, and the seconds that all of their epochs take.
 
-    A few steps of each are taken, and a few images measured, on programs that are thrown away. A training whose first steps
-    fail is not counted.
+    A few steps of each are taken, and a few images measured, on copies of the programs. A training whose first steps fail does
+    not count.
 
     Args:
         recipes: the trainings and their data.
-        seconds: for all of them, one after the other.
-        num_samples: importance samples for each test image.
+        seconds: the time for all trainings, one after the other.
+        num_samples: the number of importance samples for each test image.
     """
     training = measuring = 0.0
     for recipe, dataset in recipes:
@@ -73,7 +73,7 @@ def affordable_share(recipes: Iterable[tuple[Recipe, Dataset]], seconds: float, 
 
 def _timed(recipe: Recipe, dataset: Dataset, num_samples: int) -> tuple[float, float]:
     """The seconds of a whole training, and of measuring it."""
-    recipe = resolved(recipe, dataset)
+    recipe = resolve(recipe, dataset)
     vae = build(recipe, dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -83,7 +83,7 @@ def _timed(recipe: Recipe, dataset: Dataset, num_samples: int) -> tuple[float, f
 
 
 def _measuring(vae: VAE, dataset: Dataset, num_samples: int) -> float:
-    """The seconds of measuring all test images, from the fastest of a few chunks: the first one captures."""
+    """The seconds of measuring all test images, from the fastest of a few chunks, the first of which includes capturing."""
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 
     contexts, x = dataset.contexts.get("test"), dataset.test[: TIMED_CHUNKS * IMAGES_AT_ONCE]

@@ -19,10 +19,10 @@ PAPERS: dict[str, Experiment] = {
 
 
 def experiment_named(name: str) -> Experiment:
-    """An experiment.
+    """Find an experiment by its name.
 
     Raises:
-        InputError: for a name that is none; the nearest is told.
+        InputError: for an unknown name; it names the nearest.
     """
     if name not in PAPERS:
         near = nearest(name, PAPERS) or ": see 'pyrovae reproduce'"

@@ -1,4 +1,4 @@
-"""Doersch 2016, Tutorial on Variational Autoencoders: its figures that show something made, and its appendix."""
+"""Doersch 2016, Tutorial on Variational Autoencoders: its figures of results, and its appendix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "vae-tutorial-figure-2": Experiment(
         shows="a Gaussian mapped to a ring, and the map learned",
         source=f"{_PAPER}, figure 2",
-        compute="pyrovae.experiments.papers.ring:learned_ring",
+        compute="pyrovae.experiments.papers.ring:learn_ring",
     ),
     "vae-tutorial-figure-7": Experiment(
         shows="samples of a VAE of MNIST, and the loss by the size of its latent",

@@ -1,4 +1,4 @@
-"""Bergentoft, Doeser, Rydving and Sjöberg, VAE with VampPrior Project: its table, its figures, and what it discusses."""
+"""Bergentoft, Doeser, Rydving and Sjöberg, VAE with VampPrior Project: its table, its figures, and its discussion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a paper's statements: each claim against an interval of ours."""
+"""The verdicts on a paper's statements: each claim is tested by an interval of ours."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyrovae.evaluation.comparison import paired_difference
-from pyrovae.experiments.papers.experiment import Alike, Between, Claim, More, Statement, Times
-from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combined, over_images
+from pyrovae.experiments.papers.experiment import Alike, Claim, InRange, More, Statement, Times
+from pyrovae.experiments.papers.quantities import QUANTITIES, Estimate, combine_seeds, over_images
 
 ERROR_RATE = 0.05
 HOLDS, FAILS, UNDECIDED, UNTESTED = "holds", "does not hold", "not decided", "not tested"
 
-# By training, by quantity, one for each seed.
+# Estimates by training and quantity, one for each seed.
 Found = Mapping[str, Mapping[str, Sequence[Estimate]]]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a statement.
+    """The verdict on a statement.
 
     Args:
         says: the statement.
-        verdict: that it holds, does not hold, is not decided, or was not tested.
-        evidence: the intervals, in words, one for each claim.
-        reason: why it may not have come out.
+        verdict: whether it holds, does not hold, is not decided, or was not tested.
+        evidence: the intervals in words, one for each claim.
+        reason: a possible reason where it does not hold.
     """
 
     says: str
@@ -44,9 +44,9 @@ class Interval:
     upper: float
 
     def said(self, *, signed: bool) -> str:
-        """In words; a difference has its sign."""
+        """The interval in words; a difference has its sign."""
         form = "{:+.2f} [{:+.2f}, {:+.2f}]" if signed else "{:.2f} [{:.2f}, {:.2f}]"
-        # Added to zero, a rounded minus zero loses its sign.
+        # Adding zero removes the sign of a rounded minus zero.
         return form.format(*(round(each, 2) + 0.0 for each in (self.value, self.lower, self.upper)))
 
 
@@ -57,8 +57,8 @@ def verdict_on(statement: Statement, found: Found) -> Verdict:
     statement holds where all its claims do, and does not where one does not.
 
     Args:
-        statement: of a paper.
-        found: what was measured.
+        statement: the statement.
+        found: the measured estimates.
     """
     missing = [name for claim in statement.claims for name in claim.names if not found.get(name, {}).get(claim.quantity)]
     if missing:
@@ -73,9 +73,9 @@ def verdict_on(statement: Statement, found: Found) -> Verdict:
 
 def _tested(claim: Claim, found: Found, confidence: float) -> tuple[str, str]:
     ones = found[claim.one][claim.quantity]
-    if isinstance(claim, Between):
+    if isinstance(claim, InRange):
         low, high, what = claim.low, claim.high, claim.one
-        interval = _around(combined(ones).value, half_width(ones, confidence))
+        interval = _around(combine_seeds(ones).value, half_width(ones, confidence))
     elif isinstance(claim, Times):
         low, high, what = claim.low, claim.high, f"{claim.one} by {claim.other}"
         interval = ratio(ones, found[claim.other][claim.quantity], confidence)
@@ -96,7 +96,7 @@ def _range(low: float, high: float) -> str:
 
 
 def _verdict(interval: Interval, low: float, high: float, *, strict: bool) -> str:
-    """Whether an interval is within a range, outside of it, or neither; where strict, the low end is outside."""
+    """The verdict on an interval: within a range, outside of it, or neither; where strict, the low end is outside."""
     if (interval.lower > low if strict else interval.lower >= low) and interval.upper <= high:
         return HOLDS
     if (interval.upper <= low if strict else interval.upper < low) or interval.lower > high:
@@ -105,15 +105,15 @@ def _verdict(interval: Interval, low: float, high: float, *, strict: bool) -> st
 
 
 def difference(ones: Sequence[Estimate], others: Sequence[Estimate], confidence: float) -> Interval:
-    """The difference of two trainings, and an interval: paired by image where both are means over the same images.
+    """The difference of two trainings with an interval, paired by image where both are means over the same images.
 
     The half-widths over images and over seeds add up in squares. Where the estimates are bounds that still rise with the
-    number of samples, the interval also holds what the difference is if each rises by as much again.
+    number of samples, the interval also contains the difference that results if each rises by as much again.
 
     Args:
-        ones: for each seed.
-        others: for each seed.
-        confidence: of the interval.
+        ones: the estimates of one training, for each seed.
+        others: the estimates of the other training, for each seed.
+        confidence: the confidence of the interval.
     """
     one, other = over_images(ones), over_images(others)
     value = one.value - other.value
@@ -128,14 +128,14 @@ def difference(ones: Sequence[Estimate], others: Sequence[Estimate], confidence:
 
 
 def ratio(ones: Sequence[Estimate], others: Sequence[Estimate], confidence: float) -> Interval:
-    """One quantity by another, and an interval from their relative half-widths."""
-    one, other = combined(ones).value, combined(others).value
+    """The ratio of two quantities with an interval from their relative half-widths."""
+    one, other = combine_seeds(ones).value, combine_seeds(others).value
     relative = np.hypot(half_width(ones, confidence) / one, half_width(others, confidence) / other)
     return _around(one / other, float(one / other * relative))
 
 
 def half_width(estimates: Sequence[Estimate], confidence: float) -> float:
-    """Half of an interval for the mean over seeds: over images, and over seeds where there are several."""
+    """The half-width of an interval for the mean over seeds: over images, and over seeds where there are several."""
     from scipy.stats import t
 
     images = over_images(estimates)
@@ -144,7 +144,7 @@ def half_width(estimates: Sequence[Estimate], confidence: float) -> float:
 
 
 def _over_seeds(estimates: Sequence[Estimate], confidence: float) -> float:
-    """Half of an interval for the mean over seeds; nothing of a single one."""
+    """The half-width over seeds of an interval for their mean; zero for a single seed."""
     from scipy.stats import t
 
     if len(estimates) < 2:

@@ -1,4 +1,4 @@
-"""What an experiment leaves behind: pictures, a page, tables, and the record, which comes last."""
+"""Write the results of an experiment: pictures, a page, tables, and, last, the record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyrovae.experiments.papers.outcome import OUTCOME, Outcome
 from pyrovae.experiments.pictures.gallery import draw, obstacle
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.views import View
-from pyrovae.experiments.report import drawing_of, rendered
+from pyrovae.experiments.report import drawing_of, render_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +29,8 @@ class Picture:
     """A picture of an experiment.
 
     Args:
-        title: that its file is named by.
-        kind: one of ``KINDS``, or nothing.
+        title: the title, by which its file is named.
+        kind: one of ``KINDS``, or empty.
         figure: the drawing.
     """
 
@@ -40,7 +40,7 @@ class Picture:
 
 
 def known_outcome(folder: Path, key: str | None = None) -> Outcome | None:
-    """The outcome that a folder holds, whole, and made of the same things where a key is given."""
+    """Read the outcome in a folder, if it is whole and, where a key is given, has this key; else None."""
     try:
         known = Outcome.load(folder / OUTCOME)
     except InputError:
@@ -50,7 +50,7 @@ def known_outcome(folder: Path, key: str | None = None) -> Outcome | None:
 
 
 def pictures_of(experiment: Experiment, views: Mapping[str, View]) -> tuple[list[Picture], list[str]]:
-    """The pictures of an experiment, and what stands in the way of others."""
+    """Draw the pictures of an experiment; returns also the reasons why others cannot be drawn."""
     drawn, obstacles = [], []
     for title, names in experiment.pictures.items():
         kind = title.partition(" ")[0]
@@ -66,9 +66,9 @@ def pictures_of(experiment: Experiment, views: Mapping[str, View]) -> tuple[list
     return drawn, obstacles
 
 
-def written(outcome: Outcome, drawn: Sequence[Picture]) -> Outcome:
-    """The outcome with its pictures, page and tables in its folder; while these are written there is no record."""
-    from pyrovae.plots.encoding import encoded
+def write_outcome(outcome: Outcome, drawn: Sequence[Picture]) -> Outcome:
+    """Write pictures, page, tables and record of an outcome; while these are written there is no record."""
+    from pyrovae.plots.encoding import encode_figure
 
     folder = outcome.folder
     assert folder is not None
@@ -79,7 +79,7 @@ def written(outcome: Outcome, drawn: Sequence[Picture]) -> Outcome:
     for each in drawn:
         slug = "".join(letter if letter.isalnum() else "-" for letter in each.title)
         names.append(f"{FIGURES}/{slug}.png")
-        files.write_file(folder / names[-1], encoded(each.figure, "png"))
+        files.write_file(folder / names[-1], encode_figure(each.figure, "png"))
         kind = KINDS.get(each.kind)
         shows = kind.shows if kind else outcome.shows
         _, _, part = each.title.partition(" ")
@@ -92,7 +92,7 @@ def written(outcome: Outcome, drawn: Sequence[Picture]) -> Outcome:
         elements.append({"kind": slug, "drawing": drawing, "source": seed, **caption})
     outcome = replace(outcome, pictures=names)
     header, rows = outcome.table
-    page = rendered(
+    page = render_page(
         "experiment.html", title=outcome.experiment, outcome=outcome, header=header, rows=rows, pictures=elements, missing={}
     )
     files.write_file(folder / REPORT, page.encode())

@@ -1,4 +1,4 @@
-"""Pictures of how trainings went, and of what they came to."""
+"""Pictures of the courses of trainings, and of their results."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-# Below them a unit does nothing that could be told from noise, and the logarithm ends.
+# Smaller values of a unit cannot be distinguished from noise; logarithms end there.
 LEAST_ACTIVITY, LEAST_NATS = 1e-4, 1e-3
 
 
 def learning_curves(views: Sequence[View]) -> Figure:
-    """The bound that was trained, at every epoch."""
+    """Draw the bound that was trained, at every epoch."""
     courses = {}
     for view in views:
         train, valid, bound = view.bound
@@ -39,7 +39,7 @@ def learning_curves(views: Sequence[View]) -> Figure:
 
 
 def active_units(views: Sequence[View]) -> Figure:
-    """The number of active units at every epoch: of each layer of one run, of several runs in all their layers."""
+    """Draw the number of active units at every epoch: for each layer of one run, or for each of several runs."""
     lines = {}
     for view in views:
         activities = view.units_over_epochs("activity_by_unit")
@@ -52,7 +52,7 @@ def active_units(views: Sequence[View]) -> Figure:
 
 
 def activity_heat_map(views: Sequence[View]) -> Figure:
-    """The activity of each unit at every epoch."""
+    """Draw the activity of each unit at every epoch."""
     return units.unit_heat_maps(
         {view.name: _units(view, "activity_by_unit") for view in views},
         "activity",
@@ -63,7 +63,7 @@ def activity_heat_map(views: Sequence[View]) -> Figure:
 
 
 def divergence_heat_map(views: Sequence[View]) -> Figure:
-    """The divergence of each unit at every epoch."""
+    """Draw the divergence of each unit at every epoch."""
     return units.unit_heat_maps(
         {view.name: _units(view, "kl_by_unit") for view in views},
         "KL (nats per example)",
@@ -74,24 +74,24 @@ def divergence_heat_map(views: Sequence[View]) -> Figure:
 
 
 def divergence_bars(views: Sequence[View]) -> Figure:
-    """The divergence of each layer on the test images."""
+    """Draw the divergence of each layer on the test images."""
     return units.divergence_bars({view.name: dict(view.evaluation.kl_by_layer) for view in views if view.evaluation})
 
 
 def by_depth(views: Sequence[View]) -> Figure:
-    """Bound and log-likelihood by the number of layers, for each guide and prior."""
+    """Draw bound and log-likelihood by the number of layers, for each guide and prior."""
     return _measured_over(views, lambda view: len(view.run.recipe.latent_sizes), "latent layers")
 
 
 def by_components(views: Sequence[View]) -> Figure:
-    """The log-likelihood by the number of pseudo-inputs."""
+    """Draw the log-likelihood by the number of pseudo-inputs."""
     return _measured_over(views, lambda view: view.run.recipe.num_components, "pseudo-inputs", logarithmic=True, bound=False)
 
 
 def _measured_over(
     views: Sequence[View], place: Callable[[View], float], x: str, *, logarithmic: bool = False, bound: bool = True
 ) -> Figure:
-    panels: dict[str, dict[str, list[curves.Measured]]] = defaultdict(lambda: defaultdict(list))
+    panels: dict[str, dict[str, list[curves.Measurement]]] = defaultdict(lambda: defaultdict(list))
     families = _families(views)
     for view, family in zip(views, families, strict=True):
         found, at = view.evaluation, place(view)
@@ -99,16 +99,16 @@ def _measured_over(
             continue
         if bound:
             panels["ELBO"][family].append(
-                curves.Measured(at, found.elbo, Estimates(torch.from_numpy(found.per_image["elbo"])).standard_error)
+                curves.Measurement(at, found.elbo, Estimates(torch.from_numpy(found.per_image["elbo"])).standard_error)
             )
         if found.log_likelihood is not None:
-            measured = curves.Measured(at, found.log_likelihood, found.standard_error or 0.0)
+            measured = curves.Measurement(at, found.log_likelihood, found.standard_error or 0.0)
             panels[f"log p(x), K = {found.num_samples:,}"][family].append(measured)
-    return curves.measured_over(panels, x, logarithmic=logarithmic)
+    return curves.measurements_over(panels, x, logarithmic=logarithmic)
 
 
 def _families(views: Sequence[View]) -> list[str]:
-    """Guide, prior, objective and what else is added, as far as runs differ in them; the guide, where they do not."""
+    """The names of runs' families: guide, prior, objective and other parts in which runs differ; the guide, if in none."""
     parts = []
     for recipe in (view.run.recipe for view in views):
         more = [name for name, used in (("batch norm", recipe.batch_norm), ("warm-up", recipe.warmup_epochs)) if used]
@@ -118,12 +118,12 @@ def _families(views: Sequence[View]) -> list[str]:
 
 
 def log_likelihoods(views: Sequence[View]) -> Figure:
-    """The log-likelihood of each test image."""
+    """Draw the log-likelihood of each test image."""
     return likelihoods.histogram({view.name: view.evaluation.per_image["log_likelihood"] for view in views if view.evaluation})
 
 
 def sampled_curve(views: Sequence[View]) -> Figure:
-    """The importance-sampled bound by number of samples, and annealed bounds."""
+    """Draw the importance-sampled bound by number of samples, and annealed bounds."""
     found_curves = {}
     for view in views:
         found, bounds = view.evaluation, view.bounds
@@ -131,7 +131,8 @@ def sampled_curve(views: Sequence[View]) -> Figure:
             continue
         sizes, values = np.array([int(size) for size in found.curve]), np.array(list(found.curve.values()))
         lower = None
-        # The mean of a few images is another one: what annealing adds to as many samples of these very images is added here.
+        # The bounds are on a few images, whose mean differs: only their difference to as many samples of the same images is
+        # used.
         if bounds is not None and str(bounds.num_samples) in found.curve:
             at = found.curve[str(bounds.num_samples)]
             lower = at + bounds.test.difference, bounds.test.difference_standard_error
@@ -141,7 +142,7 @@ def sampled_curve(views: Sequence[View]) -> Figure:
 
 
 def tail_shapes(views: Sequence[View]) -> Figure:
-    """Pareto k of each test image."""
+    """Draw Pareto k of each test image."""
     evaluations = {view.name: view.evaluation for view in views if view.evaluation}
     thresholds = {name: heavy_tail(each.num_samples) for name, each in evaluations.items()}
     return likelihoods.tail_shapes({name: each.per_image["pareto_k"] for name, each in evaluations.items()}, thresholds)

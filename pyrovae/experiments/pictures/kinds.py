@@ -1,4 +1,4 @@
-"""``KINDS``: every picture of runs, what it shows, how to read it, and what it needs.
+"""``KINDS``: every picture of runs, with what it shows, how to read it, and what it needs.
 
 ``KINDS[name].draw(views)`` draws it. A new picture is a function in this folder and a line in the table: the command line, the
 report and the tests read it from there.
@@ -25,14 +25,14 @@ class Kind:
     """A picture of one run or of several.
 
     Args:
-        draw: from the views of runs that meet all needs.
-        shows: what is seen, in a line.
+        draw: the function from the views of runs that meet all needs to the figure.
+        shows: what it shows, in a line.
         reading: how to read it, in a sentence or two.
-        source: whose figures it stands for.
-        needs: of each run.
-        together: what all runs that meet them need.
-        is_grid: whether it is made of images, which no vector file holds better.
-        is_usual: whether ``fit`` leaves it behind.
+        source: the paper with such figures.
+        needs: the needs that each run must meet.
+        together: the need that all these runs must meet together.
+        is_grid: whether it consists of images, for which vector files are no better.
+        is_usual: whether ``fit`` draws it.
     """
 
     draw: Draw
@@ -51,7 +51,7 @@ KINDS: dict[str, Kind] = {
     "learning-curves": Kind(
         courses.learning_curves,
         "the bound that was trained at every epoch, and the weight of the latent terms",
-        "Higher is better. A dashed line that leaves its solid one behind is a model that learns its training images by heart.",
+        "Higher is better. A dashed line far above its solid one shows a model that learns its training images by heart.",
         f"{_ACTIVITY}, figures 2.1 to 2.5; {_LADDER}, figure 3",
         (needs.a_bound_at_every_epoch,),
         is_usual=True,
@@ -59,7 +59,7 @@ KINDS: dict[str, Kind] = {
     "active-units": Kind(
         courses.active_units,
         "how many latent units are active at every epoch",
-        "A unit is active where its posterior mean varies over images by more than a threshold. The others carry nothing.",
+        "A unit is active where its posterior mean varies over images by more than a threshold. Other units carry nothing.",
         f"{_ACTIVITY}, figures 3.1 and 3.2",
         (needs.units_at_every_epoch("activity_by_unit", "activity"),),
         is_usual=True,
@@ -98,8 +98,8 @@ KINDS: dict[str, Kind] = {
     "projections": Kind(
         drawings.projections,
         "draws of each layer's posterior along two principal components, by class",
-        "Classes that lie apart are told apart by the layer, though no class took part in the training. Behind each component "
-        "is its share of the variance.",
+        "Classes that lie apart are distinguished by the layer, though no class was used in the training. The share of each "
+        "component in the variance is in brackets.",
         f"{_LADDER}, figure 6",
         (needs.latents,),
         needs.of_one_kind,
@@ -114,8 +114,8 @@ KINDS: dict[str, Kind] = {
     ),
     "manifold": Kind(
         drawings.manifold,
-        "what lies at the points of a lattice over a latent space of two units",
-        "The points are equal quantiles of the prior: each image stands for as much of it as any other.",
+        "images at the points of a lattice over a latent space of two units",
+        "The points are equal quantiles of the prior: all images stand for the same share of it.",
         f"{_ACTIVITY}, figure 4.3",
         (needs.images, needs.a_plane_of_latents, needs.a_standard_normal_prior, needs.no_condition),
         needs.of_one_kind,
@@ -123,8 +123,8 @@ KINDS: dict[str, Kind] = {
     ),
     "reconstructions": Kind(
         drawings.reconstructions,
-        "test images, and what the model makes of them",
-        "The means of p(x | z) at one draw of the posterior. What is lost here the latent does not hold.",
+        "test images and their reconstructions",
+        "The means of p(x | z) at one draw of the posterior. Details that are lost here are not in the latent.",
         f"{_ACTIVITY}, figure 4.1",
         (needs.images, needs.latents),
         needs.of_one_kind,
@@ -160,7 +160,7 @@ KINDS: dict[str, Kind] = {
     "log-likelihoods": Kind(
         courses.log_likelihoods,
         "the log-likelihood of each test image",
-        "Further right is better. Dashed lines are the means; the tail to the left holds the images that the model finds odd.",
+        "Further right is better. Dashed lines are the means; the tail to the left holds the images that are unlikely.",
         f"{_PROJECT}, figure 6",
         (needs.values_of_each_image("log_likelihood"),),
         needs.comparable,
@@ -178,7 +178,7 @@ KINDS: dict[str, Kind] = {
     ),
     "completions": Kind(
         drawings.completions,
-        "what a conditional model is told of an image, what it draws, and the image",
+        "the context of a conditional model, its draws, and the image",
         "A column is an image. Draws that differ show what the model does not know; a regressor blurs it.",
         "Doersch 2016, figure 8",
         (needs.images, needs.a_condition),
@@ -233,7 +233,7 @@ KINDS: dict[str, Kind] = {
     "extremes": Kind(
         drawings.extremes,
         "the test images that the model finds most and least likely",
-        "The lowest are what the model does not expect: odd images, or an odd model.",
+        "The lowest are images that the model does not expect: unusual images, or a poor model.",
         "ours",
         (needs.images, needs.values_of_each_image("log_likelihood")),
         needs.of_one_kind,

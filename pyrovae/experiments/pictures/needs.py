@@ -1,4 +1,4 @@
-"""What a picture needs of a run: functions from a ``View`` to the reason why it cannot be drawn, empty where it can."""
+"""The needs of pictures: functions from a ``View`` to the reason why it cannot be drawn, empty where it can."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Need = Callable[[View], str]
 
 
 def an_epoch(view: View) -> str:
-    """A training that has ended an epoch."""
+    """Require a training that has ended an epoch."""
     return "" if view.history else "it has not ended an epoch"
 
 
 def a_bound_at_every_epoch(view: View) -> str:
-    """The bound at every epoch."""
+    """Require the bound at every epoch."""
     train, valid, _ = view.bound
     known = view.over_epochs(train) is not None or view.over_epochs(valid) is not None
     return an_epoch(view) or ("" if known else "its history holds no bound at every epoch")
 
 
 def units_at_every_epoch(name: str, what: str) -> Need:
-    """A value of each unit at every epoch."""
+    """Require a value of each unit at every epoch."""
 
     def need(view: View) -> str:
         missing = latents(view) or an_epoch(view)
@@ -35,12 +35,12 @@ def units_at_every_epoch(name: str, what: str) -> Need:
 
 
 def an_evaluation(view: View) -> str:
-    """An evaluation of its own test set."""
+    """Require an evaluation on the run's own test set."""
     return "" if view.evaluation is not None else "it was not evaluated as it is now: run 'pyrovae evaluate'"
 
 
 def values_of_each_image(name: str) -> Need:
-    """A finite value of each test image in its evaluation."""
+    """Require a finite value for each test image in the evaluation."""
 
     def need(view: View) -> str:
         if missing := an_evaluation(view):
@@ -54,80 +54,80 @@ def values_of_each_image(name: str) -> Need:
 
 
 def several_samples(view: View) -> str:
-    """An evaluation by more than one sample of each image."""
+    """Require an evaluation by more than one sample for each image."""
     if missing := latents(view) or an_evaluation(view):
         return missing
     return "" if view.evaluation and len(view.evaluation.curve) > 1 else "its evaluation has one sample of each image"
 
 
 def images(view: View) -> str:
-    """Rows that are images."""
+    """Require data that are images."""
     return "" if view.run.shape[1] > 1 and view.run.shape[0] in (1, 3) else "its data are rows of a table and no images"
 
 
 def latents(view: View) -> str:
-    """Latent layers."""
+    """Require latent layers."""
     return "" if view.run.recipe.latent_sizes else "it is a regressor, which has no latent"
 
 
 def several_layers(view: View) -> str:
-    """More than one latent layer."""
+    """Require more than one latent layer."""
     return "" if len(view.run.recipe.latent_sizes) > 1 else "it has one latent layer, and nothing above it to keep"
 
 
 def a_plane_of_latents(view: View) -> str:
-    """One latent layer of two units."""
+    """Require one latent layer of two units."""
     sizes = view.run.recipe.latent_sizes
     said = ", ".join(map(str, sizes)) or "none"
     return "" if sizes == (2,) else f"it takes one latent layer of 2 units; the sizes of its layers are {said}"
 
 
 def a_standard_normal_prior(view: View) -> str:
-    """A prior whose quantiles are known."""
+    """Require a standard normal prior, whose quantiles are known."""
     return "" if view.run.recipe.prior == "standard_normal" else f"its prior is {view.run.recipe.prior}, and no standard normal"
 
 
 def no_condition(view: View) -> str:
-    """A model of whole images."""
+    """Require a model without a condition."""
     return "" if view.run.recipe.condition == "none" else "it is a conditional model: see completions"
 
 
 def a_condition(view: View) -> str:
-    """A conditional model."""
-    return "" if view.run.recipe.condition != "none" else "it is told nothing of an image"
+    """Require a conditional model."""
+    return "" if view.run.recipe.condition != "none" else "it is no conditional model"
 
 
 def a_divergence_of_units(view: View) -> str:
-    """A layer whose units have a KL of their own: all but one under a mixture."""
+    """Require a layer whose units have a KL of their own, which the top layer under a mixture does not."""
     alone = view.run.recipe.prior not in ("standard_normal", "conditional_gaussian") and len(view.run.recipe.latent_sizes) == 1
     return f"its prior is {view.run.recipe.prior}, under which no unit has a KL of its own" if alone else ""
 
 
 def a_prior_of_pseudo_inputs(view: View) -> str:
-    """A ``VampPrior``."""
+    """Require a ``VampPrior``."""
     prior = view.run.recipe.prior
     return "" if prior in ("vamp", "vamp_data") else f"its prior is {prior}, which has no pseudo-inputs"
 
 
 def of_one_kind(views: Sequence[View]) -> str:
-    """Runs of the same test images."""
+    """Require runs with the same test images."""
     return "" if len({view.run.protocol_hash for view in views}) == 1 else "they were trained on different data"
 
 
 def comparable(views: Sequence[View]) -> str:
-    """Runs whose figures are figures of one thing."""
+    """Require runs whose figures can be compared."""
     found = [view.evaluation for view in views if view.evaluation is not None]
     reasons = (incomparable(found[0], each) for each in found[1:])
     return of_one_kind(views) or next(filter(None, reasons), "")
 
 
 def different_depths(views: Sequence[View]) -> str:
-    """Runs of different depths."""
+    """Require runs of different depths."""
     return comparable(views) or _different(views, "latent_sizes", "numbers of layers", len)
 
 
 def different_numbers_of_components(views: Sequence[View]) -> str:
-    """Runs of different numbers of components."""
+    """Require runs with different numbers of components."""
     return comparable(views) or _different(views, "num_components", "numbers of pseudo-inputs", int)
 
 
@@ -137,5 +137,5 @@ def _different(views: Sequence[View], setting: str, what: str, number: Callable[
 
 
 def anything(views: Sequence[View]) -> str:
-    """Any runs."""
+    """Require nothing."""
     return ""

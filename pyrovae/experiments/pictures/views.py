@@ -1,6 +1,6 @@
-"""A run as pictures see it: its name among others, what its folder holds, and what its programs draw of its data.
+"""``View``: a run for pictures, with its name among others, the contents of its folder, and draws of its programs.
 
-Everything drawn at random is drawn from the same numbers each time: the same run gives the same picture.
+Random numbers are the same each time, so that the same run gives the same picture.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 Array = Any
 Latents = Mapping[str, "Tensor"]
-# Of the test images: shown one by one, and scattered as points.
+# The numbers of test images that are shown one by one, and that are scattered as points.
 SHOWN, SCATTERED = 10, 2000
 MOST_OF_A_NAME = 60
 
 
 class View:
-    """A run as pictures see it.
+    """The view of a run for pictures.
 
     Args:
         run: the run.
-        name: among the others that are drawn with it.
-        dataset: its own, loaded before.
+        name: the name of the run among others in the picture.
+        dataset: the run's own dataset, if it is loaded already.
     """
 
     def __init__(self, run: RunFolder, name: str, dataset: Dataset | None = None) -> None:
@@ -51,12 +51,12 @@ class View:
 
     @property
     def name(self) -> str:
-        """The title as matplotlib takes it."""
+        """The title, escaped for matplotlib."""
         return as_text(self.title)
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The run's own data, on their device, where its programs are then too.
+        """The run's own data; the programs are moved to their device.
 
         Raises:
             InputError: for data that cannot be found.
@@ -72,16 +72,16 @@ class View:
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """One record for each epoch."""
+        """The records of the epochs."""
         return self.run.history
 
     def over_epochs(self, name: str) -> NDArray[np.floating] | None:
-        """A number at every epoch ``(T,)``; None where an epoch has none."""
+        """A number at every epoch ``(T,)``; None where an epoch does not have it."""
         values = [row.get(name) for row in self.history]
         return np.array(values, float) if values and None not in values else None
 
     def units_over_epochs(self, name: str) -> dict[str, NDArray[np.floating]]:
-        """A number of each unit at every epoch ``(T, U)``, by layer from the top down; of the layers that have it at each."""
+        """A number of each unit at every epoch ``(T, U)``, by layer from the top down; for layers that have it at every one."""
         rows = [row.get(name) or {} for row in self.history]
         kept = [layer for layer in self.layers if rows and all(len(row.get(layer, ())) for row in rows)]
         sizes = {layer: {len(row[layer]) for row in rows} for layer in kept}
@@ -89,7 +89,7 @@ class View:
 
     @property
     def bound(self) -> tuple[str, str, str]:
-        """The bound that was trained, as far as each epoch has it: its keys in the history, and its name."""
+        """The bound that was trained, if each epoch has it, else the ELBO: its keys in the history, and its name."""
         found = [name for name in (self.history[-1] if self.history else ()) if "_iwelbo_" in name]
         if found and self.over_epochs(found[0]) is not None:
             particles = found[0].rsplit("_", 2)[1]
@@ -98,7 +98,7 @@ class View:
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """The last one of its own test set, if there is one of the programs as they are."""
+        """The last evaluation on its own test set, if there is one of the current programs."""
         try:
             found = self.run.evaluation
         except InputError:
@@ -107,7 +107,7 @@ class View:
 
     @cached_property
     def bounds(self) -> Bounds | None:
-        """The last ones from both sides, if there are any of the programs as they are."""
+        """The last bounds from both sides, if there are any of the current programs."""
         try:
             found = Bounds.load(self.run.folder)
         except InputError:
@@ -116,20 +116,20 @@ class View:
 
     @property
     def test(self) -> tuple[Tensor, Tensor | None]:
-        """The test images that are shown, spread over the set, and their contexts."""
-        return self.chosen(SHOWN)
+        """The test images that are shown, spread evenly over the set, and their contexts."""
+        return self.some_images(SHOWN)
 
-    def chosen(self, number: int) -> tuple[Tensor, Tensor | None]:
-        """So many test images, spread over the set, and their contexts."""
+    def some_images(self, number: int) -> tuple[Tensor, Tensor | None]:
+        """Take a number of test images, spread evenly over the set, and their contexts."""
         return self.rows(self._spread(number))
 
     def rows(self, places: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The test images of some numbers, and their contexts."""
+        """Take the test images at some places, and their contexts."""
         contexts = self.dataset.contexts.get("test")
         return self.dataset.test[places], None if contexts is None else contexts[places]
 
     def classes(self, number: int) -> NDArray[Any] | None:
-        """The classes of the images that are ``chosen``, where they have any: by name, or by number."""
+        """The classes of the images of ``some_images``, by name or number; None without classes."""
         labels = self.dataset.labels.get("test")
         if labels is None:
             return None
@@ -141,26 +141,26 @@ class View:
         return torch.linspace(0, size - 1, min(number, size), device=self.dataset.test.device).long()
 
     def posterior(self, x: Tensor, context: Tensor | None) -> dict[str, Tensor]:
-        """A draw of each layer of the guide for each image ``(B, D_l)``."""
+        """Draw each layer of the guide for each image ``(B, D_l)``."""
         rows = [x] if context is None else [x, context]
         with measuring(self.run.vae):
             return {name: site["value"] for name, site in latent_sites(self.run.vae.guide, rows).items()}
 
-    def decoded(self, latents: Latents, context: Tensor | None = None, *, rows: int = 1, at_means: bool = False) -> Array:
-        """The means of p(x | z) under given latents, and under draws of the others ``(B, D)``.
+    def decode(self, latents: Latents, context: Tensor | None = None, *, rows: int = 1, at_means: bool = False) -> Array:
+        """Compute the means of p(x | z) for given latents, and draws of the other latents ``(B, D)``.
 
         Args:
-            latents: by layer ``(B, D_l)``.
-            context: of each image ``(B, C)``.
-            rows: B, where there is neither of both.
-            at_means: take the means of the others in place of draws.
+            latents: the given latents by layer ``(B, D_l)``.
+            context: the contexts ``(B, C)``.
+            rows: the number of rows B, without latents and contexts.
+            at_means: use the means of the other latents in place of draws.
         """
         trace = self._run_model(latents, context, rows, at_means=at_means)
         means = trace.nodes["x"]["fn"].mean
-        return self.run.vae.model.completed(means, context).cpu().numpy()
+        return self.run.vae.model.complete(means, context).cpu().numpy()
 
-    def drawn_layer(self, layer: str, latents: Latents, context: Tensor | None, rows: int) -> Tensor:
-        """Draws of a layer from the model under given layers above it ``(B, D_l)``."""
+    def draw_layer(self, layer: str, latents: Latents, context: Tensor | None, rows: int) -> Tensor:
+        """Draw a layer from the model given the layers above it ``(B, D_l)``."""
         return self._run_model(latents, context, rows, at_means=False).nodes[layer]["value"]
 
     def _run_model(self, latents: Latents, context: Tensor | None, rows: int, *, at_means: bool) -> Any:
@@ -170,18 +170,18 @@ class View:
             self.run.vae.model(None, context, batch_size=rows)
         return handler.trace
 
-    def reconstructed(self, x: Tensor, context: Tensor | None) -> Array:
-        """The means of p(x | z) at a draw of the guide ``(B, D)``."""
-        return self.decoded(self.posterior(x, context), context, rows=len(x))
+    def reconstruct(self, x: Tensor, context: Tensor | None) -> Array:
+        """Compute the means of p(x | z) at a draw of the guide ``(B, D)``."""
+        return self.decode(self.posterior(x, context), context, rows=len(x))
 
     @cached_property
     def activity(self) -> dict[str, Tensor]:
-        """How far the mean of each unit moves with the data ``(D_l,)``, by layer."""
-        return activity(self.run.vae.guide, *self.chosen(SCATTERED // 4))
+        """The activity of each unit ``(D_l,)``, by layer."""
+        return activity(self.run.vae.guide, *self.some_images(SCATTERED // 4))
 
 
 def names_of(runs: Sequence[RunFolder]) -> list[str]:
-    """Names that tell runs apart: of their folders, with a setting where one differs, and numbers where that is not enough."""
+    """Distinct names of runs: of their folders, with a setting if a single one differs, and with numbers if needed."""
     names = [visible(run.folder.resolve().name) for run in runs]
     differing = dict.fromkeys(name for run in runs for name in runs[0].recipe.differences(run.recipe) if name != "seed")
     if len(differing) == 1:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
-from pyrovae.experiments.beginning import prepared
+from pyrovae.experiments.beginning import recipe_and_data
 from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import MOST_OF_A_FILE
@@ -92,7 +92,7 @@ def members_of(grid: Grid, folder: Path, root: str | None = None, mirror: str | 
         if base is not None:
             recipe = base.replace(**fitting(base, values))
         else:
-            recipe, _ = prepared(None, values, root, mirror)
+            recipe, _ = recipe_and_data(None, values, root, mirror)
         yield from grid.with_seeds(settings, recipe, folder)
 
 
