@@ -35,7 +35,7 @@ FEWEST_SAMPLES, MOST_SAMPLES = 1, 5000
 
 
 class Explorer:
-    """The programs of a run and its test images, ready for questions.
+    """The programs of a run and its test images, which answer questions.
 
     Args:
         run: a trained model of images.
@@ -90,7 +90,7 @@ class Explorer:
             return {name: each.tolist() for name, each in kl_by_unit(self.model, self.guide, self.x[:ORDERED_BY]).items()}
 
     def begin(self, values: Mapping[str, Any]) -> Answer:
-        """What the page must know: sizes, divergences, classes, and the latents of the first image."""
+        """The sizes, divergences and classes that a page shows first."""
         run, classes = self.view.run, self.view.classes(POINTS)
         spread = {name: loc.var(0, correction=0).tolist() for name, (loc, _) in self.posterior.items()}
         return {
@@ -107,12 +107,12 @@ class Explorer:
         }
 
     def _reach(self, layer: str) -> float:
-        """How far from zero the sliders of a layer go: to where its posteriors lie, and a prior's draws."""
+        """The range of a layer's sliders: three, or three deviations beyond the furthest posterior."""
         loc, scale = self.posterior[layer]
         return max(3.0, float((loc.abs() + 3 * scale).max()))
 
     def map(self, values: Mapping[str, Any]) -> Answer:
-        """Where the encodings of all images lie on a plane of one layer, ``(N, 2)``, and the names of its axes."""
+        """The encodings of all images on a plane of one layer ``(N, 2)``, and the names of its axes."""
         center, directions, names = self._plane(values)
         points = (self.posterior[values["layer"]][0] - center) @ directions.T
         plane = {"center": center.tolist(), "directions": directions.tolist(), "names": names}
@@ -133,7 +133,7 @@ class Explorer:
         return torch.zeros_like(loc[0]), torch.eye(size).to(loc)[units], [f"unit {unit + 1}" for unit in units]
 
     def image(self, values: Mapping[str, Any]) -> Answer:
-        """One of the images of the map."""
+        """The image of a point of the map."""
         return {"image": self._text(self.x[self._index(values, len(self.x))])}
 
     def encode(self, values: Mapping[str, Any]) -> Answer:
@@ -226,7 +226,7 @@ class Explorer:
         return {"latents": latents, "image": self._text(nodes["x"]["fn"].mean[0])}
 
     def _traced(self, latents: Latents) -> dict[str, Any]:
-        """What the model draws under given latents ``(1, D_l)``, by site."""
+        """Trace the model under given latents ``(1, D_l)``; return its sites."""
         with torch.no_grad(), poutine.trace() as handler, poutine.condition(data=dict(latents)):
             self.model(batch_size=1)
         return handler.trace.nodes

@@ -56,7 +56,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Of the page, token included."""
+        """The address of the page, token included."""
         return f"http://{HOST}:{self.port}/?token={self.token}"
 
     def run(self) -> None:
@@ -88,7 +88,7 @@ class Server:
             return JSONResponse({"error": str(error)}, 400, headers=HEADERS)
 
     def _is_allowed(self, request: Request) -> bool:
-        """Whether a request comes from the page itself, for an address that there is."""
+        """True where a request comes from the page itself, for an address that exists."""
         hosts = [f"{name}:{self.port}" for name in (HOST, "localhost")]
         token = request.headers.get("x-token") or request.query_params.get("token") or ""
         origin = request.headers.get("origin")

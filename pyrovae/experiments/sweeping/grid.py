@@ -20,7 +20,7 @@ KEYS = ("recipe", "seeds", "vary")
 
 @dataclass(frozen=True)
 class Member:
-    """One training of a sweep.
+    """A training of a sweep.
 
     Args:
         settings: those that vary, as this member has them, without the seed.

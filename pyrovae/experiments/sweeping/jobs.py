@@ -1,4 +1,4 @@
-"""One member's training as a value that another process can be given: done, gone on with, or the reason why it failed."""
+"""A member's training as a value that can be sent to another process."""
 
 from __future__ import annotations
 

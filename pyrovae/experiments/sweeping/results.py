@@ -1,4 +1,4 @@
-"""What became of a sweep: each member, and each setting over its seeds."""
+"""The result of a sweep: each member, and each setting over its seeds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The members of a sweep and what was measured of them.
+    """The members of a sweep, and the evaluations in their folders.
 
     Args:
         folder: of the sweep.
@@ -60,7 +60,7 @@ class SweepResult:
     failures: Mapping[str, str] = field(default_factory=dict)
 
     def evaluations(self) -> dict[Path, Evaluation]:
-        """What is measured, by run folder."""
+        """The evaluations that there are, by run folder."""
         found = {}
         for member in self.members:
             try:
@@ -70,7 +70,7 @@ class SweepResult:
         return found
 
     def settings(self) -> list[Setting]:
-        """Each combination that has a measured member, from the best to the worst."""
+        """The combinations that have a measured member, from the best to the worst."""
         measured = self.evaluations()
         by: dict[tuple[tuple[str, Any], ...], dict[int, Evaluation]] = {}
         for member in self.members:
