@@ -42,6 +42,16 @@ def assert_equal(one, other):
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0]), ours.folder.name
 
 
+def begun(folder):
+    """The first run folder that has an epoch in its history."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        if found := list(folder.glob("*/history.jsonl")):
+            return found[0].parent
+        time.sleep(0.05)
+    raise AssertionError("no member has begun")
+
+
 def started(*arguments):
     command = [
         str(Path(sys.executable).with_name("ray")),
@@ -81,8 +91,7 @@ def test_a_sweep_on_ray_ends_though_a_worker_dies(grid, ray_cluster, tmp_path):
     _, worker = ray_cluster
 
     def kill():
-        while not list((tmp_path / "ray").glob("*/history.jsonl")):
-            time.sleep(0.1)
+        begun(tmp_path / "ray")
         os.killpg(worker.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
@@ -99,9 +108,7 @@ def test_a_sweep_by_submitit_is_requeued_by_a_signal(grid, monkeypatch, tmp_path
     monkeypatch.setitem(backends.BACKENDS, "slurm", partial(backends._slurm, cluster="local"))
 
     def interrupt():
-        while not (found := list((tmp_path / "slurm").glob("*/history.jsonl"))):
-            time.sleep(0.05)
-        os.kill(json.loads((found[0].parent / ".lock.json").read_text())["process"], signal.SIGUSR2)
+        os.kill(json.loads((begun(tmp_path / "slurm") / ".lock.json").read_text())["process"], signal.SIGUSR2)
 
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()

@@ -56,7 +56,7 @@ def test_what_is_left_out_of_a_module_is_documented_elsewhere():
 
 
 # What the library itself calls between its modules.
-NOT_FOR_READERS = {"Steps", "PlannedSteps", "refuse_what_has_no_bounds", "bounded"}
+NOT_FOR_READERS = {"Steps", "PlannedSteps", "refuse_what_has_no_bounds", "measure_bounds"}
 
 
 def command_lines():

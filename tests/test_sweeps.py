@@ -18,6 +18,7 @@ from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.sweeping.backends import run_all
 from pyrovae.experiments.sweeping.grid import Grid, Member
+from pyrovae.experiments.sweeping.jobs import Job
 from pyrovae.experiments.sweeping.results import SweepResult
 from pyrovae.experiments.sweeping.sweep import members_of, sweep
 from pyrovae.experiments.training import train
@@ -223,6 +224,17 @@ def test_two_sweeps_do_not_share_a_folder(made, settings):
         InputError, match="expected the sweep that was begun there, with more values or seeds; got another settings"
     ):
         sweep(other, result.folder)
+
+
+def test_a_fault_of_ours_is_kept_with_its_traceback(settings, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("by nobody's fault")
+
+    monkeypatch.setattr("pyrovae.experiments.building.load_data", broken)
+    (member,) = members_of(Grid(recipe="activity-vae", settings=settings, vary={}), tmp_path / "s")
+    reason = Job(member, 5, "eager", 1, "cpu")()
+    assert reason == "ZeroDivisionError: by nobody's fault (see error.txt in its folder)"
+    assert "in broken" in (member.folder / "error.txt").read_text()
 
 
 class Doomed:

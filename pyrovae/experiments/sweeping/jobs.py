@@ -51,6 +51,7 @@ class Job:
             return " ".join(str(error).split())
         except Exception as error:
             with files.writing(self.member.folder):
+                self.member.folder.mkdir(parents=True, exist_ok=True)
                 (self.member.folder / TRACEBACK).write_text(traceback.format_exc())
             return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {TRACEBACK} in its folder)"
         return ""
