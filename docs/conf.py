@@ -29,6 +29,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off" if os.environ.get("PYROVAE_DOCS_EXECUTE") == "off" else "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_output_stderr = "error"
 nb_execution_cache_path = str(HOUSE / "docs" / "_build" / "notebooks")
 # Pages load nothing from other hosts.
 nb_ipywidgets_js = {}

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from torch.distributions import Distribution
 
 # Histories for each program: by default, in CI, among what takes hours, and of those in which all is compiled.
-FEW, HUNDREDS, MANY, COMPILED = 2, 30, 400, 2
+FEW, HUNDREDS, MANY, COMPILED = 2, 20, 400, 2
 LENGTH = 7
 
 BROKEN = {

@@ -33,7 +33,8 @@ def test_a_notebook_says_what_it_needs(path):
     assert json.loads(path.read_text(encoding="utf-8"))["metadata"]["kernelspec"]["name"] == "python3"
 
 
-@pytest.mark.slow
+# In CI the build of the documentation runs them, and takes what they print on standard error for a failure.
+@pytest.mark.hours
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_without_warnings(path, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
