@@ -195,7 +195,7 @@ def test_what_a_model_cannot_take_is_said_in_a_line(tabled, data, words):
 
 
 @pytest.fixture(scope="module")
-def pixels(tmp_path_factory):
+def pictured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     generator = np.random.default_rng(0)
     for number in range(40):
