@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import click
 
 from . import console, options
@@ -32,6 +35,12 @@ def explore(run: str, port: int, no_browser: bool, root: str | None, mirror: str
     server = Server(Explorer(trained, dataset), port)
     click.echo(server.address)
     console.say("Ctrl-C stops it.")
-    if not no_browser:
-        click.launch(server.address)
-    server.run()
+    if no_browser:
+        server.run()
+        return
+    # A page that leads there: what a browser is started with is read by every user of the machine.
+    with TemporaryDirectory() as folder:
+        page = Path(folder) / "explore.html"
+        page.write_text(f'<meta http-equiv="refresh" content="0; url={server.address}">')
+        click.launch(str(page))
+        server.run()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from own_files import png
+from PIL import Image
 from pyro.distributions import Normal
 from pyrovae.cli import main
 
@@ -195,6 +196,17 @@ def test_a_temperature_narrows_the_components_of_a_mixture():
         latents[temperature] = trace.nodes["z1"]["value"][:, 0]
     assert latents[1.0].abs().mean() == pytest.approx(3.0, abs=0.1)
     assert (latents[0.1].abs() - 3).std() == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_mask_is_no_other_shape_and_its_transparency_hides_nothing(tmp_path):
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[..., 3], rgba[1, 2, :3] = 255, 255
+    Image.fromarray(rgba).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", Preparation(shape=(1, 4, 4), values="bits")).nonzero() == (0, 6)
+    with pytest.raises(InputError, match=r"expected a mask of 1 x 1 x 100 entries, or one for each example; got \(5, 200\)"):
+        read_mask(np.zeros((5, 200)), Preparation(shape=(1, 1, 100), values="real"))
+    with pytest.raises(InputError, match="expected a mask of 1 x 1 x 5 entries"):
+        read_mask(np.zeros((5, 100)), Preparation(shape=(1, 1, 5), values="real"))
 
 
 def test_a_mask_may_have_its_channels_last_or_none():

@@ -23,6 +23,8 @@ from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.experiments.exploring.explorer import QUESTIONS, Explorer
 from pyrovae.experiments.exploring.pixels import as_text, from_text
 from pyrovae.experiments.exploring.server import Server
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.training import train
 
 SHAPE = (1, 6, 6)
 
@@ -125,6 +127,34 @@ def test_the_ends_of_an_interpolation_are_what_was_pinned(explorer):
             assert found["latents"][name] == pytest.approx(values, abs=1e-6)
 
 
+def test_figures_are_those_of_an_evaluation_and_images_have_their_own_numbers(tmp_path):
+    """Real values, standardised for the model: the density is that of the original ones; 2,100 test images, 2,000 of them shown."""
+    values = np.random.default_rng(0).normal(5, 3, (2150, 2, 2))
+    values[0, 0, 0] = np.nan
+    np.savez(tmp_path / "a.npz", train=values[:50], test=values[50:])
+    recipe = Recipe(
+        dataset=str(tmp_path / "a.npz"), missing=True, latent_sizes=(1,), hidden_sizes=(4,), epochs=1, batch_size=25
+    )
+    run = train(recipe, tmp_path / "run", engine="eager")
+    real = Explorer(run)
+    places = real.answer("begin", {})["points"]
+    assert (len(places), places[-1]) == (2000, 2099)
+    chosen = real.view.dataset.test[[places[700]]]
+    torch.manual_seed(0)
+    right = log_likelihood(real.model, real.guide, chosen, 50, engine="eager").mean - 4 * np.log(run.preparation.scale[0])
+    assert real.answer("measure", {"index": 700, "samples": 50})["log_likelihood"] == pytest.approx(right, abs=1e-4)
+    assert real.answer("measure", {"index": 700, "samples": 1})["standard_error"] is None
+    moved = real.answer("set_layer", {"latents": {"z1": [0]}, "layer": "z1", "new": [0]})
+    assert set(from_text(moved["image"], run.shape)[0]) != {0.0}
+
+
+def test_a_loss_that_is_no_density_has_no_log_likelihood(tmp_path):
+    run, data = trained("vae", tmp_path / "run", likelihood="cross_entropy", binarization="none")
+    found = Explorer(run, data).answer("measure", {"index": 0, "samples": 5})
+    assert found["log_likelihood"] is None
+    assert np.isfinite(found["elbo"])
+
+
 def test_an_image_that_is_drawn_is_measured_as_bits(explorer):
     drawn = np.zeros(36, np.float32)
     drawn[[7, 8, 14]] = 1.0, 0.6, 0.4
@@ -134,6 +164,8 @@ def test_an_image_that_is_drawn_is_measured_as_bits(explorer):
     assert found["log_likelihood"] == right.mean
     assert found["elbo"] == right.elbo
     assert found["standard_error"] == right.standard_error_per_image[0]
+    shown = from_text(explorer.answer("encode", {"drawn": as_text(drawn, SHAPE)})["encoded"], SHAPE)[0]
+    np.testing.assert_array_equal(shown, drawn > 0.5)
 
 
 def test_pseudo_inputs_are_starting_points(runs):
@@ -169,9 +201,9 @@ GOOD = {"z1": [0.0] * 4, "z2": [0.0] * 4, "z3": [0.0] * 4}
         ("decode", {"latents": GOOD | {"z1": [float("nan"), 0.0, 0.0, 0.0]}}, "expected finite numbers"),
         ("decode", {"latents": GOOD | {"z1": [True, 0.0, 0.0, 0.0]}}, "expected finite numbers"),
         ("decode", {"latents": GOOD | {"z1": ["0"] * 3}}, "expected finite numbers"),
-        ("encode", {"index": -1}, "from 0 to 29"),
-        ("encode", {"index": 30}, "from 0 to 29"),
-        ("encode", {"index": "0"}, "from 0 to 29"),
+        ("encode", {"index": -1}, "expected the number of one of 30 images, counted from 0"),
+        ("encode", {"index": 30}, "expected the number of one of 30 images, counted from 0"),
+        ("encode", {"index": "0"}, "expected the number of one of 30 images, counted from 0"),
         ("encode", {"drawn": "no base64!"}, "expected 6 x 6 pixels of 1 channels as bytes in base64"),
         ("encode", {"drawn": base64.b64encode(b"short").decode()}, "expected 6 x 6 pixels"),
         ("encode", {"drawn": None}, "expected 6 x 6 pixels"),
@@ -182,7 +214,7 @@ GOOD = {"z1": [0.0] * 4, "z2": [0.0] * 4, "z3": [0.0] * 4}
         ("map", {"layer": "z1", "axes": "x"}, "two units of z1"),
         ("go_to", {"latents": GOOD, "layer": "z1", "axes": [0, 1], "point": [1]}, "expected two finite numbers"),
         ("interpolate", {"first": GOOD, "second": GOOD, "share": 2}, "from 0 to 1"),
-        ("begin_at", {"index": 0}, "from 0 to -1"),
+        ("begin_at", {"index": 0}, "expected the number of one of 0 images"),
     ],
 )
 def test_what_is_no_question_is_refused_in_a_line(ladder, question, values, words):
@@ -251,6 +283,17 @@ def test_questions_are_answered_over_the_loopback_interface(server, ladder):
 )
 def test_everyone_else_is_refused(server, path, headers):
     assert requested(server, path, **headers)[:2] == (403, b"refused")
+
+
+def test_a_fault_of_ours_is_told_as_one(server, monkeypatch, caplog):
+    def broken(*_):
+        raise ZeroDivisionError("by nobody's fault")
+
+    monkeypatch.setitem(QUESTIONS, "begin", broken)
+    status, content, _ = requested(server, "/ask", method="POST", body=json.dumps({"question": "begin"}))
+    assert status == 500
+    assert json.loads(content)["error"] == "this is a fault of pyrovae: ZeroDivisionError: by nobody's fault"
+    assert "in broken" in caplog.text
 
 
 def test_only_this_machine_is_listened_to(server):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # The number of steps of chains of a model whose guide was trained without gaps.
 UNSEEN_STEPS = 100
+COLOURS = 3
 
 
 def impute_blocks(
@@ -108,15 +109,20 @@ def read_mask(mask: Any, preparation: Preparation) -> np.ndarray:
         path = Path(mask).expanduser()
         if not path.is_file():
             raise InputError(f"{path}: expected an .npy file or an image; there is none: name another")
-        array = read_npy(path).arrays["all"] if path.suffix.lower() == ".npy" else stack_images(path.parent, [path])[0].any(0)
+        # The transparency of an image hides nothing.
+        is_array = path.suffix.lower() == ".npy"
+        array = read_npy(path).arrays["all"] if is_array else stack_images(path.parent, [path])[0][:COLOURS].any(0)
     else:
         array = np.asarray(mask)
     channels, height, width = preparation.shape
     if array.shape[-3:] == (height, width, channels) != preparation.shape:
         array = np.moveaxis(array, -1, -3)
-    if array.shape == (height, width):
-        array = np.broadcast_to(array, preparation.shape)
-    if array.size % preparation.size or not array.size:
+    is_whole = array.shape[-3:] == preparation.shape
+    if array.ndim in (2, 3) and array.shape[-2:] == (height, width) and not is_whole and not preparation.is_table:
+        # One mask for all channels, of all examples or of each.
+        array = np.broadcast_to(array[..., None, :, :], (*array.shape[:-2], *preparation.shape))
+    fits = array.shape[-3:] == preparation.shape or array.shape[-1:] == (preparation.size,)
+    if not fits or array.ndim > 4 or not array.size:
         raise InputError(
             f"expected a mask of {' x '.join(map(str, preparation.shape))} entries, or one for each example; got {array.shape}"
         )

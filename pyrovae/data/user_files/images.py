@@ -1,5 +1,6 @@
 """Read a user's folder of images."""
 
+import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -60,12 +61,14 @@ def stack_images(folder: Path, paths: list[Path]) -> np.ndarray:
     refuse_too_large(folder, int(np.prod(shape)))
     pixels = np.empty(shape, bool if mode == "1" else np.uint8)
     for row, path in enumerate(paths):
-        if (found := _header(path)) != first:
+        if (header := _header(path)) != first:
             raise InputError(
-                f"{path}: expected {width} x {height} pixels of mode {mode} like {paths[0].name}; got {found[0][0]} x "
-                f"{found[0][1]} of mode {found[1]}: bring all images to one size and mode"
+                f"{path}: expected {width} x {height} pixels of mode {mode} like {paths[0].name}; got {header[0][0]} x "
+                f"{header[0][1]} of mode {header[1]}: bring all images to one size and mode"
             )
-        pixels[row] = _pixels(path).reshape(height, width, -1).transpose(2, 0, 1)
+        found = _pixels(path)
+        assert found.shape[:2] == (height, width), path
+        pixels[row] = found.reshape(height, width, -1).transpose(2, 0, 1)
     return pixels
 
 
@@ -96,7 +99,9 @@ def _open(path: Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
+        # Pillow 13 maps some TIFFs into memory by their path, and then does so with the sides of a turned one exchanged.
+        is_tiff = path.suffix.lower() in (".tif", ".tiff")
+        return Image.open(io.BytesIO(path.read_bytes()) if is_tiff else path, formats=FORMATS)
 
 
 def _header(path: Path) -> tuple[tuple[int, int], str]:
@@ -108,6 +113,9 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
             )
         if (pages := getattr(image, "n_frames", 1)) > 1:
             raise InputError(f"{path}: expected one image in each file; got {pages} of them: save each as a file of its own")
+        if image.format == "TIFF":
+            # Some of these are turned as they are read.
+            return _upright(image).size, mode
         width, height = image.size
         return ((height, width) if image.getexif().get(ORIENTATION) in SIDEWAYS else (width, height)), mode
 
@@ -121,5 +129,11 @@ def _mode(image: Image.Image) -> str:
 
 def _pixels(path: Path) -> np.ndarray:
     with reading(path, "a whole image"), _open(path) as image:
-        mode = _mode(image)
-        return np.asarray(ImageOps.exif_transpose(image if mode == image.mode else image.convert(mode)))
+        mode, upright = _mode(image), _upright(image)
+        return np.asarray(upright if mode == upright.mode else upright.convert(mode))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its file says that it is to be turned, if it has not been turned while it was read."""
+    image.load()
+    return ImageOps.exif_transpose(image)

@@ -23,7 +23,7 @@ from pyrovae.errors import InputError, nearest
 
 # Bytes in memory for each byte of text, since a digit and its comma become a double; and ten times that for compressed text.
 BYTES_OF_TEXT, COMPRESSION = 4, 10
-SEPARATORS = ("\t", ";", ",", "|", " ")
+SEPARATORS = ("\t", ";", "|", ",", " ")
 LOOKED_AT = 20
 # The names of the column in which pandas and R write the numbers or names of rows.
 INDICES = ("", "Unnamed: 0", "__index_level_0__")
@@ -63,6 +63,11 @@ def csv_frames(path: Path, rows_at_once: int | None = None) -> Iterator[pandas.D
             raise InputError(f"{path}: expected rows of numbers; got no more than one line: replace it by a whole copy")
         # R leaves out the name of the column of row names.
         shorter = named and {len(row) for row in rows[1:]} == {len(rows[0]) + 1} and all(row[-1].strip() for row in rows[1:])
+        if shorter and separator == "," and len(rows[0]) == 1 and not lines[1].startswith('"'):
+            raise InputError(
+                f"{path}: expected a name for each column, or one column without decimal commas; got one name, "
+                f"{rows[0][0]!r}, above {lines[1]!r}: name the first column too, or write decimal points"
+            )
         with warnings.catch_warnings():
             # Pandas warns of lines that are longer than the first, and drops the rest of them.
             warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -168,14 +173,22 @@ def _exact(version: str, decimal: str) -> dict[str, Any]:
 def _dialect(path: Path, lines: Sequence[str]) -> tuple[str, str]:
     """The separator that all lines have equally often, the first line perhaps once less, and the decimal sign."""
     unquoted = [re.sub(r'"[^"]*"', "", line) for line in lines if line]
-    if ".tsv" in path.suffixes:
-        separator = "\t"
-    else:
-        counts = {each: {line.count(each) for line in unquoted[1:] or unquoted} for each in SEPARATORS}
-        alike = [each for each, found in counts.items() if len(found) == 1 and max(found)]
-        separator = alike[0] if alike else ","
-    decimal = separator != "," and any(re.search(r"(^|[^\d.])-?\d+,\d+($|[^\d,])", line) for line in unquoted)
-    return separator, "," if decimal else "."
+    separator = "\t" if ".tsv" in path.suffixes else _separator(unquoted)
+    fields = [field.strip() for line in unquoted for field in line.split(separator)]
+    has_commas = any(re.fullmatch(r"-?\d+,\d+", field) for field in fields)
+    # Where there are decimal points a comma is part of a note.
+    return separator, "," if has_commas and not any(re.fullmatch(r"-?\d+\.\d+", field) for field in fields) else "."
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The separator of lines without quoted parts: first one that the first line has as often as the others, then once less."""
+    counts = {each: {line.count(each) for line in lines[1:] or lines} for each in SEPARATORS}
+    alike = {each: max(found) for each, found in counts.items() if len(found) == 1 and max(found)}
+    for fewer in (0, 1):
+        for each, count in alike.items():
+            if lines[0].count(each) == count - fewer:
+                return each
+    return next(iter(alike), ",")
 
 
 def _are_names(fields: Sequence[str], decimal: str) -> bool:

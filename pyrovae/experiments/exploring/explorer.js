@@ -21,7 +21,8 @@ const nats = (value) => `${value.toFixed(2)} nats`;
 
 // Questions are messages with a number, answered by a message with the same number.
 function channel(model) {
-  const waiting = new Map();
+  // Several views of one widget hear each other's answers.
+  const waiting = new Map(), name = Math.random().toString(36).slice(2);
   let last = 0;
   model.on("msg:custom", ({ id, answer }) => {
     waiting.get(id)?.(answer);
@@ -29,7 +30,7 @@ function channel(model) {
   });
   return (question, values = {}) =>
     new Promise((resolve, reject) => {
-      const id = ++last;
+      const id = `${name}-${++last}`;
       waiting.set(id, (answer) => (answer.error ? reject(new Error(answer.error)) : resolve(answer)));
       model.send({ ...values, question, id });
     });
@@ -119,8 +120,9 @@ function pageOf(model, about) {
     model.save_changes();
     for (const changed of page.listeners) changed();
   };
+  // What is asked depends on the latents of that moment: an answer may have come since.
   page.move = latest((question, values) =>
-    page.attempt(async () => page.show(await page.ask(question, { latents: page.latents, ...values }))),
+    page.attempt(async () => page.show(await page.ask(question, { latents: page.latents, ...values() }))),
   );
   return page;
 }
@@ -130,7 +132,7 @@ function pageOf(model, about) {
 function mapOf(page) {
   const { about } = page;
   const layers = Object.keys(about.sizes).reverse();
-  const map = { points: [], view: null, hovered: -1, plane: null };
+  const map = { points: [], view: null, hovered: -1, place: null };
   const canvas = element("canvas", {
     className: "map",
     tabIndex: 0,
@@ -156,7 +158,8 @@ function mapOf(page) {
   const load = latest(() =>
     page.attempt(async () => {
       up.disabled = across.value === "components";
-      Object.assign(map, await page.ask("map", place()));
+      const asked = place();
+      Object.assign(map, await page.ask("map", asked), { place: asked });
       showAll();
     }),
   );
@@ -179,7 +182,7 @@ function mapOf(page) {
   // Where the latents that are decoded lie on the map.
   map.here = () =>
     map.directions.map((direction) =>
-      direction.reduce((sum, each, unit) => sum + each * (page.latents[layer.value][unit] - map.center[unit]), 0),
+      direction.reduce((sum, each, unit) => sum + each * (page.latents[map.place.layer][unit] - map.center[unit]), 0),
     );
   const nearest = ([x, y]) => {
     let best = -1, distance = Infinity;
@@ -236,17 +239,16 @@ function mapOf(page) {
     const box = canvas.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
-  const hover = latest((index, [x, y]) =>
-    page.attempt(async () => {
-      const { image } = await page.ask("image", { index });
-      if (map.hovered !== index) return;
-      paint(hint.querySelector("canvas"), image, about.shape);
-      hint.querySelector("figcaption").textContent = nameOf(page, index);
-      hint.hidden = false;
-      hint.style.left = `${Math.min(x + 12, size() - 100)}px`;
-      hint.style.top = `${Math.max(0, y - 100)}px`;
-    }),
-  );
+  const hover = latest(async (index, [x, y]) => {
+    const { image } = await page.ask("image", { index }).catch(() => ({}));
+    if (map.hovered !== index || !image) return;
+    paint(hint.querySelector("canvas"), image, about.shape);
+    hint.querySelector("figcaption").textContent = nameOf(page, index);
+    hint.hidden = false;
+    hint.style.left = `${Math.min(x + 12, size() - 100)}px`;
+    hint.style.top = `${Math.max(0, y - 100)}px`;
+  });
+  const goTo = (point) => page.move("go_to", () => ({ ...map.place, point }));
   const leave = () => {
     map.hovered = -1;
     hint.hidden = true;
@@ -262,7 +264,7 @@ function mapOf(page) {
     const here = at(event);
     if (start) {
       dragged ||= Math.hypot(here[0] - start[0], here[1] - start[1]) > CLICK;
-      if (dragged) page.move("go_to", { ...place(), point: toPlane(here) });
+      if (dragged) goTo(toPlane(here));
       return;
     }
     const { index, distance } = nearest(here);
@@ -277,7 +279,7 @@ function mapOf(page) {
     const here = at(event), { index, distance } = nearest(here);
     if (start && !dragged) {
       if (distance <= NEAR) page.pin(event.shiftKey ? "B" : "A", { index });
-      else page.move("go_to", { ...place(), point: toPlane(here) });
+      else goTo(toPlane(here));
     }
     start = null;
   });
@@ -295,7 +297,7 @@ function mapOf(page) {
       draw();
     } else if (direction) {
       const [x, y] = map.here();
-      page.move("go_to", { ...place(), point: [x + step * direction[0], y + step * direction[1]] });
+      goTo([x + step * direction[0], y + step * direction[1]]);
     } else if (event.key === "Enter") {
       page.pin(event.shiftKey ? "B" : "A", { index: nearest(toScreen(map.here())).index });
     } else if (event.key === "+" || event.key === "=") zoom(1 / 1.3, toScreen(map.here()));
@@ -324,7 +326,7 @@ function mapOf(page) {
 }
 
 const classesOf = (page) => [...new Set(page.about.classes ?? [])].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
-const nameOf = (page, index) => `image ${index}${page.about.classes ? `, class ${page.about.classes[index]}` : ""}`;
+const nameOf = (page, index) => `image ${page.about.points[index]}${page.about.classes ? `, class ${page.about.classes[index]}` : ""}`;
 const colorOf = (page, index) =>
   COLORS[page.about.classes ? classesCache(page).indexOf(page.about.classes[index]) % COLORS.length : 0];
 const classesCache = (page) => (page.known ??= classesOf(page));
@@ -360,9 +362,10 @@ function pinnedOf(page) {
     await page.attempt(async () => {
       const found = await page.ask("measure", { ...of, samples: Number(samples.value) });
       if (page.pins[name].of !== of) return;
-      const log = `${found.log_likelihood.toFixed(2)} ± ${found.standard_error.toFixed(2)} nats`;
-      text.textContent = `${pin.title}: ELBO ${nats(found.elbo)}, log p(x) ${log} (${found.samples} samples)`;
-      text.dataset.logLikelihood = found.log_likelihood;
+      const error = found.standard_error === null ? "" : ` ± ${found.standard_error.toFixed(2)}`;
+      const log = found.log_likelihood === null ? "a loss that is no density" : `log p(x) ${found.log_likelihood.toFixed(2)}${error} nats`;
+      text.textContent = `${pin.title}: ELBO ${nats(found.elbo)}, ${log} (${found.samples} samples)`;
+      text.dataset.logLikelihood = found.log_likelihood ?? "";
     });
   };
   page.take = (name, of, title, image, answer) => {
@@ -376,14 +379,13 @@ function pinnedOf(page) {
     return measure(name);
   };
   // A number of the map, or a drawing: its posterior is decoded, and what it scores is measured after.
-  page.pin = (name, of, drawn) =>
+  page.pin = (name, of) =>
     page.attempt(async () => {
-      const image = drawn ?? (await page.ask("image", of)).image;
-      const title = drawn ? "drawing" : nameOf(page, of.index);
-      await page.take(name, of, title, image, await page.ask("encode", of));
+      const answer = await page.ask("encode", of);
+      await page.take(name, of, of.drawn ? "drawing" : nameOf(page, of.index), answer.encoded, answer);
     });
   share.oninput = () =>
-    page.move("interpolate", { first: page.pins.A.latents, second: page.pins.B.latents, share: share.valueAsNumber });
+    page.move("interpolate", () => ({ first: page.pins.A.latents, second: page.pins.B.latents, share: share.valueAsNumber }));
   samples.onchange = () => Object.keys(page.pins).forEach(measure);
   const shown = Object.entries(slots).map(([name, { image, reconstruction, text }]) =>
     element("div", { className: "pin" },
@@ -416,9 +418,8 @@ function layerOf(page, layer) {
     const slider = element("input", { type: "range", min: -reach, max: reach, step: reach / 200 });
     const mark = element("span", { className: "mark", "aria-hidden": true }), value = element("output");
     slider.oninput = () => {
-      const changed = [...page.latents[layer]];
-      changed[unit] = slider.valueAsNumber;
-      page.move("set_layer", { layer, new: changed });
+      const value = slider.valueAsNumber;
+      page.move("set_layer", () => ({ layer, new: page.latents[layer].map((each, other) => (other === unit ? value : each)) }));
     };
     const worth = kl ? `KL ${kl[unit].toFixed(2)}` : `variance ${about.spread[layer][unit].toFixed(2)}`;
     slider.setAttribute("aria-label", `${layer} unit ${unit + 1}, ${worth}`);
@@ -448,7 +449,7 @@ function layerOf(page, layer) {
   });
   return element("fieldset", {},
     element("legend", { textContent: `${layer}: ${rows.length} units, ${total}` }),
-    button(`Resample ${layer}`, () => page.move("resample", { layer })),
+    button(`Resample ${layer}`, () => page.move("resample", () => ({ layer }))),
     ...rows,
     ...(hidden.length ? [all] : []));
 }
@@ -486,8 +487,7 @@ function drawingOf(page) {
     }
   };
   const measured = latest(() => {
-    const drawn = textOf();
-    return page.pin("A", { drawn }, drawn);
+    return page.pin("A", { drawn: textOf() });
   });
   const at = (event) => {
     const box = canvas.getBoundingClientRect();

@@ -7,6 +7,7 @@ distance from the mean given the layer above, in standard deviations.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -27,6 +28,7 @@ from pyrovae.experiments.folder import RunFolder
 from pyrovae.experiments.pictures.needs import images, latents, no_condition
 from pyrovae.experiments.pictures.views import View
 from pyrovae.plots.embeddings import principal_components
+from pyrovae.programs.likelihoods import LIKELIHOODS
 
 Latents = dict[str, Tensor]
 Answer = dict[str, Any]
@@ -48,18 +50,16 @@ class Explorer:
     def __init__(self, run: RunFolder, dataset: Any = None) -> None:
         self.view = View(run, visible(run.folder.resolve().name), dataset)
         if reason := next(filter(None, (need(self.view) for need in (images, latents, no_condition))), ""):
-            raise InputError(f"{run.folder}: expected a model of whole images with latents; {reason}: train another")
+            raise InputError(f"{run.folder}: expected a model of whole images with latents; {reason}")
         # Once for all questions: to find every module and buffer at each would take longer than to answer.
         run.vae.eval()
         # Pyro's handlers are those of the process, and no thread's own.
         self._one_at_a_time = threading.Lock()
         self.model, self.guide = run.vae.model, run.vae.guide
         self.x, _ = self.view.some_images(POINTS)
+        self.places = self.view.places(POINTS)
         self.sizes = {f"z{number}": size for number, size in enumerate(run.recipe.latent_sizes, 1)}
-        low, high = (
-            (self.x.min(), self.x.max()) if run.required_preparation.values == "real" else (torch.zeros(()), torch.ones(()))
-        )
-        self._low, self._range = float(low), float(high - low) or 1.0
+        self._low, self._range = self._grey_range()
 
     def answer(self, question: str, values: Mapping[str, Any]) -> Answer:
         """The answer to one of ``QUESTIONS``.
@@ -102,7 +102,7 @@ class Explorer:
             "spread": spread,
             "reach": {name: self._reach(name) for name in self.sizes},
             "classes": None if classes is None else [str(each) for each in classes],
-            "points": len(self.x),
+            "points": self.places.tolist(),
             "pseudo_inputs": len(self._pseudo_inputs),
         }
 
@@ -136,9 +136,17 @@ class Explorer:
         """The image of a point of the map."""
         return {"image": self._text(self.x[self._index(values, len(self.x))])}
 
+    def _grey_range(self) -> tuple[float, float]:
+        """The value that is black, and how far above it white is: of real values and counts those that there are."""
+        if self.view.run.required_preparation.values not in ("real", "counts"):
+            return 0.0, 1.0
+        known = self.x[~self.x.isnan()]
+        return float(known.min()), float(known.max() - known.min()) or 1.0
+
     def encode(self, values: Mapping[str, Any]) -> Answer:
         """The posterior of an image and what the decoder makes of its location: latents, scales, reconstruction."""
-        return self._encoded(self._example(values))
+        x = self._example(values)
+        return self._encoded(x) | {"encoded": self._text(x[0])}
 
     def _encoded(self, x: Tensor) -> Answer:
         posterior = self._posterior(x)
@@ -146,17 +154,24 @@ class Explorer:
         return found | {"scales": {name: scale[0].tolist() for name, (_, scale) in posterior.items()}}
 
     def measure(self, values: Mapping[str, Any]) -> Answer:
-        """ELBO and log p(x) of an image in nats, by K importance samples, with the standard error of the sampling."""
+        """ELBO and log p(x) of an image in nats, by K importance samples, with the standard error of the sampling.
+
+        Of the original values, as ``Run.evaluate`` has them; a loss that is no density has no log p(x).
+        """
         samples = values.get("samples", 500)
         if not isinstance(samples, int) or not FEWEST_SAMPLES <= samples <= MOST_SAMPLES:
             raise InputError(f"expected a number of samples from {FEWEST_SAMPLES} to {MOST_SAMPLES}; got another")
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            found = log_likelihood(self.model, self.guide, self._example(values), samples, engine="eager")
+            x = self._example(values)
+            found = log_likelihood(self.model, self.guide, x, samples, engine="eager")
+        found = found.shift(self.view.dataset.log_jacobians(x).to(found.per_image))
+        error = float(found.standard_error_per_image[0])
+        is_density = LIKELIHOODS[self.view.run.recipe.likelihood].normalized
         return {
             "elbo": found.elbo,
-            "log_likelihood": found.mean,
-            "standard_error": float(found.standard_error_per_image[0]),
+            "log_likelihood": found.mean if is_density else None,
+            "standard_error": error if math.isfinite(error) else None,
             "samples": samples,
         }
 
@@ -168,7 +183,8 @@ class Explorer:
         """A layer at other values; the layers below move with it."""
         layer = self._layer(values)
         new = checked_latents({layer: values.get("new")}, {layer: self.sizes[layer]})[layer]
-        return self._moved(self._latents(values), layer, torch.tensor([new]))
+        before = self._latents(values)
+        return self._moved(before, layer, before[layer].new_tensor([new]))
 
     def go_to(self, values: Mapping[str, Any]) -> Answer:
         """A layer at a point of the map, as far from the plane as it was; the layers below move with it."""
@@ -235,7 +251,8 @@ class Explorer:
         return self._shown(self._traced(latents))
 
     def _text(self, image: Tensor) -> str:
-        return as_text((image.cpu().numpy() - self._low) / self._range, self.view.run.shape)
+        values = image.nan_to_num(self._low).cpu().numpy()
+        return as_text((values - self._low) / self._range, self.view.run.shape)
 
     def _latents(self, values: Mapping[str, Any]) -> Latents:
         like = self.posterior["z1"][0]
@@ -251,7 +268,7 @@ class Explorer:
     def _index(self, values: Mapping[str, Any], count: int) -> int:
         index = values.get("index")
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < count:
-            raise InputError(f"expected the number of an image from 0 to {count - 1}; got another")
+            raise InputError(f"expected the number of one of {count} images, counted from 0; got another")
         return index
 
     def _example(self, values: Mapping[str, Any]) -> Tensor:
@@ -259,7 +276,10 @@ class Explorer:
         if "drawn" not in values:
             return self.x[[self._index(values, len(self.x))]]
         image = torch.from_numpy(from_text(values["drawn"], self.view.run.shape)).to(self.x)
-        return (image > 0.5).to(self.x) if self.view.dataset.batch_values == "bits" else self._low + self._range * image
+        if self.view.dataset.batch_values == "bits":
+            return (image > 0.5).to(self.x)
+        drawn = self._low + self._range * image
+        return drawn.round() if self.view.dataset.batch_values == "counts" else drawn
 
 
 class AtDistances(Messenger):

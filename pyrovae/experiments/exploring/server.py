@@ -6,6 +6,7 @@ to point here) or that a page of another origin sends; and so is every address b
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 from importlib import resources
@@ -36,6 +37,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+logger = logging.getLogger(__name__)
 
 
 class Server:
@@ -86,6 +89,9 @@ class Server:
             return JSONResponse(await self._answer(request), headers=HEADERS)
         except InputError as error:
             return JSONResponse({"error": str(error)}, 400, headers=HEADERS)
+        except Exception as error:
+            logger.exception("a question was not answered")
+            return JSONResponse({"error": fault(error)}, 500, headers=HEADERS)
 
     def _is_allowed(self, request: Request) -> bool:
         """True where a request comes from the page itself, for an address that exists."""
@@ -106,7 +112,7 @@ class Server:
         Raises:
             InputError: for what is no question.
         """
-        from json import JSONDecodeError, loads
+        from json import loads
 
         from starlette.concurrency import run_in_threadpool
 
@@ -117,11 +123,16 @@ class Server:
                 raise InputError(f"expected a question of at most {MOST_BYTES:,} bytes; got more")
         try:
             asked = loads(body)
-        except (JSONDecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             asked = None
         if not isinstance(asked, dict) or not isinstance(asked.get("question"), str):
             raise InputError('expected a question in JSON, {"question": NAME, ...}; got something else')
         return await run_in_threadpool(self.explorer.answer, asked["question"], asked)
+
+
+def fault(error: Exception) -> str:
+    """A line on an error that nobody has foreseen."""
+    return f"this is a fault of pyrovae: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _listening(port: int) -> socket.socket:

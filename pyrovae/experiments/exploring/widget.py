@@ -6,6 +6,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
+from pyrovae.experiments.exploring.server import fault
 
 if TYPE_CHECKING:
     from pyrovae.experiments.exploring.explorer import Explorer
@@ -40,6 +41,9 @@ def widget(explorer: Explorer) -> Any:
                 answer = explorer.answer(str(asked.get("question")), asked)
             except InputError as error:
                 answer = {"error": str(error)}
+            except Exception as error:
+                # The page waits for an answer.
+                answer = {"error": fault(error)}
             self.send({"id": asked.get("id"), "answer": answer})
 
     return ExplorerWidget()

@@ -136,6 +136,10 @@ class View:
         numbers = labels[self._spread(number)].cpu().numpy()
         return np.array(self.dataset.classes)[numbers] if self.dataset.classes else numbers
 
+    def places(self, number: int) -> Tensor:
+        """The numbers of the images that ``some_images`` gives, among the test images."""
+        return self._spread(number)
+
     def _spread(self, number: int) -> Tensor:
         size = len(self.dataset.test)
         return torch.linspace(0, size - 1, min(number, size), device=self.dataset.test.device).long()
