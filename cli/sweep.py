@@ -77,7 +77,7 @@ def sweep(
     from pyrovae.experiments.sweeping.grid import Grid
     from pyrovae.experiments.sweeping.sweep import sweep
 
-    settings = {name: each for name, each in flags.items() if each is not None and name != "seed"}
+    settings = {name: each for name, each in flags.items() if each is not None}
     if spec is not None:
         if recipe or vary or settings or seeds:
             raise InputError(f"expected a file, or flags of what is trained; got {spec} and flags: leave one out")
@@ -103,6 +103,8 @@ def sweep(
         console.print_json({"folder": str(result.folder), "members": rows})
     else:
         console.show_list(*result.table())
+        for remark in result.remarks():
+            click.echo(remark)
         click.echo(f"{result.folder}: {len(result.evaluations())} of {len(result.members)} members are done")
     for name, reason in result.failures.items():
         console.say(f"failed: {name}: {reason}", fg="red")

@@ -201,6 +201,7 @@ def test_the_command_prints_a_table_and_fails_where_a_member_did(settings, tmp_p
         (["--vary", "recipe=lader"], "got 'lader'"),
         (["--vary", "epochs=2", "--epochs", "3"], "expected each field fixed or varied; got both of epochs"),
         (["--vary", "seed=2"], "expected a field of a recipe to vary; got 'seed'"),
+        (["--seed", "2"], "expected the number of seeds of a sweep; got one seed"),
         (["none.toml"], "none.toml: expected a recipe as TOML"),
         (["none.toml", "--epochs", "3"], "expected a file, or flags of what is trained"),
         (["--backend", "ray"], None),
@@ -231,28 +232,67 @@ def test_a_fault_of_ours_is_kept_with_its_traceback(settings, tmp_path, monkeypa
         raise ZeroDivisionError("by nobody's fault")
 
     monkeypatch.setattr("pyrovae.experiments.building.load_data", broken)
+    (tmp_path / "s").mkdir()
     (member,) = members_of(Grid(recipe="activity-vae", settings=settings, vary={}), tmp_path / "s")
     reason = Job(member, 5, "eager", 1, "cpu")()
-    assert reason == "ZeroDivisionError: by nobody's fault (see error.txt in its folder)"
-    assert "in broken" in (member.folder / "error.txt").read_text()
+    log = tmp_path / "s" / f"{member.folder.name}.error.txt"
+    assert reason == f"ZeroDivisionError: by nobody's fault (see {log.name})"
+    assert "in broken" in log.read_text()
+    monkeypatch.undo()
+    assert Job(member, 5, "eager", 1, "cpu")() == ""
+    assert not log.exists()
 
 
-class Doomed:
-    """A job whose process dies each time."""
+class Trivial:
+    """A job of no time; or one whose process dies each time."""
 
-    is_done = False
+    is_done = True
 
-    def __init__(self, member):
-        self.member = member
+    def __init__(self, *, dies=False):
+        self.dies = dies
 
     def __call__(self):
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return ""
 
 
-def test_a_job_that_kills_its_process_each_time_is_given_up(tmp_path):
-    told = []
-    run_all(
-        [Doomed(Member({}, None, tmp_path))], "processes", 2, tmp_path, lambda number, reason: told.append((number, reason))
-    )
-    assert [number for number, _ in told] == [0]
-    assert told[0][1].startswith("its process was lost 3 times")
+@pytest.mark.slow
+def test_a_job_that_kills_its_process_each_time_takes_no_other_down(tmp_path):
+    told, jobs = [], [Trivial(dies=number == 3) for number in range(8)]
+    run_all(jobs, "processes", 2, tmp_path, lambda number, reason: told.append((number, reason)))
+    assert sorted(number for number, _ in told) == list(range(8))
+    assert [pair for pair in told if pair[1]] == [(3, "its process died; where memory is short, fewer --workers help")]
+
+
+def test_a_job_that_leaves_no_run_here_is_no_success(tmp_path):
+    told, job = [], Trivial()
+    job.is_done = False
+    run_all([job], "processes", 1, tmp_path, lambda number, reason: told.append(reason))
+    assert told == [f"its run is not in {tmp_path} of this machine: share the folder"]
+
+
+def test_the_example_of_the_help_is_a_sweep(settings, tmp_path):
+    vary = {"guide": ("ladder", "mean_field"), "latent_sizes": ((64, 32),)}
+    members = list(members_of(Grid(settings={"dataset": settings["dataset"]}, vary=vary), tmp_path))
+    assert [len(each.recipe.hidden_sizes) for each in members] == [2, 2]
+
+
+def test_arguments_of_an_optimizer_vary(settings, tmp_path):
+    chosen = Grid(recipe="activity-vae", settings=settings, vary={"optimizer_arguments": ({"eps": 1e-8}, {"eps": 1e-4})})
+    result = sweep(chosen, tmp_path / "s", num_samples=5, workers=1, engine="eager")
+    assert len(result.table()[1]) == 2
+    assert result.remarks() == ["one seed: the intervals hold the spread over test examples, and not that over trainings"]
+
+
+def test_members_of_one_folder_are_refused(settings, tmp_path):
+    twice = Grid(recipe="activity-vae", settings=settings, vary={"learning_rate": (1e-3, 0.001)})
+    with pytest.raises(InputError, match=r"got learning_rate=0.001--seed=0 more than once"):
+        sweep(twice, tmp_path / "s")
+
+
+def test_another_training_in_the_folder_of_a_member_is_not_taken_for_it(made):
+    _, result = made
+    one, other = result.members[0], result.members[2]
+    assert Job(one, 20, "graph", 1, "cpu").is_done
+    assert not Job(Member(one.settings, other.recipe, one.folder), 20, "graph", 1, "cpu").is_done

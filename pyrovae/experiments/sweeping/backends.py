@@ -1,6 +1,7 @@
 """``BACKENDS``: where the jobs of a sweep run. Each takes jobs and yields, in any order, their numbers and reasons of failure.
 
-A backend that loses a process raises; ``run_all`` starts what is not done again, as often as a job may be the culprit.
+A backend that loses a process raises one of ``LOST``, and nobody knows which job was the culprit: ``run_all`` starts what is
+left again, and at last each job by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 from pyrovae.errors import InputError
 from pyrovae.experiments.sweeping.jobs import Job
 
-MOST_STARTS = 3
+STARTS_TOGETHER = 2
+# What the engines raise where a process of theirs has died, by name: they need not be installed.
+LOST = ("TerminatedWorkerError", "BrokenProcessPool", "RayActorError", "ActorDiedError", "WorkerCrashedError", "KilledWorker")
 # Of a SLURM job, where SBATCH_TIMELIMIT says nothing else: a day.
 MINUTES = 24 * 60
 
@@ -39,21 +42,38 @@ def run_all(jobs: Sequence[Job], backend: str, workers: int, folder: Path, ended
     """
     if backend not in BACKENDS:
         raise InputError(f"expected a backend out of {', '.join(BACKENDS)}; got {backend!r}")
-    left, reason = list(range(len(jobs))), ""
-    for _ in range(MOST_STARTS):
-        numbers = list(left)
-        try:
-            for place, reason in BACKENDS[backend]([jobs[number] for number in numbers], workers, folder):
-                left.remove(numbers[place])
-                ended(numbers[place], reason)
+    left = list(range(len(jobs)))
+    for _ in range(STARTS_TOGETHER):
+        if not left or _run_some(jobs, list(left), left, backend, workers, folder, ended):
             return
-        except (InputError, KeyboardInterrupt):
+    for number in list(left):
+        # Two places: the one of a single worker is this process.
+        if not _run_some(jobs, [number], left, backend, 2, folder, ended):
+            ended(number, "its process died; where memory is short, fewer --workers help")
+
+
+def _run_some(
+    jobs: Sequence[Job],
+    numbers: list[int],
+    left: list[int],
+    backend: str,
+    workers: int,
+    folder: Path,
+    ended: Callable[[int, str], Any],
+) -> bool:
+    """Run some jobs and strike those that end off what is left; False where a process was lost."""
+    try:
+        for place, reason in BACKENDS[backend]([jobs[number] for number in numbers], workers, folder):
+            number = numbers[place]
+            left.remove(number)
+            missing = "" if reason or jobs[number].is_done else f"its run is not in {folder} of this machine: share the folder"
+            ended(number, reason or missing)
+    except Exception as error:
+        if type(error).__name__ not in LOST:
             raise
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            logger.warning("a process of the sweep was lost (%s): what is not done is started again", reason)
-    for number in left:
-        ended(number, f"its process was lost {MOST_STARTS} times: {reason}")
+        logger.warning("a process of the sweep was lost (%s): what is left is started again", type(error).__name__)
+        return False
+    return True
 
 
 def _processes(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
@@ -68,7 +88,7 @@ def _ray(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
 
     register_ray()
     ray.init(ignore_reinit_error=True, log_to_driver=False)
-    return _by_joblib("ray", jobs, workers)
+    return _by_joblib("ray", jobs, workers, return_as="list")
 
 
 def _dask(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
@@ -80,12 +100,12 @@ def _dask(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
     return _by_joblib("dask", jobs, workers)
 
 
-def _by_joblib(name: str, jobs: Sequence[Job], workers: int) -> Outcomes:
+def _by_joblib(name: str, jobs: Sequence[Job], workers: int, return_as: str = "generator_unordered") -> Outcomes:
     from joblib import Parallel, delayed, parallel_config
 
     # One worker of joblib's is this process itself: where several are asked for, a job that dies must not take it down.
     with parallel_config(name, n_jobs=min(workers, max(2, len(jobs)))):
-        yield from Parallel(return_as="generator_unordered", batch_size=1)(
+        yield from Parallel(return_as=return_as, batch_size=1)(
             delayed(_numbered)(number, job) for number, job in enumerate(jobs)
         )
 
@@ -111,7 +131,7 @@ def _slurm(jobs: Sequence[Job], workers: int, folder: Path, cluster: str = "slur
         try:
             reason = job.result()
         except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[-200:]} (see {job.paths.stderr})"
         yield submitted.index(job), reason
 
 

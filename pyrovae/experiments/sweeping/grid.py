@@ -121,12 +121,13 @@ def as_text(value: Any) -> str:
 
 
 def fitting(base: Recipe, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with as many hidden sizes as latent layers, the first of those of the base, where they do not say.
+    """Add one hidden size for each latent layer to settings that say none: those of the base, the last one repeated.
 
     >>> fitting(Recipe(latent_sizes=(64, 32), hidden_sizes=(512, 256)), {"latent_sizes": (64,)})
     {'latent_sizes': (64,), 'hidden_sizes': (512,)}
     """
     number = max(1, len(settings.get("latent_sizes", base.latent_sizes)))
-    if "hidden_sizes" in settings or number > len(base.hidden_sizes):
+    if "hidden_sizes" in settings:
         return dict(settings)
-    return {**settings, "hidden_sizes": base.hidden_sizes[:number]}
+    repeated = (base.hidden_sizes[-1],) * max(0, number - len(base.hidden_sizes))
+    return {**settings, "hidden_sizes": (*base.hidden_sizes[:number], *repeated)}

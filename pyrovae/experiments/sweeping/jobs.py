@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pyrovae.errors import InputError
-from pyrovae.experiments import files
+from pyrovae.experiments.comparison import recipe_in
 from pyrovae.experiments.papers.members import measured_samples
 from pyrovae.experiments.sweeping.grid import Member
-
-TRACEBACK = "error.txt"
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """True where the run is whole and measured by as many samples."""
-        return measured_samples(self.member.folder) >= (self.num_samples if self.member.recipe.latent_sizes else 1)
+        """True where the run is whole, of this recipe, and measured by as many samples."""
+        return self._is_of_this_recipe and measured_samples(self.member.folder) >= (
+            self.num_samples if self.member.recipe.latent_sizes else 1
+        )
 
     def __call__(self) -> str:
         """Return why it failed, in one line, or an empty text; the traceback of a bug is kept in the folder."""
@@ -50,11 +52,29 @@ class Job:
         except InputError as error:
             return " ".join(str(error).split())
         except Exception as error:
-            with files.writing(self.member.folder):
-                self.member.folder.mkdir(parents=True, exist_ok=True)
-                (self.member.folder / TRACEBACK).write_text(traceback.format_exc())
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {TRACEBACK} in its folder)"
+            with suppress(OSError):
+                self._traceback.write_text(traceback.format_exc())
+            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {self._traceback.name})"
+        self._traceback.unlink(missing_ok=True)
         return ""
+
+    @property
+    def _traceback(self) -> Path:
+        """The file of the traceback of a bug, beside the run folder: the folder is to hold a run and nothing else."""
+        return self.member.folder.parent / f"{self.member.folder.name}.error.txt"
+
+    @property
+    def _is_of_this_recipe(self) -> bool:
+        """True where the folder holds the recipe of the member, but for what the data decide."""
+        try:
+            found = recipe_in(self.member.folder)
+        except InputError:
+            return False
+        # The data fill in what a recipe leaves to them, and write their path whole.
+        decided = {name for name in ("likelihood", "binarization") if getattr(self.member.recipe, name) == "auto"}
+        differing = set(found.differences(self.member.recipe)) - decided
+        same_data = Path(found.dataset).name == Path(self.member.recipe.dataset).name
+        return differing <= {"dataset"} and same_data
 
     def _run(self) -> None:
         import torch

@@ -72,11 +72,14 @@ class SweepResult:
     def settings(self) -> list[Setting]:
         """The combinations that have a measured member, from the best to the worst."""
         measured = self.evaluations()
-        by: dict[tuple[tuple[str, Any], ...], dict[int, Evaluation]] = {}
+        by: dict[tuple[tuple[str, str], ...], dict[int, Evaluation]] = {}
+        settings: dict[tuple[tuple[str, str], ...], Mapping[str, Any]] = {}
         for member in self.members:
             if member.folder in measured:
-                by.setdefault(tuple(member.settings.items()), {})[member.recipe.seed] = measured[member.folder]
-        ranked = sorted((_summary(dict(key), each) for key, each in by.items()), key=lambda each: -each.log_likelihood)
+                key = tuple((name, as_text(value)) for name, value in member.settings.items())
+                settings[key] = member.settings
+                by.setdefault(key, {})[member.recipe.seed] = measured[member.folder]
+        ranked = sorted((_summary(settings[key], each) for key, each in by.items()), key=lambda each: -each.log_likelihood)
         return [each if not number else _less_the_best(each, ranked[0]) for number, each in enumerate(ranked)]
 
     def frame(self) -> pandas.DataFrame:
@@ -98,10 +101,24 @@ class SweepResult:
         names = tuple(self.members[0].settings)
         return (*names, *COLUMNS), [_row(each) for each in settings]
 
+    def remarks(self) -> list[str]:
+        """Sentences that a reader of the table must know."""
+        found = list(self.evaluations().values())
+        said = []
+        if max((len(each.evaluations) for each in self.settings()), default=0) == 1:
+            said.append("one seed: the intervals hold the spread over test examples, and not that over trainings")
+        if len(sizes := sorted({each.num_samples for each in found})) > 1:
+            said.append(
+                f"{' and '.join(map(str, sizes))} importance samples: fewer make a looser bound, which is part of a difference"
+            )
+        if len({each.normalized for each in found}) > 1:
+            said.append("losses that are no densities stand beside densities: their figures have no common unit")
+        return said
+
     def __str__(self) -> str:
         header, rows = self.table()
         lines = [" | ".join(each) for each in (header, *rows)]
-        return "\n".join([*lines, *(f"{name}: {reason}" for name, reason in self.failures.items())])
+        return "\n".join([*lines, *self.remarks(), *(f"{name}: {reason}" for name, reason in self.failures.items())])
 
 
 def _summary(settings: Mapping[str, Any], evaluations: Mapping[int, Evaluation]) -> Setting:

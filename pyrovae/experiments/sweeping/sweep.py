@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,16 +13,17 @@ from typing import Any
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
 from pyrovae.experiments.beginning import recipe_and_data
+from pyrovae.experiments.building import recipe_of_guide
 from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.published import RECIPES
-from pyrovae.experiments.recipe import MOST_OF_A_FILE
+from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 from pyrovae.experiments.sweeping.backends import run_all
 from pyrovae.experiments.sweeping.grid import Grid, Member, fitting
 from pyrovae.experiments.sweeping.jobs import Job
 from pyrovae.experiments.sweeping.results import SweepResult
 
 SPEC = "sweep.json"
-# From the members, what is left of them and where they are, to what is told of each that ends.
+# Takes the members that are not done; within it, its value is called with the name of each that ends and why it failed.
 Watch = Callable[[Sequence[Member]], AbstractContextManager[Callable[[str, str], Any]]]
 
 
@@ -60,8 +62,10 @@ def sweep(
     Raises:
         InputError: for a folder of another sweep, settings that make no recipe, and a backend that is not there.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
+    root = str(Path(root).resolve()) if root else None
     members = list(members_of(grid, folder, root, mirror))
+    _refuse_common_folders(members)
     _claim(folder, grid)
     jobs = [Job(each, num_samples, engine, threads, device, root, mirror) for each in members]
     left = [job for job in jobs if not job.is_done]
@@ -92,8 +96,23 @@ def members_of(grid: Grid, folder: Path, root: str | None = None, mirror: str | 
         if base is not None:
             recipe = base.replace(**fitting(base, values))
         else:
-            recipe, _ = recipe_and_data(None, values, root, mirror)
+            like = recipe_of_guide(values.get("guide", Recipe().guide))
+            recipe, _ = recipe_and_data(None, fitting(like, values), root, mirror)
+        if Path(recipe.dataset).exists():
+            # Where it is trained, the working directory may be another one.
+            recipe = recipe.replace(dataset=str(Path(recipe.dataset).resolve()))
         yield from grid.with_seeds(settings, recipe, folder)
+
+
+def _refuse_common_folders(members: Sequence[Member]) -> None:
+    """Refuse two members of one folder.
+
+    Raises:
+        InputError: where a value is given twice, or two of them have one name as a folder.
+    """
+    counts = Counter(member.folder.name.lower() for member in members)
+    if common := [name for name, count in counts.items() if count > 1]:
+        raise InputError(f"expected values that differ, in their names as folders too; got {common[0]} more than once")
 
 
 def _claim(folder: Path, grid: Grid) -> None:
