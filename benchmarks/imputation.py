@@ -74,6 +74,9 @@ def compared(name, share, folder):
     table = table.loc[:, table.nunique() > 1].astype(float)
     table.columns = [each.replace(" ", "_") for each in table.columns]
     holed = with_gaps(table, share)
+    # What does not vary where it is known is not modelled.
+    varies = holed.nunique() > 1
+    table, holed = table.loc[:, varies], holed.loc[:, varies]
     gaps = holed.isna().to_numpy()
     start = time.perf_counter()
     ours = error(by_pyrovae(holed, folder), table, gaps)

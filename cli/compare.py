@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def compare(runs: tuple[str, ...], as_json: bool) -> None:
     """Compare the last evaluations of run folders, each with the best of them.
 
-    The differences are paired, over the same test images, with a bootstrap interval that contains the mean difference over all
-    such images 19 times in 20. Each setting in which the runs differ has a column. Runs that were measured on different things
-    are refused, with the reason; runs with a loss that is no density are compared by their ELBO.
+    The differences are paired, over the same test images, with a bootstrap interval that contains the mean difference over
+    all such images 19 times in 20. A second table has the settings in which the runs differ. Runs that were measured on
+    different things are refused, with the reason; runs with a loss that is no density are compared by their ELBO.
     """
     from pyrovae.experiments.comparison import compare
 
@@ -28,16 +28,13 @@ def compare(runs: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         console.print_json(_plain(comparison))
         return
-    settings = list(comparison.rows[0].settings)
-    columns = (
-        "run",
-        _TITLES[comparison.by],
-        "difference [95%]",
-        "ELBO",
-        "samples",
-        *(each.replace("_", " ") for each in settings),
-    )
-    console.show_list((*columns, "model"), [_cells(row, comparison.by) for row in comparison.rows])
+    columns = ("", "run", _TITLES[comparison.by], "difference [95%]", "ELBO", "samples")
+    console.show_list(columns, [(str(place), *_cells(row, comparison.by)) for place, row in enumerate(comparison.rows, 1)])
+    if settings := list(comparison.rows[0].settings):
+        values = [
+            (name.replace("_", " "), *(options.plain(row.settings[name]) for row in comparison.rows)) for name in settings
+        ]
+        console.show_list(("setting", *(str(place) for place in range(1, len(comparison.rows) + 1))), values)
     measured = comparison.rows[0].evaluation
     protocol = f"{measured.protocol} [{measured.protocol_hash}]"
     click.echo(f"nats per {measured.example}; {measured.num_images:,} test {measured.example}s; {protocol}")
@@ -57,8 +54,6 @@ def _cells(row: ComparedRun, by: str) -> tuple[str, ...]:
         "best" if difference is None else f"{difference}{'' if difference.is_clear else ', unclear'}",
         f"{measured.elbo:.2f}",
         f"{measured.num_samples:,}",
-        *map(options.plain, row.settings.values()),
-        measured.model,
     )
 
 

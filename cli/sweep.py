@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,6 +85,9 @@ def sweep(
         grid = Grid.from_toml(spec)
     else:
         grid = Grid(recipe=recipe or "", settings=settings, vary=_varied(vary), seeds=seeds or 1)
+    # Asked to end, it ends the processes of its members too.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     result = sweep(
         grid,
         output,
@@ -110,6 +114,10 @@ def sweep(
         console.say(f"failed: {name}: {reason}", fg="red")
     if result.failures:
         raise SystemExit(1)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt("the same command goes on with the sweep")
 
 
 def _varied(pairs: Sequence[str]) -> dict[str, list[Any]]:

@@ -573,6 +573,7 @@ def test_a_table_may_hold_a_label_and_columns_to_leave_out(tmp_path):
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0)).numpy()
     assert dataset.labels["valid"].tolist() == [["Lima", "Oslo", "Rome"].index(each) for each in cities[order[:6]]]
     assert "'city' is the label, of 3 classes" in dataset.description
+    assert torch.equal(load_dataset(tmp_path / "a.csv", label="city", drop="id").train, dataset.train)
     parquet.write_table(arrow.Table.from_pandas(frame().assign(city=cities, id=range(60))), tmp_path / "a.parquet")
     again = load_dataset(tmp_path / "a.parquet", label="city", drop=("id",))
     torch.testing.assert_close(again.train, dataset.train)

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -255,6 +257,27 @@ class Trivial:
         if self.dies:
             os.kill(os.getpid(), signal.SIGKILL)
         return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sweep_that_is_asked_to_end_leaves_no_process(number, settings, tmp_path):
+    """The signal goes to the command alone, as of a scheduler or of ``kill``."""
+    flags = ["--recipe", "activity-vae", "--dataset", settings["dataset"], "--epochs", "2000", "--latent-sizes", "2"]
+    flags += ["--hidden-sizes", "4", "--batch-size", "50", "--engine", "eager", "--seeds", "2", "-o", str(tmp_path / "s")]
+    code = "from pyrovae.cli import main; main()"
+    command = [sys.executable, "-c", code, "sweep", *flags, "--vary", "learning_rate=0.001", "--workers", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while len(list((tmp_path / "s").glob("*/history.jsonl"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait(60) == 130
+    assert "interrupted: the same command goes on with the sweep" in said
+    sizes = [path.stat().st_size for path in sorted((tmp_path / "s").glob("*/history.jsonl"))]
+    time.sleep(3)
+    assert [path.stat().st_size for path in sorted((tmp_path / "s").glob("*/history.jsonl"))] == sizes
 
 
 @pytest.mark.slow

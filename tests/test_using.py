@@ -491,6 +491,16 @@ def test_every_guide_and_objective_trains_on_gaps_whatever_lies_under_them(guide
     assert np.isfinite([each["train_elbo_nats"] for each in run.history]).all()
 
 
+def test_what_is_observed_stays_to_the_last_digit(tmp_path):
+    run = gapped(tmp_path, epochs=1)
+    new = people(50, seed=3).round(2).assign(age=np.nan)
+    new.to_csv(tmp_path / "new.csv", index=False)
+    result = invoked("impute", run.folder, tmp_path / "new.csv", "-o", tmp_path / "f.csv", "--draws", 7, "--samples", 10)
+    assert result.exit_code == 0, result.output
+    filled = pd.read_csv(tmp_path / "f.csv")
+    pd.testing.assert_frame_equal(filled[["height", "weight"]], new[["height", "weight"]], check_exact=True)
+
+
 def test_gaps_are_refused_by_a_model_that_was_trained_without(tabled, tmp_path):
     run = gapped(tmp_path, epochs=1)
     new = people(3).assign(age=[1.0, np.nan, 3.0])

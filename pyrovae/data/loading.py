@@ -1,6 +1,6 @@
 """Load a dataset by its name, ready to be trained on and measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def load_dataset(
     validation: bool = False,
     split_seed: int = 0,
     label: str = "",
-    drop: tuple[str, ...] = (),
-    columns: tuple[str, ...] = (),
+    drop: str | Sequence[str] = (),
+    columns: str | Sequence[str] = (),
     missing: bool = False,
     mirror: str | None = None,
     progress: Callable[[str, int, int | None], None] | None = None,
@@ -36,7 +36,7 @@ def load_dataset(
         validation: hold images out of training for validation where the authors did not.
         split_seed: the seed of the split, for data that come without one.
         label: the column of a table that holds the classes and is not modelled.
-        drop: columns of a table that are left out.
+        drop: columns of a table that are left out, or the name of one.
         columns: kinds of columns, each as ``NAME=KIND``, out of real, positive, count, binary and category; ``*`` for all
             others. Kinds that are not named follow from the values.
         missing: accept gaps, as missing entries; they are NaN in the tensors.
@@ -53,8 +53,8 @@ def load_dataset(
         validation=validation,
         split_seed=split_seed,
         label=label,
-        drop=tuple(drop),
-        columns=tuple(columns),
+        drop=_names(drop),
+        columns=_names(columns),
         missing=missing,
         progress=progress,
     )
@@ -84,3 +84,8 @@ def _loader(name: str) -> Callable[[Options], Dataset]:
         f"expected a dataset out of {', '.join(DATASETS)}; got {name!r}: see 'pyrovae datasets', or name one of "
         f"torchvision's as torchvision:NAME, or a file or folder of your own{nearest(name, DATASETS)}"
     )
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names, or one: the letters of a name are none."""
+    return tuple(filter(None, given.split(","))) if isinstance(given, str) else tuple(given)

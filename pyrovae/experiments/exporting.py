@@ -84,7 +84,8 @@ def summary_of(preparation: Preparation, filled: np.ndarray, rows: Iterable[Any]
     kinds = preparation.kinds or ("real",) * preparation.size
     is_named = np.array([kind in ("binary", "category") for kind in kinds])
     low, high = np.quantile(filled, (0.025, 0.975), 0)
-    typical = filled.mean(0)
+    # The mean of a value with itself is another by a rounding.
+    typical = np.where((filled == filled[0]).all(0), filled[0], filled.mean(0))
     for place in np.flatnonzero(is_named).tolist():
         known = np.unique(filled[:, :, place])
         shares = np.stack([(filled[:, :, place] == each).mean(0) for each in known])

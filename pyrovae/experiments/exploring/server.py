@@ -53,6 +53,7 @@ class Server:
     """
 
     def __init__(self, explorer: Explorer, port: int = 0) -> None:
+        _required("uvicorn"), _required("starlette")
         self.explorer, self.token = explorer, secrets.token_urlsafe(24)
         self.socket = _listening(port)
         self.port = self.socket.getsockname()[1]
