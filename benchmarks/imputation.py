@@ -18,6 +18,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas
 from sklearn import datasets
 from sklearn.impute import KNNImputer
 
@@ -65,7 +66,8 @@ def by_pyrovae(holed, folder, **settings):
         epochs=max(1, steps * batch // len(holed)),
     ).replace(**settings)
     run = train(recipe, folder / "run", engine="graph")
-    return run.impute(holed, draws=100, num_samples=1000).mean(0)
+    filled = run.impute(holed, draws=100, num_samples=1000).mean(0)
+    return pandas.DataFrame(filled, columns=run.required_preparation.columns)
 
 
 def compared(name, share, folder):
@@ -74,13 +76,13 @@ def compared(name, share, folder):
     table = table.loc[:, table.nunique() > 1].astype(float)
     table.columns = [each.replace(" ", "_") for each in table.columns]
     holed = with_gaps(table, share)
-    # What does not vary where it is known is not modelled.
-    varies = holed.nunique() > 1
-    table, holed = table.loc[:, varies], holed.loc[:, varies]
-    gaps = holed.isna().to_numpy()
     start = time.perf_counter()
-    ours = error(by_pyrovae(holed, folder), table, gaps)
+    filled = by_pyrovae(holed, folder)
     seconds = time.perf_counter() - start
+    # A column that does not vary in the training part is not modelled: it counts for nobody.
+    table, holed = table[filled.columns], holed[filled.columns]
+    gaps = holed.isna().to_numpy()
+    ours = error(filled, table, gaps)
     found = {number: error(by_neighbours(holed, number), table, gaps) for number in NEIGHBOURS}
     best = min(found, key=found.get)
     means = error(holed.fillna(holed.mean()), table, gaps)
