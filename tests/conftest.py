@@ -1,4 +1,5 @@
 import os
+import shutil
 
 # Before torch is imported: processes beside each other would fight for the cores.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -62,3 +63,19 @@ def home(tmp_path, monkeypatch):
     for module in (compilation, matmul_kernels):
         monkeypatch.setattr(module, "user_cache_path", lambda name: tmp_path / name)
     return tmp_path / "pyrovae"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        except sync_api.Error as error:
+            pytest.skip(f"Chromium does not start on this machine: {str(error).splitlines()[0]}")
+        yield started
+        started.close()

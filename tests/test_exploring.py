@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -344,18 +343,6 @@ def test_a_widget_answers_the_messages_of_its_page(runs):
 
 
 # The page.
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield started
-        started.close()
 
 
 class Page:

@@ -11,7 +11,7 @@ import pyrovae
 HOUSE = Path(pyrovae.__file__).parent
 # From the ground up: a module imports only from those before it in its row, and from whole groups before its own.
 ORDER = [
-    ["errors", "seeds"],
+    ["errors", "extras", "seeds"],
     [
         "data.reading",
         "data.rows",

@@ -139,21 +139,6 @@ def test_the_nearest_publication_says_what_differs(runs):
     assert "none was published of such a model on mnist-5k" in nearest_publication(Recipe(), None)["log p(x)"]
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        except sync_api.Error as error:
-            pytest.skip(f"Chromium does not start on this machine: {str(error).splitlines()[0]}")
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def opened(browser, both, tmp_path, request):
     """The page in a window of a width; what it asked for, and what it complained of."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Explorer:
         self.places = self.view.places(POINTS)
         self.sizes = {f"z{number}": size for number, size in enumerate(run.recipe.latent_sizes, 1)}
         self._low, self._range = self._grey_range()
+        # A drag over the map asks for them at every step.
+        self._components = cache(self._principal_components)
 
     def answer(self, question: str, values: Mapping[str, Any]) -> Answer:
         """The answer to one of ``QUESTIONS``.
@@ -123,14 +125,18 @@ class Explorer:
         layer, axes = self._layer(values), values.get("axes")
         loc = self.posterior[layer][0]
         if axes == "components" and self.sizes[layer] > 1:
-            directions, shares = principal_components(loc.cpu().double().numpy())
-            names = [f"component {number} ({share:.0%})" for number, share in enumerate(shares, 1)]
-            return loc.mean(0), torch.from_numpy(directions).to(loc), names
+            return self._components(layer)
         units = [0, 0] if axes == "components" else axes
         size = self.sizes[layer]
         if not (isinstance(units, list) and len(units) == 2 and all(type(each) is int and 0 <= each < size for each in units)):
             raise InputError(f"expected 'components' or two units of {layer}, from 0 to {size - 1}; got others")
         return torch.zeros_like(loc[0]), torch.eye(size).to(loc)[units], [f"unit {unit + 1}" for unit in units]
+
+    def _principal_components(self, layer: str) -> tuple[Tensor, Tensor, list[str]]:
+        loc = self.posterior[layer][0]
+        directions, shares = principal_components(loc.cpu().double().numpy())
+        names = [f"component {number} ({share:.0%})" for number, share in enumerate(shares, 1)]
+        return loc.mean(0), torch.from_numpy(directions).to(loc), names
 
     def image(self, values: Mapping[str, Any]) -> Answer:
         """The image of a point of the map."""

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
+from pyrovae.extras import import_extra
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -53,7 +54,8 @@ class Server:
     """
 
     def __init__(self, explorer: Explorer, port: int = 0) -> None:
-        _required("uvicorn"), _required("starlette")
+        for package in ("starlette", "uvicorn"):
+            import_extra(package, "explore", "for the page")
         self.explorer, self.token = explorer, secrets.token_urlsafe(24)
         self.socket = _listening(port)
         self.port = self.socket.getsockname()[1]
@@ -65,13 +67,13 @@ class Server:
 
     def run(self) -> None:
         """Serve until Ctrl-C."""
-        uvicorn = _required("uvicorn")
+        import uvicorn
+
         settings = uvicorn.Config(self.application(), log_level="critical", access_log=False, lifespan="off")
         uvicorn.Server(settings).run(sockets=[self.socket])
 
     def application(self) -> Starlette:
         """The pages, and the answers to questions."""
-        _required("starlette")
         from starlette.applications import Starlette
         from starlette.routing import Route
 
@@ -146,14 +148,3 @@ def _listening(port: int) -> socket.socket:
         listening.close()
         raise InputError(f"expected a free port; {port} is not ({error.strerror}): name another, --port 0 finds one") from error
     return listening
-
-
-def _required(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f'expected the package {name} for the page; it is not installed: pip install "pyrovae[explore]"'
-        ) from error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments.exploring.server import fault
+from pyrovae.extras import import_extra
 
 if TYPE_CHECKING:
     from pyrovae.experiments.exploring.explorer import Explorer
@@ -18,11 +19,10 @@ def widget(explorer: Explorer) -> Any:
     Raises:
         InputError: where the extra ``explore`` is not installed.
     """
-    try:
-        import anywidget
-        import traitlets
-    except ImportError as error:
-        raise InputError('expected the package anywidget; it is not installed: pip install "pyrovae[explore]"') from error
+    import_extra("anywidget", "explore", "for the widget")
+    import anywidget
+    import traitlets
+
     files = resources.files(__package__)
 
     class ExplorerWidget(anywidget.AnyWidget):

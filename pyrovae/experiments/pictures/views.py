@@ -121,7 +121,7 @@ class View:
 
     def some_images(self, number: int) -> tuple[Tensor, Tensor | None]:
         """Take a number of test images, spread evenly over the set, and their contexts."""
-        return self.rows(self._spread(number))
+        return self.rows(self.places(number))
 
     def rows(self, places: Tensor) -> tuple[Tensor, Tensor | None]:
         """Take the test images at some places, and their contexts."""
@@ -133,14 +133,11 @@ class View:
         labels = self.dataset.labels.get("test")
         if labels is None:
             return None
-        numbers = labels[self._spread(number)].cpu().numpy()
+        numbers = labels[self.places(number)].cpu().numpy()
         return np.array(self.dataset.classes)[numbers] if self.dataset.classes else numbers
 
     def places(self, number: int) -> Tensor:
         """The numbers of the images that ``some_images`` gives, among the test images."""
-        return self._spread(number)
-
-    def _spread(self, number: int) -> Tensor:
         size = len(self.dataset.test)
         return torch.linspace(0, size - 1, min(number, size), device=self.dataset.test.device).long()
 

@@ -6,7 +6,6 @@ left again, and at last each job by itself.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,12 +13,14 @@ from typing import Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments.sweeping.jobs import Job
+from pyrovae.extras import import_extra
 
 STARTS_TOGETHER = 2
 # What the engines raise where a process of theirs has died, by name: they need not be installed.
 LOST = ("TerminatedWorkerError", "BrokenProcessPool", "RayActorError", "ActorDiedError", "WorkerCrashedError", "KilledWorker")
 # Of a SLURM job, where SBATCH_TIMELIMIT says nothing else: a day.
 MINUTES = 24 * 60
+PURPOSE = "for this backend"
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def _processes(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
 
 def _ray(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
     """A Ray cluster: that of $RAY_ADDRESS, else one that is started on this machine."""
-    ray = _installed("ray")
+    ray = import_extra("ray", "ray", PURPOSE)
     from ray.util.joblib import register_ray
 
     register_ray()
@@ -95,7 +96,7 @@ def _dask(jobs: Sequence[Job], workers: int, folder: Path) -> Outcomes:
     """A Dask cluster: that of $DASK_SCHEDULER_ADDRESS, else one that is started on this machine."""
     import os
 
-    distributed = _installed("distributed", "dask")
+    distributed = import_extra("distributed", "dask", PURPOSE)
     distributed.Client(os.environ.get("DASK_SCHEDULER_ADDRESS"), set_as_default=True)
     return _by_joblib("dask", jobs, workers)
 
@@ -116,7 +117,7 @@ def _numbered(number: int, job: Job) -> tuple[int, str]:
 
 def _slurm(jobs: Sequence[Job], workers: int, folder: Path, cluster: str = "slurm") -> Outcomes:
     """A SLURM array through submitit; partition, memory and time are those of sbatch's own $SBATCH_... variables."""
-    submitit = _installed("submitit", "slurm")
+    submitit = import_extra("submitit", "slurm", PURPOSE)
     import shutil
 
     if cluster == "slurm" and shutil.which("sbatch") is None:
@@ -133,16 +134,6 @@ def _slurm(jobs: Sequence[Job], workers: int, folder: Path, cluster: str = "slur
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[-200:]} (see {job.paths.stderr})"
         yield submitted.index(job), reason
-
-
-def _installed(module: str, extra: str = "") -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = extra or module
-        raise InputError(
-            f'expected the package {module} for this backend; it is not installed: pip install "pyrovae[{name}]"'
-        ) from error
 
 
 BACKENDS: dict[str, Backend] = {"processes": _processes, "ray": _ray, "dask": _dask, "slurm": _slurm}
