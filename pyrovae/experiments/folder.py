@@ -309,7 +309,7 @@ def _row(line: str) -> dict[str, Any]:
 
 def _no_run(folder: Path, error: Exception) -> InputError:
     if not folder.is_dir():
-        return InputError(f"{folder}: expected a run folder; there is no such folder: name another")
+        return InputError(f"{folder}: expected a run folder with {RECIPE}; there is no such folder: name another")
     if (folder / RECIPE).is_file() and not (folder / WEIGHTS).exists():
         return InputError(
             f"{folder}: expected a trained run; its training has not ended an epoch: pyrovae fit --resume {folder}"
