@@ -5,6 +5,9 @@ These files only combine parts of the library. They import torch inside the comm
 
 import click
 
+from pyrovae.errors import InputError
+from pyrovae.experiments.processes import launched_number
+
 from .bounds import bounds
 from .compare import compare
 from .datasets import datasets
@@ -23,8 +26,15 @@ from .using import encode, impute, reconstruct, sample, score
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="pyrovae")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Variational autoencoders as Pyro programs: trained, measured and drawn."""
+    _, size = launched_number()
+    if size > 1 and context.invoked_subcommand != "fit":
+        raise InputError(
+            f"expected one process for {context.invoked_subcommand!r}; torchrun started {size}, of which only 'fit' makes use: "
+            f"call it as pyrovae {context.invoked_subcommand}"
+        )
 
 
 _USING = (encode, score, reconstruct, sample, impute)

@@ -249,15 +249,15 @@ class _Lines(logging.Handler):
 
 
 @contextmanager
-def log_to_console(*, quiet: bool) -> Iterator[None]:
-    """Print warnings and log messages of the library within the context."""
+def log_to_console(*, quiet: bool, silent: bool = False) -> Iterator[None]:
+    """Print log messages of the library within the context, only warnings if quiet, and nothing at all if silent."""
     handler, logger = _Lines(), logging.getLogger("pyrovae.experiments")
     level = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+    logger.setLevel(logging.CRITICAL if silent else logging.WARNING if quiet else logging.INFO)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)
+            warnings.simplefilter("ignore" if silent else "always", UserWarning)
             warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}", fg="yellow")
             yield
     finally:

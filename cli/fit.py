@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyrovae.errors import InputError
+from pyrovae.experiments.processes import launched_number
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe, settings_in
 from pyrovae.experiments.summaries import describe_course, evaluation_rows
@@ -82,22 +83,27 @@ def fit(
     from pyrovae.experiments.tensorboard import TensorBoard
     from pyrovae.experiments.training import train
 
+    number, _ = launched_number()
+    # Of several processes the first one speaks.
+    quiet = as_json or number > 0
     base = RECIPES[recipe] if recipe else None
     if config:
         base = (base or Recipe()).replace(**settings_in(config))
     settings = {name: each for name, each in flags.items() if each is not None}
-    with console.downloads(quiet=as_json) as progress:
+    with console.downloads(quiet=quiet) as progress:
         if resume is None:
             chosen, dataset = recipe_and_data(base, settings, root, mirror, progress)
         else:
             chosen, dataset = _of_a_run(resume, recipe or config, settings, root, mirror, progress)
     dataset = dataset.to(options.torch_device(device))
     how: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "on_nan": on_nan}
-    watching: list[Any] = [TensorBoard(dataset)] if tensorboard else []
-    if base is None and resume is None and not as_json:
+    watching: list[Any] = [TensorBoard(dataset)] if tensorboard and not number else []
+    if base is None and resume is None and not quiet:
         watching.append(console.once("the guide's published architecture with a schedule of minutes: --recipe for a paper's"))
-    with console.log_to_console(quiet=as_json), console.training(*watching, quiet=as_json) as track:
+    with console.log_to_console(quiet=quiet, silent=number > 0), console.training(*watching, quiet=quiet) as track:
         run = train(chosen, resume or output, dataset=dataset, track=track, **how)
+    if number:
+        return
     measuring = console.progress_track("evaluating", f"x {IMAGES_AT_ONCE} examples", quiet=as_json)
     evaluation = run.evaluate(samples, dataset=dataset, track=measuring)
     pictures = run.draw(dataset=dataset)

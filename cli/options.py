@@ -1,6 +1,7 @@
 """The flags of a recipe, which are generated from its fields, and the flags that several commands share."""
 
 import ast
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
@@ -154,7 +155,8 @@ def torch_device(name: str | None) -> Any:
     import torch
 
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # Of several processes on one machine each has a GPU of its own.
+        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen).item()

@@ -153,12 +153,15 @@ class CapturedFunction:
                 return situation, inputs
         return None
 
-    def learn(self, call: Call, *, must: bool = False) -> tuple[Situation, list[Tensor]] | None:
+    def learn(
+        self, call: Call, *, must: bool = False, check: Callable[[Graph, list[Tensor]], Any] | None = None
+    ) -> tuple[Situation, list[Tensor]] | None:
         """Capture the situation of a call; None where that is not worth it, or the call is left to plain Pyro.
 
         Args:
             call: a call that was not found.
             must: under ``auto``, capture a situation at its first call rather than at its second.
+            check: called with the new graph and its inputs; a ``CaptureError`` refuses the graph.
 
         Raises:
             CaptureError: for a call that cannot be captured, unless the engine is ``auto``.
@@ -185,6 +188,8 @@ class CapturedFunction:
                     "expected a program that reads the same at every call; what it reads changed while it was captured: "
                     "keep what changes in tensors or arguments, or use engine='eager'"
                 )
+            if check is not None:
+                check(situation.graph, inputs)
         except CaptureError as error:
             _remembered(self._refused, call.key, str)
             self._leave(error)

@@ -19,6 +19,8 @@ from pyrovae.experiments.run import Run
 from pyrovae.experiments.trials import groups_of, num_steps, svi_of
 
 if TYPE_CHECKING:
+    import torch.distributed as dist
+
     from pyrovae.data.datasets import Dataset
     from pyrovae.inference.svi import CompiledSVI
 
@@ -67,12 +69,15 @@ class State:
         run: the run whose programs are trained.
         dataset: the data that they are trained on.
         engines: the engine of each group of stages, with the reason.
+        group: the processes that share each batch.
     """
 
-    def __init__(self, run: Run, dataset: Dataset, engines: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, run: Run, dataset: Dataset, engines: list[tuple[str, str]], group: dist.ProcessGroup | None = None
+    ) -> None:
         from pyrovae.inference.state import MovingAverage
 
-        self.run, self.dataset, self.engines = run, dataset, engines
+        self.run, self.dataset, self.engines, self.group = run, dataset, engines, group
         self.position = Position()
         self.optimizer = build_optimizer(self.recipe, run.vae.train())
         decay = self.recipe.average_decay
@@ -152,7 +157,7 @@ class State:
 
         stage = self.stage
         (group,) = (number for number, each in enumerate(groups_of(self.recipe)) if self.position.stage in each)
-        self.svi = svi or svi_of(self.run.vae, self.optimizer, stage, self.dataset, self.engines[group][0])
+        self.svi = svi or svi_of(self.run.vae, self.optimizer, stage, self.dataset, self.engines[group][0], self.group)
         for each in self.optimizer.param_groups:
             each["lr"] = stage.learning_rate
         self.stopping: EarlyStopping | None = None

@@ -12,19 +12,20 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import checkpoints
-from pyrovae.experiments.beginning import begin, describe_training
+from pyrovae.experiments.beginning import describe_training
 from pyrovae.experiments.environment import busy_warning
 from pyrovae.experiments.failing import ON_NAN, Rewind, Steps
 from pyrovae.experiments.interruption import Signals, TrainingInterrupted
 from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.memory import memory_for
+from pyrovae.experiments.processes import Processes
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.state import State
@@ -33,6 +34,7 @@ from pyrovae.experiments.trials import batches_of, engines_of, num_steps
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
+    from pyrovae.experiments.checkpoints import Checkpoint
     from pyrovae.inference.training import Epoch
     from pyrovae.programs.guides import VAE
 
@@ -78,6 +80,9 @@ def train(
     In the same environment a resumed training is the same as an uninterrupted one, to the last bit: weights, moments, averages
     and history, except for its seconds.
 
+    Processes that torchrun started together share each batch, and take the steps of one process within rounding; their number
+    may be another one when a training is resumed. The first of them writes the folder. The programs of all are the same.
+
     Args:
         recipe: the recipe; None for that of the folder. In a folder that was begun it must be the same, apart from more epochs
             of the last stage.
@@ -96,17 +101,17 @@ def train(
     """
     if on_nan not in ON_NAN:
         raise InputError(f"expected on_nan out of {', '.join(ON_NAN)}; got {on_nan!r}")
-    run, dataset = begin(folder, recipe, dataset)
-    with lock_folder(run.folder):
+    processes = Processes()
+    with processes.begin(folder, recipe, dataset) as (run, dataset), lock_folder(run.folder):
         if logger.isEnabledFor(logging.INFO):
             for line in describe_training(run, dataset):
                 logger.info(line)
             if warning := busy_warning():
                 logger.warning(warning)
-        training = _Training(run, dataset, engine, track or (lambda status: None), checkpoint_every, on_nan)
+        training = _Training(run, dataset, engine, track or (lambda status: None), checkpoint_every, on_nan, processes)
         training.train()
     run.vae.eval()
-    return run
+    return replace(run, folder=processes.folder)
 
 
 @dataclass
@@ -120,6 +125,7 @@ class _Training:
         track: called after each step and epoch.
         checkpoint_every: the seconds between two checkpoints.
         on_nan: one of ``ON_NAN``.
+        processes: the processes that share it.
     """
 
     run: Run
@@ -128,13 +134,15 @@ class _Training:
     track: Callable[[Status], Any]
     checkpoint_every: float
     on_nan: str
+    processes: Processes
 
     def __post_init__(self) -> None:
-        found = checkpoints.latest(self.run.folder, self.run.num_bytes)
+        found = self._latest()
         self.total_steps = num_steps(self.recipe.schedule, self.dataset)
         self.log_jacobian = self.dataset.log_jacobians(self.dataset.train).mean().item()
         self.tracked = TrainingTracker.of(self.run.vae, self.dataset, self.recipe.total_epochs)
-        self.state = State(self.run, self.dataset, engines_of(self.run, self.dataset, self.engine))
+        engines = self.processes.first(lambda: engines_of(self.run, self.dataset, self.engine))
+        self.state = State(self.run, self.dataset, engines, self.processes.group)
         self.run.save_recipe()
         self.state.load(found)
         self.saved_at = time.monotonic()
@@ -195,7 +203,8 @@ class _Training:
     def _after_step(self) -> None:
         self.state.position.steps += 1
         self.track(Status(self.run, self.state.position.steps, self.total_steps))
-        if self.signals.number is not None:
+        # The others end when the first one does.
+        if self.processes.leads and self.signals.number is not None:
             raise self._interrupted(self.signals.number, self.save())
         if time.monotonic() - self.saved_at >= self.checkpoint_every:
             self.save()
@@ -215,9 +224,10 @@ class _Training:
                 epoch.number,
                 max(FEWEST_RECOLLECTED, int(RECOLLECTED_SHARE * batches)),
             )
-            bounds = self.tracked.bounds(self.state.stage)
+            bounds, latents = self.processes.first(
+                lambda: (self.tracked.bounds(self.state.stage), self.tracked.latents(epoch.number))
+            )
             self.state.elbo = next(iter(bounds.values()))
-            latents = self.tracked.latents(epoch.number)
             self.state.stopped_early = self.state.stopping is not None and self.state.stopping(epoch)
             self.run.save_weights()
         record = self._record(epoch) | bounds | latents
@@ -272,8 +282,18 @@ class _Training:
             torch.manual_seed(MEASURING_SEED)
             yield
 
+    def _latest(self) -> Checkpoint | None:
+        """The newest checkpoint of the first process, in all of them."""
+        found = self.processes.first(lambda: checkpoints.latest(self.run.folder, self.run.num_bytes))
+        if found is None or self.processes.leads:
+            return found
+        # The history of an earlier training is in the first process's folder alone.
+        return replace(found, values={**found.values, "history_bytes": 0})
+
     def save(self) -> Path:
         """Write a checkpoint and return its path."""
+        if not self.processes.leads:
+            return self.run.folder
         path = checkpoints.save(self.run.folder, self.state.checkpoint())
         self.saved_at = time.monotonic()
         return path
@@ -281,7 +301,7 @@ class _Training:
     def _rewind(self) -> int:
         """Go back to the newest checkpoint and return its number of steps."""
         rewinds = self.state.position.rewinds + 1
-        found = checkpoints.latest(self.run.folder, self.run.num_bytes)
+        found = self._latest()
         if found is None:
             raise self._failure("the loss is not finite, before any checkpoint")
         self.state.load(found)

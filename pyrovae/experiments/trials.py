@@ -19,6 +19,7 @@ from pyrovae.experiments.run import Run
 
 if TYPE_CHECKING:
     import torch
+    import torch.distributed as dist
 
     from pyrovae.data.batches import Batches
     from pyrovae.data.datasets import Dataset
@@ -99,7 +100,14 @@ def _take_steps(svi: CompiledSVI, batches: Batches) -> float:
     return min(seconds[1:])
 
 
-def svi_of(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: Dataset, engine: str) -> CompiledSVI:
+def svi_of(
+    vae: VAE,
+    optimizer: torch.optim.Optimizer,
+    stage: Recipe,
+    dataset: Dataset,
+    engine: str,
+    group: dist.ProcessGroup | None = None,
+) -> CompiledSVI:
     """Make the ``CompiledSVI`` of a stage."""
     from pyrovae.inference.svi import CompiledSVI
 
@@ -112,6 +120,7 @@ def svi_of(vae: VAE, optimizer: torch.optim.Optimizer, stage: Recipe, dataset: D
         precision=stage.precision,
         transform=dataset.draw,
         clipping=build_clipping(stage),
+        group=group,
     )
 
 

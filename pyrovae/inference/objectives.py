@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from pyrovae.engine.modules import Program
+from pyrovae.engine.shares import num_processes, sum_over_processes
 from pyrovae.inference.gradients import GRADIENTS, PathDerivatives, path_coefficients
 from pyrovae.inference.plates import Site, inner_plates, sample_sites, subsampling, subsampling_of
 from pyrovae.inference.weights import log_mean_exp, traces_of, weights_of
@@ -133,8 +134,13 @@ class ELBO(Objective):
         log_likelihood, divergences = self._terms(model_trace, guide_trace)
         if self.free_bits:
             counts = {site["name"]: self._counted(site, model_trace, guide_trace) for site in sample_sites(guide_trace)}
-            divergences = {site: each.clamp(min=self.free_bits * counts[site]) for site, each in divergences.items()}
+            divergences = {site: self._at_least_free(each, counts[site]) for site, each in divergences.items()}
         return log_likelihood - sum(divergences.values())
+
+    def _at_least_free(self, divergence: Tensor, count: Tensor) -> Tensor:
+        # The average is over the whole batch, also where processes share it: each then has an equal part of the total.
+        whole = sum_over_processes(divergence).clamp(min=self.free_bits * sum_over_processes(count))
+        return whole / num_processes() if num_processes() > 1 else whole
 
     def _counted(self, site: Site, *traces: Trace) -> Tensor:
         """The number of examples in the divergence of a site, as warm-up, subsampling and masks count them."""

@@ -28,6 +28,11 @@ class PlainStep:
     taken: Tensor
     buffers: Sequence[tuple[Tensor, Tensor]]
 
+    @property
+    def results(self) -> Sequence[Tensor]:
+        """All that decides the step: loss, gradients, and whether to take it."""
+        return self.loss, self.healthy, self.taken, *(each for each in self.gradients if each is not None)
+
     def undo(self) -> None:
         """Restore the buffers."""
         _restore(self.buffers)

@@ -41,6 +41,10 @@ class Plan:
     _seconds: list[float] = field(default_factory=list)
     _least_gain: float = 0.0
 
+    def use_graph(self, situation: Situation) -> None:
+        """Run the captured operations one after the other from now on."""
+        self.settled, self.run, self.update, self.is_compiled = True, situation.graph, None, False
+
     def compile(
         self, situation: Situation, inputs: list[Tensor], reason: str, products: dict[str, bool], *, update: bool = True
     ) -> str:
@@ -53,7 +57,7 @@ class Plan:
             products: the library of each matrix product, where it is known; new choices are added.
             update: whether the optimizer's step may be part of the code.
         """
-        self.settled, self.run, self.update, self.is_compiled = True, situation.graph, None, False
+        self.use_graph(situation)
         graph, everything = situation.graph, inputs
         try:
             if not can_compile([*inputs, *self.parameters]):

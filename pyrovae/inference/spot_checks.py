@@ -19,14 +19,23 @@ LAST_DOUBLING, PERIOD = 512, 1000
 TOLERANCE = 1e-4
 UNSEEN = "cannot be seen from outside (a file, a random number of Python's, an attribute of an object that it looks up)"
 
+SHARED = (
+    "Processes can share a loss that is a sum over examples, without latents outside their plate and without subsampling, of "
+    "the same batch with the same random numbers in each process: train others in one process"
+)
+
 
 def is_due(step: int) -> bool:
     """True for a step, counted from 1, that is checked."""
     return (1 < step <= LAST_DOUBLING and not step & (step - 1)) or step % PERIOD == 0
 
 
-def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs: Sequence[Tensor], number: int) -> None:
+def spot_check(
+    programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs: Sequence[Tensor], number: int, num_processes: int
+) -> None:
     """Compare the graph's loss with plain Pyro's under the same noise, without side effects.
+
+    Where processes share the batch, plain Pyro computes the whole of it in each.
 
     Raises:
         CaptureError: for losses that differ by more than rounding.
@@ -36,6 +45,11 @@ def spot_check(programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs:
     right = float(loss.detach() if isinstance(loss, Tensor) else loss)
     ours = float(graph.rehearse(inputs)[0])  # type: ignore[arg-type]
     if abs(ours - right) > TOLERANCE * max(1.0, abs(right)):
+        if num_processes > 1:
+            raise CaptureError(
+                f"step {number}: expected the loss of the whole batch, {right:.6g}, as the sum over {num_processes} processes; "
+                f"it is {ours:.6g}. {SHARED}"
+            )
         raise CaptureError(
             f"step {number}: expected the loss of plain Pyro, {right:.6g}; the captured graph has {ours:.6g}, since the "
             f"program reads what changed since it was captured and {UNSEEN}: pass it as an argument, keep it in a tensor, or "

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.modules import Program, modules_that_run
 from pyrovae.engine.precision import products_in
+from pyrovae.engine.shares import Share, WholeDraws
 from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError
 from pyrovae.inference.clipping import Clipping
@@ -66,6 +67,8 @@ def gradient_step(
     supports: Supports,
     *,
     looks_at_data: bool,
+    share: Share,
+    draws: WholeDraws,
 ) -> Callable[..., Outputs]:
     """Make a function of a batch that returns the loss, whether all steps were healthy, whether to take the step, gradients.
 
@@ -78,23 +81,38 @@ def gradient_step(
         healthy: a boolean kept between steps: whether all of them were healthy.
         supports: the handler that checks the data.
         looks_at_data: whether its checks count.
+        share: the share of this process, whose rows of the batch the function takes.
+        draws: the draws on the whole batch.
     """
 
     def step(*args: Any, **kwargs: Any) -> Outputs:
         before = [buffer.clone() for buffer in buffers]
-        with supports, without_validation():
+        with supports, without_validation(), share.split(draws):
             loss = programs.differentiable_loss(args, kwargs)
-        gradients, inside = programs.gradients(loss, parameters), supports.all_inside()
+        gradients, inside = programs.gradients(loss, parameters), supports.all_inside() if looks_at_data else []
         with torch.no_grad():
             value = torch.as_tensor(loss, device=healthy.device).detach()
             value = value.to(parameters[0].dtype if parameters else torch.get_default_dtype())
-            healthy.logical_and_(are_healthy(value, gradients, inside if looks_at_data else []))
+            if share.size > 1:
+                value, totals, inside = _over_processes(share, value, gradients, inside)
+                gradients = list(map(_laid_out_alike, totals, parameters))
+            healthy.logical_and_(are_healthy(value, gradients, inside))
             gradients, taken = programs.clipping(gradients, healthy)
             for buffer, old in zip(buffers, before, strict=True):
                 buffer.copy_(torch.where(taken, buffer, old))
         return [value, healthy.clone(), taken, *gradients]
 
     return step
+
+
+def _over_processes(
+    share: Share, loss: Tensor, gradients: Outputs, inside: Sequence[Tensor]
+) -> tuple[Tensor, Outputs, Sequence[Tensor]]:
+    """The loss, gradients and checks of the data of all processes together, by one operation between them."""
+    outside = torch.stack([each.to(loss.device) for each in inside]).logical_not().any() if inside else torch.zeros_like(loss)
+    loss, outside, *totals = share.total([loss, outside.to(loss), *(each for each in gradients if each is not None)])
+    rest = iter(totals)
+    return loss, [None if each is None else next(rest) for each in gradients], [outside == 0]
 
 
 def are_healthy(loss: Tensor, gradients: Sequence[Tensor | None], inside: Sequence[Tensor]) -> Tensor:

@@ -1,8 +1,10 @@
 """``pyro.infer.SVI`` on a captured graph."""
 
+from __future__ import annotations
+
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyro.poutine as poutine
 import torch
@@ -11,11 +13,12 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from pyrovae.engine.calls import Call
-from pyrovae.engine.capture import preserved_state
+from pyrovae.engine.capture import Graph, preserved_state
 from pyrovae.engine.captured import CapturedFunction, Situation
 from pyrovae.engine.choice import check_engine
 from pyrovae.engine.modules import Program, preserved_buffers
 from pyrovae.engine.precision import PRECISIONS
+from pyrovae.engine.shares import Share
 from pyrovae.engine.validation import without_validation
 from pyrovae.inference.blame import PendingStep, blame
 from pyrovae.inference.clipping import Clipping
@@ -26,6 +29,9 @@ from pyrovae.inference.plans import Plan
 from pyrovae.inference.spot_checks import is_due, spot_check
 from pyrovae.inference.steps import Programs, Transform, check_sites, gradient_step, moving_buffers
 from pyrovae.inference.supports import Supports, validates
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 
 class CompiledSVI:
@@ -58,6 +64,8 @@ class CompiledSVI:
         transform: function from the arguments of a step to those of model and guide (one, or a tuple), inside the graph, for
             example ``binarize``.
         clipping: the clipping of gradients of the loss summed over the batch; none by default.
+        group: the processes that share each batch, as of ``torch.distributed``: all take the same steps, those of one process
+            within rounding. Each process calls ``step`` with the whole batch, and computes its rows of it.
 
     Raises:
         ValueError: for an unknown engine or precision, and a loss or an optimizer that takes no single gradient; at a
@@ -79,6 +87,7 @@ class CompiledSVI:
         precision: str = "float32",
         transform: Transform | None = None,
         clipping: Clipping | None = None,
+        group: dist.ProcessGroup | None = None,
     ) -> None:
         check_engine(engine)
         if precision not in PRECISIONS:
@@ -89,6 +98,8 @@ class CompiledSVI:
         self.engine, self.precision, self.transform = engine, precision, transform
         self.decision = f"engine {engine}: as asked" if engine != "auto" else "engine auto: no step was taken yet"
         self.steps_taken = 0
+        self._share = Share(group)
+        self._whole: tuple[Any, Any] | None = None
         self.clipping = clipping or Clipping()
         self._skipped: Tensor | int = 0
         self._function = CapturedFunction(
@@ -109,9 +120,13 @@ class CompiledSVI:
 
     def step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Take one gradient step; return the loss in nats, summed over the batch, still on the device."""
+        if self._whole is None:
+            self._share.copy_noise()
+        self._whole = args, kwargs
         noise = torch.get_rng_state()
         start = time.perf_counter()
-        call = self._function.call(args, kwargs, self._identities())
+        own_args, own_kwargs = self._share.rows(args, kwargs)
+        call = self._function.call(own_args, own_kwargs, self._identities())
         found = None if call is None else self._function.find(call)
         if found is None and call is not None and self._resumed is not None:
             found = self._go_on(args, kwargs, call, noise)
@@ -206,7 +221,7 @@ class CompiledSVI:
         """Capture the situation of a call, where it is worth it."""
         self._prepared = None
         try:
-            found = self._function.learn(call, must=must)
+            found = self._function.learn(call, must=must, check=self._check_share if self._share.size > 1 else None)
         finally:
             if self._prepared is not None:
                 # Tracing ran the function once, which wrote its truth value.
@@ -221,7 +236,9 @@ class CompiledSVI:
         assert self._resumed is not None
         state, self._resumed = self._resumed, None
         # Programs that set something up in their first run do so here, without a step.
-        self._plain_run(args, kwargs, call.key).undo()
+        step = self._plain_run(args, kwargs, call.key)
+        self._share.copy_from_first(step.parameters)
+        step.undo()
         self._unchecked = self._plain.unchecked(call.key)
         found = self._learn(call, must=True)
         torch.set_rng_state(noise)
@@ -240,7 +257,9 @@ class CompiledSVI:
         was_healthy = healthy.clone() if self._prepared is None else self._prepared.was_healthy
         self._prepared = Plan(self.optim, parameters, healthy, was_healthy, settled=self.engine == "graph")
         supports = Supports(self._unchecked)
-        return gradient_step(programs, parameters, buffers, healthy, supports, looks_at_data=validates())
+        draws = self._share.draws_of(lambda whole, named: programs.loss_value(whole, named), *self._whole or ((), {}))
+        parts = programs, parameters, buffers, healthy, supports
+        return gradient_step(*parts, looks_at_data=validates(), share=self._share, draws=draws)
 
     def _plain_step(self, args: Any, kwargs: Any, call: Call | None, noise: Tensor, start: float) -> Tensor:
         """Take a step as plain Pyro does: the first of each situation, and those that are not captured.
@@ -262,8 +281,9 @@ class CompiledSVI:
         if not step.healthy:
             failed = PendingStep(args, kwargs, step.loss, noise, step.parameters, tuple(_PYRO_STACK))
             raise blame(self._programs(), failed, self.steps_taken + 1, self._unchecked)
+        self._share.copy_from_first([*step.parameters, *step.results])
         self.steps_taken += 1
-        seconds = time.perf_counter() - start
+        seconds = self._share.first(time.perf_counter() - start)
         try:
             found = None if call is None else self._learn(call)
         except Exception:
@@ -298,6 +318,8 @@ class CompiledSVI:
 
     def _compile(self, situation: Situation, inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
         self.decision = situation.payload.compile(situation, inputs, reason, self._products, update=update)
+        if not self._share.all_of(situation.payload.is_compiled):
+            situation.payload.use_graph(situation)
         if not situation.payload.is_compiled:
             warnings.warn(self.decision, stacklevel=4)
 
@@ -308,11 +330,17 @@ class CompiledSVI:
             return
         plan: Plan = situation.payload
         ahead = None if self._steps_ahead is None else self._steps_ahead - self.steps_taken
-        pays, reason = plan.compiling_pays(situation.graph, inputs, seconds, ahead)
+        seconds = self._share.first(seconds)
+        pays, reason = self._share.first(plan.compiling_pays(situation.graph, inputs, seconds, ahead))
         if pays:
             self._compile(situation, inputs, reason)
         elif plan.settled:
             self.decision = f"engine graph: {reason}"
+
+    def _check_share(self, graph: Graph, inputs: list[Tensor]) -> None:
+        """Check that the sum over processes is the loss of the whole batch."""
+        assert self._whole is not None
+        spot_check(self._programs(), graph, *self._whole, inputs, self.steps_taken, self._share.size)
 
     def _read(self, healthy: Tensor) -> None:
         """Raise the error of the first step since the last reading that was not applied, if there is one."""
@@ -324,7 +352,7 @@ class CompiledSVI:
 
     def _spot_check(self, situation: Situation, args: Any, kwargs: Any, inputs: list[Tensor]) -> None:
         try:
-            spot_check(self._programs(), situation.graph, args, kwargs, inputs, self.steps_taken + 1)
+            spot_check(self._programs(), situation.graph, args, kwargs, inputs, self.steps_taken + 1, self._share.size)
         except Exception:
             self._function.forget()
             raise

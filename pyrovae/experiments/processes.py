@@ -1,0 +1,106 @@
+"""The processes of one training, as torchrun starts them: the first one writes the run folder, the others only compute.
+
+Every process goes through the same training in a folder of its own, that of the others a temporary one. What depends on time or
+on the folder, such as the choice of an engine, a checkpoint and an early stop, is decided by the first process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pyrovae.errors import InputError
+from pyrovae.experiments.beginning import begin
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.run import Run
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
+
+    from pyrovae.data.datasets import Dataset
+
+T = TypeVar("T")
+# What the errors of gloo and NCCL, whose types say nothing, have in common where the other side is gone.
+LOST_CONNECTION = ("connection closed", "connection reset", "connection refused", "broken pipe", "nccl", "timed out", "gloo")
+
+
+def launched_number() -> tuple[int, int]:
+    """The number of this process among those that torchrun started together, and how many there are."""
+    if "MASTER_ADDR" not in os.environ:
+        return 0, 1
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+class Processes:
+    """The processes that share a training: those that torchrun started together with this one, or this one alone."""
+
+    def __init__(self) -> None:
+        self.number, self.size = launched_number()
+        self.folder = Path()
+        self.group: dist.ProcessGroup | None = None
+        if self.size > 1:
+            import torch
+            import torch.distributed as dist
+
+            if not dist.is_initialized():
+                dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+            self.group = dist.group.WORLD
+
+    @property
+    def leads(self) -> bool:
+        """True for the process that writes the run folder."""
+        return self.number == 0
+
+    def first(self, compute: Callable[[], T]) -> T:
+        """Compute a value in the first process, and return it in all of them."""
+        from pyrovae.engine.shares import Share
+
+        value = compute() if self.leads else None
+        return Share(self.group).first(value)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def begin(self, folder: str | Path | None, recipe: Recipe | None, dataset: Dataset | None) -> Iterator[tuple[Run, Dataset]]:
+        """Begin or go on with a training, as ``beginning.begin``; a process that does not lead has a temporary folder.
+
+        Raises:
+            InputError: as ``beginning.begin``, and for a batch that the processes cannot share evenly.
+        """
+        if recipe is not None:
+            self._refuse_uneven(recipe)
+        with self._ending_together():
+            if self.leads:
+                run, dataset = begin(folder, recipe, dataset)
+                self._refuse_uneven(run.recipe)
+                self.first(lambda: (run.folder, run.recipe))
+                self.folder = run.folder
+                yield run, dataset
+                return
+            self.folder, recipe = self.first(lambda: (Path(), Recipe()))
+            with tempfile.TemporaryDirectory() as scratch:
+                yield begin(Path(scratch) / "run", recipe, dataset)
+
+    @contextmanager
+    def _ending_together(self) -> Iterator[None]:
+        """Say what a lost connection to another process means."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.size == 1 or not any(words in str(error).lower() for words in LOST_CONNECTION):
+                raise
+            raise InputError(
+                f"process {self.number} of {self.size} ends, since another process of its training has ended: go on from the "
+                f"last checkpoint with 'fit --resume {self.folder}', by any number of processes"
+            ) from error
+
+    def _refuse_uneven(self, recipe: Recipe) -> None:
+        for stage in recipe.schedule:
+            if stage.batch_size % self.size:
+                even = stage.batch_size // self.size * self.size or self.size
+                raise InputError(
+                    f"expected a batch that {self.size} processes can share evenly; got a batch size of {stage.batch_size}: "
+                    f"use --batch-size {even}, or another number of processes"
+                )

@@ -1,0 +1,127 @@
+"""One training in several processes, as torchrun starts them: the steps of one process, one run folder, and resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pyrovae.experiments.run import Run
+
+HERE = Path(__file__).parent
+# Rounding in float64, and in float32 through a compiler that adds in another order.
+TOLERANCE = {"compiled": 3e-5}
+
+
+def launch(number, *arguments, **options):
+    """Start a program in several processes on this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(number), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+
+
+def one_process(*arguments):
+    return subprocess.run([sys.executable, "-m", "pyrovae", *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(tmp_path):
+    found = launch(2, HERE / "shared_steps.py", tmp_path / "curves.json")
+    _, errors = found.communicate(timeout=900)
+    assert found.returncode == 0, errors
+    results = json.loads((tmp_path / "curves.json").read_text())
+    assert "as the sum over 2 processes" in results.pop("global latent")
+    assert "the program draws by _standard_gamma" in results.pop("gamma noise")
+    for name, (one, two) in results.items():
+        np.testing.assert_allclose(two, one, rtol=TOLERANCE.get(name, 1e-12), err_msg=name)
+        assert len(set(one)) == 50, name
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """The arguments of a training of a hundred epochs, of two layers with batch norm."""
+    bits = np.random.default_rng(0).random((260, 3, 4)) > np.linspace(0.2, 0.8, 12).reshape(3, 4)
+    np.savez(tmp_path / "a.npz", train=bits[:200], valid=bits[200:230], test=bits[230:])
+    layers = ("--latent-sizes", "3,2", "--hidden-sizes", "6,4", "--batch-size", 40, "--epochs", 100, "--engine", "graph")
+    return ("fit", "--recipe", "ladder", "--dataset", tmp_path / "a.npz", *layers, "--samples", 5, "--checkpoint-every", 0)
+
+
+def losses(folder):
+    return [row["loss_nats"] for row in Run.load(folder).history]
+
+
+def wait_for_epochs(folder, number):
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        history = folder / "history.jsonl"
+        if history.is_file() and len(history.read_text().splitlines()) >= number:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"{folder} has not reached {number} epochs")
+
+
+def processes_of(folder):
+    """The numbers of the processes that torchrun started for a folder, by their rank."""
+    found = {}
+    for each in Path("/proc").iterdir():
+        try:
+            words = (each / "cmdline").read_bytes().split(b"\0")
+            variables = (each / "environ").read_bytes().split(b"\0")
+        except (OSError, PermissionError):
+            continue
+        if str(folder).encode() in words:
+            found |= {int(v.removeprefix(b"RANK=")): int(each.name) for v in variables if v.startswith(b"RANK=")}
+    return found
+
+
+@pytest.mark.slow
+def test_a_training_survives_the_death_of_any_of_its_processes(fit, tmp_path):
+    assert one_process(*fit, "-o", tmp_path / "one").returncode == 0
+    folder = tmp_path / "two"
+    for killed, epochs in ((1, 15), (0, 35)):
+        training = launch(2, "-m", "pyrovae", *fit, "-o", folder)
+        wait_for_epochs(folder, epochs)
+        os.kill(processes_of(folder)[killed], signal.SIGKILL)
+        _, errors = training.communicate(timeout=120)
+        assert training.returncode != 0
+        assert f"process {1 - killed} of 2 ends, since another process of its training has ended" in errors, errors
+        assert f"fit --resume {folder}" in errors
+    # It goes on in one process, is stopped there, and ends in two.
+    alone = subprocess.Popen([sys.executable, "-m", "pyrovae", "fit", "--resume", folder], stderr=subprocess.DEVNULL)
+    wait_for_epochs(folder, 60)
+    alone.send_signal(signal.SIGTERM)
+    assert alone.wait(120) == 128 + signal.SIGTERM
+    ended = launch(2, "-m", "pyrovae", "fit", "--resume", folder, "--samples", 5)
+    output, errors = ended.communicate(timeout=240)
+    assert ended.returncode == 0, errors
+    # One of them speaks.
+    assert output.count("log p(x)") == 1
+    np.testing.assert_allclose(losses(folder), losses(tmp_path / "one"), rtol=1e-4)
+    states = [Run.load(each).vae.state_dict() for each in (folder, tmp_path / "one")]
+    for name, value in states[1].items():
+        torch.testing.assert_close(states[0][name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+def test_what_processes_cannot_share_is_refused_in_one_line(fit, tmp_path):
+    for arguments, message in (
+        ((*fit, "--batch-size", 41), "expected a batch that 2 processes can share evenly; got a batch size of 41"),
+        (("evaluate", tmp_path), "expected one process for 'evaluate'; torchrun started 2, of which only 'fit' makes use"),
+    ):
+        refused = launch(2, "-m", "pyrovae", *arguments)
+        _, errors = refused.communicate(timeout=120)
+        assert refused.returncode != 0
+        assert f"error: {message}" in errors, errors
+    assert not list(tmp_path.glob("runs"))
+
+
+def test_the_command_line_is_a_module():
+    found = one_process("--version")
+    assert found.returncode == 0
+    assert found.stdout.startswith("pyrovae, version ")
