@@ -165,7 +165,7 @@ def _has_rows(value: Any) -> bool:
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum over all processes that share the batch, with gradients; the values themselves outside of ``Share.split``."""
     share = _current.get()
-    return values if share is None else _Sum.apply(values, share)  # type: ignore[no-any-return]
+    return values if share is None else _Sum.apply(values, share)
 
 
 def num_processes() -> int:
@@ -183,7 +183,7 @@ class _Sum(torch.autograd.Function):
         return share.sum(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.share.sum(gradient), None
 
 
@@ -296,7 +296,7 @@ def _batch_norm(
     """Compute what ``F.batch_norm`` does, with the statistics of all processes' rows."""
     if not training:
         return F.batch_norm(values, running_mean, running_var, weight, bias, False, momentum, eps)
-    normalized, mean, variance = _Normalize.apply(values, eps, share)  # type: ignore[no-untyped-call]
+    normalized, mean, variance = _Normalize.apply(values, eps, share)
     if running_mean is not None and running_var is not None:
         count = share.size * values.numel() / values.shape[1]
         running_mean.lerp_(mean, momentum)
@@ -328,7 +328,7 @@ class _Normalize(torch.autograd.Function):
         return normalized, *statistics
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         normalized, scale = ctx.saved_tensors
         own = torch.stack([gradient, gradient * normalized]).mean([1 + dim for dim in ctx.dims], keepdim=True)
         mean, along = (ctx.share.sum(own) / ctx.share.size).unbind(0)

@@ -60,7 +60,7 @@ class Processes:
         from pyrovae.engine.shares import Share
 
         value = compute() if self.leads else None
-        return Share(self.group).first(value)  # type: ignore[no-any-return]
+        return Share(self.group).first(value)
 
     @contextmanager
     def begin(self, folder: str | Path | None, recipe: Recipe | None, dataset: Dataset | None) -> Iterator[tuple[Run, Dataset]]:

@@ -89,7 +89,8 @@ def gradient_step(
         before = [buffer.clone() for buffer in buffers]
         with supports, without_validation(), share.split(draws):
             loss = programs.differentiable_loss(args, kwargs)
-        gradients, inside = programs.gradients(loss, parameters), supports.all_inside() if looks_at_data else []
+        gradients = programs.gradients(loss, parameters)
+        inside: Sequence[Tensor] = supports.all_inside() if looks_at_data else []
         with torch.no_grad():
             value = torch.as_tensor(loss, device=healthy.device).detach()
             value = value.to(parameters[0].dtype if parameters else torch.get_default_dtype())
