@@ -206,7 +206,8 @@ STRANGERS = {("programs", "data"), ("data", "programs"), ("engine", "data"), ("e
 
 def modules():
     for path in sorted(HOUSE.rglob("*.py")):
-        if path.name != "__init__.py":
+        # The command line, which stands above all floors, starts at __main__.
+        if path.name not in ("__init__.py", "__main__.py"):
             yield ".".join(path.relative_to(HOUSE).with_suffix("").parts)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from pyrovae.engine.shares import Share, WholeDraws, _ShapesOfDraws
+from pyrovae.errors import CaptureError
 from pyrovae.experiments.run import Run
 
 HERE = Path(__file__).parent
@@ -41,6 +43,71 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     for name, (one, two) in results.items():
         np.testing.assert_allclose(two, one, rtol=TOLERANCE.get(name, 1e-12), err_msg=name)
         assert len(set(one)) == 50, name
+
+
+DRAWS = {
+    "rand": lambda n: torch.rand(n, 5),
+    "randn": lambda n: torch.randn(3, n, 5),
+    "rand_like": lambda n: torch.rand_like(torch.empty(n, 5)),
+    "normal of tensors": lambda n: torch.normal(torch.zeros(n, 7), torch.ones(n, 7)),
+    "in place": lambda n: torch.empty(2, n, 5).normal_(),
+    "uniform": lambda n: torch.empty(n, 17).uniform_(-1, 1),
+    "exponential": lambda n: torch.empty(n, 5).exponential_(),
+    "bits": lambda n: torch.bernoulli(torch.full((n, 6), 0.4)),
+    "dropout": lambda n: torch.nn.functional.dropout(torch.ones(n, 6), 0.5),
+    "folded": lambda n: torch.randn(3 * n, 5),
+    "one for all": lambda n: torch.randn(5, 8),
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_rows_of_a_process_have_the_noise_of_the_whole_batch(name):
+    draw, size, examples = DRAWS[name], 3, 12
+    torch.manual_seed(0)
+    with _ShapesOfDraws() as found:
+        whole = draw(examples)
+    after = torch.rand(1)
+    parts = []
+    for rank in range(size):
+        share = Share()
+        share.rank, share.size = rank, size
+        torch.manual_seed(0)
+        with share.split(WholeDraws(found.shapes, examples)):
+            parts.append(draw(examples // size))
+        assert torch.equal(torch.rand(1), after)
+    if name == "one for all":
+        assert all(torch.equal(part, whole) for part in parts)
+    elif name == "folded":
+        by_particle = [part.view(3, -1, 5) for part in parts]
+        assert torch.equal(torch.cat(by_particle, 1), whole.view(3, -1, 5))
+    else:
+        assert torch.equal(torch.cat(parts, -2), whole)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_other_draws_than_those_of_the_whole_batch_are_refused(number):
+    share = Share()
+    share.size = 2
+
+    def run():
+        with share.split(WholeDraws([torch.Size([8, 2])] * 2, 8)):
+            for _ in range(number):
+                torch.rand(4, 2)
+
+    with pytest.raises(CaptureError, match="expected the draws of the whole batch; for the rows of one process the program"):
+        run()
+
+
+def test_rows_are_those_of_everything_as_long_as_the_batch():
+    share = Share()
+    share.rank, share.size = 1, 2
+    x, y, other = torch.arange(8).view(4, 2), np.arange(4), torch.zeros(3)
+    (rows, labels), kept = share.rows((x, y), {"other": other, "number": 4})
+    assert rows.tolist() == [[4, 5], [6, 7]]
+    assert labels.tolist() == [2, 3]
+    assert kept["other"] is other
+    with pytest.raises(ValueError, match="expected a batch that 2 processes can share evenly; got 3 examples"):
+        share.rows((other,), {})
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ class PlainStep:
 
     @property
     def results(self) -> Sequence[Tensor]:
-        """All that decides the step: loss, gradients, and whether to take it."""
+        """The tensors that decide the step: loss, gradients, and whether to take it."""
         return self.loss, self.healthy, self.taken, *(each for each in self.gradients if each is not None)
 
     def undo(self) -> None:
