@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pyrovae.errors import InputError
+from pyrovae.experiments.devices import torch_device
 from pyrovae.experiments.processes import launched_number
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe, settings_in
@@ -95,7 +96,7 @@ def fit(
             chosen, dataset = recipe_and_data(base, settings, root, mirror, progress)
         else:
             chosen, dataset = _of_a_run(resume, recipe or config, settings, root, mirror, progress)
-    dataset = dataset.to(options.torch_device(device))
+    dataset = dataset.to(torch_device(device))
     how: dict[str, Any] = {"engine": engine, "checkpoint_every": checkpoint_every, "on_nan": on_nan}
     watching: list[Any] = [TensorBoard(dataset)] if tensorboard and not number else []
     if base is None and resume is None and not quiet:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pyrovae.errors import InputError
+from pyrovae.experiments.devices import torch_device
 
-from . import console, options
+from . import console
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
@@ -35,7 +36,7 @@ def open_run_and_data(
 def _data_of(run: Run, other: str | None, root: str | None, mirror: str | None, device: str | None, *, quiet: bool) -> Dataset:
     with console.downloads(quiet=quiet) as progress:
         dataset = run.dataset(other, root=root, mirror=mirror, progress=progress)
-    return dataset.to(options.torch_device(device))
+    return dataset.to(torch_device(device))
 
 
 def views_of_runs(folders: Iterable[str], root: str | None, mirror: str | None, device: str | None) -> list[View]:

@@ -1,7 +1,6 @@
 """The flags of a recipe, which are generated from its fields, and the flags that several commands share."""
 
 import ast
-import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from typing import Any
@@ -144,23 +143,3 @@ def plain(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(plain, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def torch_device(name: str | None) -> Any:
-    """The device of a name, or the best one at hand.
-
-    Raises:
-        InputError: for a device that is not on this machine.
-    """
-    import torch
-
-    if name is None:
-        # Of several processes on one machine each has a GPU of its own.
-        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-        torch.zeros(1, device=chosen).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--device: expected a device of this machine, cpu for one; got {name!r} ({reason})") from error
-    return chosen

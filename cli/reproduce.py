@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyrovae.experiments.devices import torch_device
 from pyrovae.experiments.papers.table import PAPERS
 
 from . import console, options
@@ -99,7 +100,7 @@ def _load(root: str | None, mirror: str | None, device: str | None, quiet: bool,
     from pyrovae.experiments.building import load_data
 
     with console.downloads(quiet=quiet) as progress:
-        return load_data(recipe, root, mirror, progress).to(options.torch_device(device))
+        return load_data(recipe, root, mirror, progress).to(torch_device(device))
 
 
 @contextmanager

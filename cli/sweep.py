@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from pyrovae.errors import InputError
+from pyrovae.experiments.devices import torch_device
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.tables import names_in
 
@@ -85,6 +86,9 @@ def sweep(
         grid = Grid.from_toml(spec)
     else:
         grid = Grid(recipe=recipe or "", settings=settings, vary=_varied(vary), seeds=seeds or 1)
+    if backend == "processes":
+        # Elsewhere the machines of the members have their own.
+        torch_device(device)
     # Asked to end, it ends the processes of its members too.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
@@ -96,7 +100,7 @@ def sweep(
         workers=workers,
         threads=threads,
         engine=engine,
-        device=str(options.torch_device(device)),
+        device=device,
         root=root,
         mirror=mirror,
         watch=partial(_watch, quiet=as_json),

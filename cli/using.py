@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyrovae.experiments.devices import torch_device
+
 from . import console, options
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def score(
 
     opened, reference = _opened(run, device), None
     try:
-        reference = opened.dataset(root=root, mirror=mirror).to(options.torch_device(device))
+        reference = opened.dataset(root=root, mirror=mirror).to(torch_device(device))
     except InputError as error:
         console.say(f"warning: no percentiles: {error}", fg="yellow")
     how: dict[str, Any] = {"num_samples": samples, "class_name": class_name, "seed": seed}
@@ -271,7 +273,7 @@ def _opened(folder: str, device: str | None) -> Run:
     from pyrovae.experiments.run import Run
 
     run = Run.load(folder)
-    run.vae.to(options.torch_device(device))
+    run.vae.to(torch_device(device))
     return run
 
 

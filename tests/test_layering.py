@@ -137,6 +137,7 @@ ORDER = [
         "experiments.checking",
         "experiments.sizes",
         "experiments.environment",
+        "experiments.devices",
         "experiments.files",
         "experiments.locks",
         "experiments.checkpoints",

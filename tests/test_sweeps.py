@@ -7,6 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,10 @@ import torch
 from click.testing import CliRunner
 from pyrovae.cli import main
 
+from pyrovae.data.loading import load_dataset
 from pyrovae.errors import InputError
 from pyrovae.evaluation.comparison import paired_difference
+from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.sweeping.backends import run_all
@@ -207,6 +212,7 @@ def test_the_command_prints_a_table_and_fails_where_a_member_did(settings, tmp_p
         (["none.toml"], "none.toml: expected a recipe as TOML"),
         (["none.toml", "--epochs", "3"], "expected a file, or flags of what is trained"),
         (["--backend", "ray"], None),
+        (["--device", "cuda:77"], "expected a device of this machine, cpu for one; got 'cuda:77'"),
     ],
 )
 def test_bad_input_is_a_line(flags, words, tmp_path, monkeypatch):
@@ -223,10 +229,87 @@ def test_bad_input_is_a_line(flags, words, tmp_path, monkeypatch):
 def test_two_sweeps_do_not_share_a_folder(made, settings):
     _, result = made
     other = Grid(recipe="activity-vae", settings={**settings, "epochs": 4}, vary={"learning_rate": (1e-3,)}, seeds=1)
-    with pytest.raises(
-        InputError, match="expected the sweep that was begun there, with more values or seeds; got another settings"
-    ):
+    with pytest.raises(InputError, match="with more values or seeds; got one that differs in epochs: choose another folder"):
         sweep(other, result.folder)
+    another = Grid(recipe="activity-vae", settings=settings, vary={"likelihood": ("bernoulli",)})
+    with pytest.raises(InputError, match="got one that differs in learning_rate, likelihood: choose another folder"):
+        sweep(another, result.folder)
+
+
+def test_a_dataset_is_the_same_by_a_relative_path(made, settings, monkeypatch):
+    chosen, result = made
+    path = Path(settings["dataset"])
+    monkeypatch.chdir(path.parent)
+    same = replace(chosen, settings={**settings, "dataset": path.name})
+    assert sweep(same, result.folder, num_samples=20).members == result.members
+    np.savez("b.npz", train=np.zeros((2, 3, 3)), test=np.zeros((2, 3, 3)))
+    with pytest.raises(InputError, match="got one that differs in dataset: choose another folder"):
+        sweep(replace(chosen, settings={**settings, "dataset": "b.npz"}), result.folder)
+
+
+def test_a_folder_of_a_benchmarks_name_is_not_taken_for_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mnist").mkdir()
+    (member,) = members_of(Grid(recipe="activity-vae", settings={"dataset": "mnist"}, vary={}), tmp_path / "s")
+    assert member.recipe.dataset == "mnist"
+
+
+def test_a_device_is_that_of_the_machine_where_a_member_trains(settings, tmp_path):
+    """A head without a GPU submits to machines that have one."""
+    flags = ["--recipe", "activity-vae", "--dataset", settings["dataset"], "--device", "cuda:77", "-o", tmp_path / "s"]
+    assert "this one has no sbatch" in invoked(*flags, "--backend", "slurm").stderr
+    (member,) = members_of(Grid(recipe="activity-vae", settings=settings, vary={}), tmp_path)
+    assert "expected a device of this machine, cpu for one; got 'cuda:77'" in Job(member, 5, "eager", 1, "cuda:77")()
+    assert Job(member, 5, "eager", 1, None)() == ""
+
+
+def test_a_member_that_another_process_trains_is_waited_for(settings, tmp_path, caplog):
+    (member,) = members_of(Grid(recipe="activity-vae", settings=settings, vary={}), tmp_path)
+    member.folder.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with lock_folder(member.folder):
+            reason = pool.submit(Job(member, 5, "eager", 1, "cpu"))
+            while "trains in it: it is waited for" not in caplog.text:
+                assert not reason.done()
+                time.sleep(0.01)
+        assert reason.result() == ""
+    assert Job(member, 5, "eager", 1, "cpu").is_done
+
+
+def test_each_dataset_is_loaded_once(settings, tmp_path, monkeypatch):
+    loaded = []
+
+    def counted(name, *arguments, **options):
+        loaded.append(name)
+        return load_dataset(name, *arguments, **options)
+
+    monkeypatch.setattr("pyrovae.data.loading.load_dataset", counted)
+    vary = {"learning_rate": (1e-3, 1e-2), "latent_sizes": ((2,), (4,)), "guide": ("mean_field", "ladder")}
+    assert len(list(members_of(Grid(settings={"dataset": settings["dataset"]}, vary=vary), tmp_path))) == 8
+    assert loaded == [settings["dataset"]]
+
+
+def test_each_evaluation_is_read_once(made, monkeypatch):
+    read, load = [], Evaluation.load
+    monkeypatch.setattr(Evaluation, "load", lambda folder: read.append(folder) or load(folder))
+    result = SweepResult(made[1].folder, made[1].members)
+    assert str(result)
+    assert len(result.frame()) == len(result.evaluations())
+    assert read == [each.folder for each in result.members]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes have no affinity here")
+def test_a_process_of_one_processor_trains_one_member_at_a_time(settings, tmp_path):
+    code = f"""
+import json, os
+from pyrovae import Grid, sweep
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+grid = Grid(recipe="activity-vae", settings={settings}, vary={{}}, seeds=2)
+for member in sweep(grid, "s", num_samples=5, engine="eager").members:
+    assert json.loads((member.folder / ".lock.json").read_text())["process"] == os.getpid()
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 def test_a_fault_of_ours_is_kept_with_its_traceback(settings, tmp_path, monkeypatch):

@@ -43,17 +43,24 @@ def recipe_and_data(
         mirror: an address to download from.
         progress: called as files are downloaded.
     """
-    if base is None:
-        default = Recipe()
-        guide = settings.get("guide", default.guide)
-        chosen = replace(recipe_of_guide(guide), dataset=default.dataset).replace(**settings)
-    else:
-        chosen = base.replace(**settings)
+    chosen = recipe_like_the_guide(settings) if base is None else base.replace(**settings)
     dataset = load_data(chosen, root, mirror, progress)
     if base is None:
-        chosen = short_schedule(chosen, len(dataset.train), settings.get("epochs")).replace(**settings)
+        chosen = recipe_for(settings, len(dataset.train))
     # A path is kept whole, so that the run finds its data from elsewhere.
     return replace(chosen, dataset=dataset.name), dataset
+
+
+def recipe_for(settings: Mapping[str, Any], num_examples: int) -> Recipe:
+    """The published architecture of the guide with settings, and a schedule of minutes for a number of examples."""
+    return short_schedule(recipe_like_the_guide(settings), num_examples, settings.get("epochs")).replace(**settings)
+
+
+def recipe_like_the_guide(settings: Mapping[str, Any]) -> Recipe:
+    """The published architecture of the guide with settings, before a schedule is chosen by its data."""
+    default = Recipe()
+    guide = settings.get("guide", default.guide)
+    return replace(recipe_of_guide(guide), dataset=default.dataset).replace(**settings)
 
 
 def begin(folder: str | Path | None, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:

@@ -153,25 +153,23 @@ def load_data(
         InputError: as ``load_dataset``, and for a likelihood that does not fit the data.
     """
     from pyrovae.data.loading import load_dataset
+
+    return load_dataset(recipe.dataset, root, mirror=mirror, progress=progress, **data_settings(recipe))
+
+
+def data_settings(recipe: Recipe) -> dict[str, Any]:
+    """The arguments of ``load_dataset`` that a recipe states, but for the name.
+
+    Raises:
+        InputError: for a likelihood that does not exist.
+    """
     from pyrovae.programs.likelihoods import LIKELIHOODS
 
     binarization = recipe.binarization
     if binarization == "auto" and recipe.likelihood != "auto":
         binarization = "dynamic" if "bits" in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values else "none"
-    return load_dataset(
-        recipe.dataset,
-        root,
-        binarization=binarization,
-        condition=recipe.condition,
-        validation=recipe.validation,
-        split_seed=recipe.split_seed,
-        label=recipe.label,
-        drop=recipe.drop,
-        columns=recipe.columns,
-        missing=recipe.missing,
-        mirror=mirror,
-        progress=progress,
-    )
+    names = ("condition", "validation", "split_seed", "label", "drop", "columns", "missing")
+    return {"binarization": binarization} | {name: getattr(recipe, name) for name in names}
 
 
 def resolve(recipe: Recipe, dataset: Dataset) -> Recipe:

@@ -47,6 +47,12 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
 
 
+def wait_for(folder: Path) -> None:
+    """Return once no process is in a folder that was occupied."""
+    with writing(folder), open_descriptor(folder / LOCK, os.O_RDWR) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
 def _holder(folder: Path) -> str:
     try:
         holder = read_json(folder / HOLDER)

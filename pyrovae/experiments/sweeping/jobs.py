@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,8 +11,12 @@ from typing import Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments.comparison import recipe_in
+from pyrovae.experiments.devices import torch_device
+from pyrovae.experiments.locks import OccupiedError, wait_for
 from pyrovae.experiments.papers.members import measured_samples
 from pyrovae.experiments.sweeping.grid import Member
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class Job:
         num_samples: importance samples for each test image.
         engine: of the steps.
         threads: of this training.
-        device: where it runs: "cpu", "cuda", ...
+        device: of the machine where it runs: "cpu", "cuda", ...; None for a GPU if there is one.
         root: where to look for data files first.
         mirror: an address to download from.
     """
@@ -32,7 +37,7 @@ class Job:
     num_samples: int
     engine: str
     threads: int
-    device: str
+    device: str | None
     root: str | None = None
     mirror: str | None = None
 
@@ -49,6 +54,11 @@ class Job:
             return ""
         try:
             self._run()
+        except OccupiedError as error:
+            # Another sweep trains it, or a process that was given up is about to end.
+            logger.warning("%s: it is waited for", error)
+            wait_for(self.member.folder)
+            return self()
         except InputError as error:
             return " ".join(str(error).split())
         except Exception as error:
@@ -84,7 +94,7 @@ class Job:
 
         torch.set_num_threads(self.threads)
         recipe, folder = self.member.recipe, self.member.folder
-        dataset = load_data(recipe, self.root, self.mirror).to(self.device)
+        dataset = load_data(recipe, self.root, self.mirror).to(torch_device(self.device))
         train(recipe, folder, dataset=dataset, engine=self.engine).evaluate(self.num_samples, dataset=dataset)
 
     def checkpoint(self, *arguments: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,11 @@ class SweepResult:
     failures: Mapping[str, str] = field(default_factory=dict)
 
     def evaluations(self) -> dict[Path, Evaluation]:
-        """The evaluations that there are, by run folder."""
+        """The evaluations that there are, by run folder, read once."""
+        return dict(self._evaluations)
+
+    @cached_property
+    def _evaluations(self) -> dict[Path, Evaluation]:
         found = {}
         for member in self.members:
             try:

@@ -12,8 +12,8 @@ from typing import Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
-from pyrovae.experiments.beginning import recipe_and_data
-from pyrovae.experiments.building import recipe_of_guide
+from pyrovae.experiments.beginning import recipe_for, recipe_like_the_guide
+from pyrovae.experiments.building import data_settings, load_data, recipe_of_guide
 from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
@@ -36,7 +36,7 @@ def sweep(
     workers: int | None = None,
     threads: int = 1,
     engine: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     root: str | None = None,
     mirror: str | None = None,
     watch: Watch | None = None,
@@ -51,10 +51,10 @@ def sweep(
         folder: of the sweep; a run folder for each member lies in it.
         num_samples: importance samples for each test example.
         backend: one of ``BACKENDS``: where members are trained.
-        workers: members at a time; by default as many as there are processors.
+        workers: members at a time; by default as many as there are processors for this process.
         threads: of each training.
         engine: of the steps.
-        device: where each member trains.
+        device: of the machine where a member trains; by default a GPU if there is one.
         root: where to look for data files first.
         mirror: an address to download from.
         watch: shows how far the members are.
@@ -62,6 +62,8 @@ def sweep(
     Raises:
         InputError: for a folder of another sweep, settings that make no recipe, and a backend that is not there.
     """
+    from joblib import cpu_count
+
     folder = Path(folder).resolve()
     root = str(Path(root).resolve()) if root else None
     members = list(members_of(grid, folder, root, mirror))
@@ -79,7 +81,7 @@ def sweep(
             told(name, reason)
 
         if left:
-            run_all(left, backend, workers or os.cpu_count() or 1, folder, ended)
+            run_all(left, backend, workers or cpu_count(), folder, ended)
     return SweepResult(folder, members, failures)
 
 
@@ -89,19 +91,33 @@ def members_of(grid: Grid, folder: Path, root: str | None = None, mirror: str | 
     Raises:
         InputError: for settings that make no recipe, and data that are not at hand.
     """
+    sizes: dict[str, int] = {}
     for settings in grid.combinations():
         values = {**grid.settings, **settings}
         name = values.pop("recipe", grid.recipe)
-        base = RECIPES[name] if name else None
-        if base is not None:
-            recipe = base.replace(**fitting(base, values))
+        if name:
+            recipe = RECIPES[name].replace(**fitting(RECIPES[name], values))
         else:
             like = recipe_of_guide(values.get("guide", Recipe().guide))
-            recipe, _ = recipe_and_data(None, fitting(like, values), root, mirror)
-        if Path(recipe.dataset).exists():
-            # Where it is trained, the working directory may be another one.
-            recipe = recipe.replace(dataset=str(Path(recipe.dataset).resolve()))
-        yield from grid.with_seeds(settings, recipe, folder)
+            values = fitting(like, values)
+            recipe = recipe_for(values, _num_examples(recipe_like_the_guide(values), root, mirror, sizes))
+        # Where it is trained, the working directory may be another one.
+        yield from grid.with_seeds(settings, recipe.replace(dataset=_whole(recipe.dataset)), folder)
+
+
+def _num_examples(recipe: Recipe, root: str | None, mirror: str | None, sizes: dict[str, int]) -> int:
+    """The number of training examples of a recipe; data that were loaded before are not loaded again."""
+    key = repr((_whole(recipe.dataset), data_settings(recipe)))
+    if key not in sizes:
+        sizes[key] = len(load_data(recipe, root, mirror).train)
+    return sizes[key]
+
+
+def _whole(dataset: Any) -> Any:
+    """The name of a dataset, or the whole path of data of a user's own."""
+    from pyrovae.data.benchmarks import DATASETS
+
+    return os.path.realpath(dataset) if dataset not in DATASETS and os.path.exists(dataset) else dataset
 
 
 def _refuse_common_folders(members: Sequence[Member]) -> None:
@@ -121,22 +137,31 @@ def _claim(folder: Path, grid: Grid) -> None:
     Raises:
         InputError: where the folder holds another sweep, or cannot be written.
     """
-    wanted = json.loads(json.dumps({"recipe": grid.recipe, "settings": dict(grid.settings), "vary": list(grid.vary)}))
+    settings = {name: _whole(each) if name == "dataset" else each for name, each in grid.settings.items()}
+    wanted = json.loads(json.dumps({"recipe": grid.recipe, "settings": settings, "vary": list(grid.vary)}))
     with files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if (folder / SPEC).exists():
         try:
-            found: Mapping[str, Any] = files.read_json(folder / SPEC, MOST_OF_A_FILE)
+            differing = _differing(files.read_json(folder / SPEC, MOST_OF_A_FILE), wanted)
         except DAMAGE as error:
             raise InputError(f"{folder}: expected a sweep; {SPEC} cannot be read ({error}): choose another folder") from error
-        if found != wanted:
-            differing = [name for name in wanted if found.get(name) != wanted[name]]
+        if differing:
             raise InputError(
-                f"{folder}: expected the sweep that was begun there, with more values or seeds; got another "
-                f"{' and '.join(differing)}: choose another folder"
+                f"{folder}: expected the sweep that was begun there, with more values or seeds; got one that differs in "
+                f"{', '.join(differing)}: choose another folder"
             )
         return
     files.write_json(folder / SPEC, wanted)
+
+
+def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The fields of a recipe in which two sweeps differ: in what they hold for all, or in whether they vary."""
+    fixed = [{"recipe": each["recipe"], **each["settings"]} for each in (found, wanted)]
+    varied = set(found["vary"]) ^ set(wanted["vary"])
+    absent = object()
+    names = dict.fromkeys([*fixed[0], *fixed[1], *found["vary"], *wanted["vary"]])
+    return [name for name in names if name in varied or fixed[0].get(name, absent) != fixed[1].get(name, absent)]
 
 
 def _unwatched(members: Sequence[Member]) -> AbstractContextManager[Callable[[str, str], Any]]:
