@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pyrovae.experiments.summaries import bounds_rows
 
-from . import console, options
+from . import console, options, sharding
 from .opening import open_run_and_data
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of samples and chains."
 )
+@sharding.flags
 @options.root
 @options.mirror
 @options.device
@@ -50,6 +52,11 @@ def bounds(
     chains: int,
     samples: int,
     seed: int,
+    shard: str | None,
+    merge: bool,
+    shards: int | None,
+    backend: str,
+    workers: int | None,
     root: str | None,
     mirror: str | None,
     device: str | None,
@@ -59,18 +66,30 @@ def bounds(
 
     Some test images get a lower bound, beside importance sampling; as many images drawn from the model get an upper bound too.
     The results are kept in bounds.json in the run folder.
+
+    With --shard 3/16 the third of sixteen parts is measured, on any machine that sees the run folder. --merge joins all parts,
+    to the same bits as without shards. --shards 16 does both.
     """
+    from pyrovae.experiments.bounding import refuse_what_has_no_bounds
+
+    part = sharding.shard_of(shard, merge=merge, shards=shards)
     trained, dataset = open_run_and_data(run, root, mirror, device, quiet=as_json)
-    trained.bounds(
-        images,
-        num_temperatures=temperatures,
-        num_chains=chains,
-        num_samples=samples,
-        seed=seed,
-        dataset=dataset,
-        track=lambda label, unit: console.progress_track(label, unit, quiet=as_json),
-        show=lambda results: _show(run, results, as_json=as_json),
-    )
+    settings = {"images": images, "temperatures": temperatures, "chains": chains, "samples": samples, "seed": seed}
+    sizes = {"num_temperatures": temperatures, "num_chains": chains, "num_samples": samples, "seed": seed}
+    track = partial(console.progress_track, quiet=as_json)
+    show = partial(_show, run, as_json=as_json)
+    if part:
+        path = trained.bound_shard(part, images, **sizes, dataset=dataset, track=track)
+        sharding.say_measured(path, as_json=as_json)
+        return
+    if shards:
+        refuse_what_has_no_bounds(trained.folder, trained.vae, trained.recipe)
+        place: dict[str, Any] = {"root": root, "mirror": mirror, "backend": backend, "workers": workers}
+        sharding.measure_all(trained, "bounds", dataset, settings, shards=shards, quiet=as_json, **place)
+    if merge or shards:
+        trained.merge_bounds(dataset=dataset, settings=sharding.asked_settings(settings), show=show)
+    else:
+        trained.bounds(images, **sizes, dataset=dataset, track=track, show=show)
 
 
 def _show(run: str, results: Bounds, *, as_json: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from pyrovae.experiments.summaries import evaluation_rows
 
-from . import console, options
+from . import console, options, sharding
 from .opening import open_run_and_data
 
 
@@ -23,6 +25,7 @@ from .opening import open_run_and_data
     metavar="NAME",
     help="Another dataset of images of this shape to measure on, or the new path of the run's own data.",
 )
+@sharding.flags
 @options.root
 @options.mirror
 @options.device
@@ -33,6 +36,11 @@ def evaluate(
     samples: int,
     seed: int,
     dataset: str | None,
+    shard: str | None,
+    merge: bool,
+    shards: int | None,
+    backend: str,
+    workers: int | None,
     root: str | None,
     mirror: str | None,
     device: str | None,
@@ -43,20 +51,38 @@ def evaluate(
     With --dataset the images are others, prepared as the run's likelihood needs them; the results are in evaluations/NAME.json
     and figures/log-likelihoods-NAME.png, beside the evaluation on the run's own images. An earlier evaluation with more samples
     is kept.
+
+    With --shard 3/16 the third of sixteen parts is measured, on any machine that sees the run folder. --merge joins all parts,
+    to the same bits as without shards. --shards 16 does both.
     """
     from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE
 
+    part, settings = sharding.shard_of(shard, merge=merge, shards=shards), {"samples": samples, "seed": seed}
     trained, images = open_run_and_data(run, root, mirror, device, other=dataset, quiet=as_json)
     other = dataset if images.protocol.hash != trained.protocol_hash else None
     track = console.progress_track("evaluating", f"x {IMAGES_AT_ONCE} examples", quiet=as_json)
-    evaluation = trained.measure(samples, seed=seed, dataset=images, track=track)
+    if part:
+        path = trained.measure_shard(part, samples, seed=seed, dataset=images, track=track)
+        sharding.say_measured(path, as_json=as_json)
+        return
+    if shards:
+        place: dict[str, Any] = {"other": dataset, "root": root, "mirror": mirror, "backend": backend, "workers": workers}
+        sharding.measure_all(trained, "evaluate", images, settings, shards=shards, quiet=as_json, **place)
+    if merge or shards:
+        evaluation = trained.merged_evaluation(dataset=images, settings=sharding.asked_settings(settings))
+    else:
+        evaluation = trained.measure(samples, seed=seed, dataset=images, track=track)
     # Printed first, so that hours of sampling are not lost to a folder that cannot be written.
     if as_json:
         console.print_json(evaluation.as_dict())
     else:
         console.show(evaluation_rows(evaluation), title=f"{run} on the test set{f' of {other}' if other else ''}")
-    if kept := trained.keeps(evaluation):
+    kept = trained.keeps(evaluation)
+    if kept:
         console.say(f"{run} keeps its evaluation of {kept:,} samples; this one of {samples:,} is not kept", fg="yellow")
-        return
-    trained.save_evaluation(evaluation)
-    trained.draw_evaluation(other)
+    else:
+        trained.save_evaluation(evaluation)
+    if merge or shards:
+        trained.remove_shards("evaluate", dataset=images)
+    if not kept:
+        trained.draw_evaluation(other)

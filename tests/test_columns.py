@@ -192,7 +192,7 @@ def test_the_density_is_that_of_the_original_values(tmp_path):
     vae = build(Recipe(hidden_layers=1, **SMALL), dataset)
     *_, likelihood = vae.model.likelihood.children()
     torch.nn.init.zeros_(likelihood.readout.weight)
-    measured = log_likelihood(vae.model, vae.guide, dataset, num_samples=400)
+    measured = log_likelihood(vae.model, vae.guide, dataset, num_samples=20_000)
     order = torch.randperm(600, generator=torch.Generator().manual_seed(0)).numpy()
     train_rows, test = table.iloc[order[120:]], table.iloc[order[60:120]]
     bias = likelihood.readout.bias.detach().double()

@@ -7,6 +7,9 @@ import torch
 from products import rows_of_products
 
 from pyrovae.engine.capture import CaptureError, capture
+from pyrovae.engine.choice import compiling_pays_by_count
+from pyrovae.engine.compiled import compile_with_draws, seconds_to_compile
+from pyrovae.engine.matmul_kernels import products_by_size, with_fastest_products
 from pyrovae.engine.partition import split
 from pyrovae.engine.repeated import FEWEST_CALLS, RepeatedFunction
 
@@ -108,6 +111,30 @@ def test_for_a_few_calls_nothing_is_captured():
     for _ in range(FEWEST_CALLS - 1):
         repeated.bind([torch.ones(2)], [], FEWEST_CALLS - 1)(torch.ones(2))
     assert len(calls) == FEWEST_CALLS - 1
+
+
+def test_what_is_compiled_depends_on_counts_alone(home):
+    """Neither on times nor on what earlier processes compiled or timed: bits would depend on them."""
+    x = torch.randn(100, 100)
+    graph = capture(lambda x: [torch.tanh(x).exp().sum(1)], [x])
+    before = [compiling_pays_by_count(graph, [x], calls) for calls in (1, 10, 10**6)]
+    assert before == [False, False, True]
+    compile_with_draws(graph, [x])
+    assert seconds_to_compile(graph, [x])[1] == "load what an earlier process compiled"
+    assert [compiling_pays_by_count(graph, [x], calls) for calls in (1, 10, 10**6)] == before
+
+
+def test_large_products_are_computed_by_onednn_whatever_the_machine(home):
+    large, small = torch.randn(2000, 200, dtype=torch.float32), torch.randn(20, 200, dtype=torch.float32)
+    weight = torch.randn(200, 200, dtype=torch.float32)
+    with products_by_size():
+        module = with_fastest_products(capture(lambda x, z: [x @ weight, z @ weight], [large, small]).module)
+    targets = {
+        node.target: node.meta["val"].shape[0] for node in module.graph.nodes if node.target is torch.ops.aten.mm.default
+    }
+    assert targets == {torch.ops.aten.mm.default: 20}
+    assert not (home / "products").exists(), "nothing is timed"
+    torch.testing.assert_close(module(weight, large, small), [large @ weight, small @ weight], rtol=1e-3, atol=1e-4)
 
 
 def test_an_unknown_engine_is_refused():

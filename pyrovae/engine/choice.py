@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from pyrovae.engine.capture import Graph, preserved_state
-from pyrovae.engine.compilation import cuda_device, has_compiler
+from pyrovae.engine.compilation import cuda_device, has_compiler, time_to_compile_anew
 from pyrovae.engine.compiled import seconds_to_compile
 
 ENGINES = ("auto", "eager", "graph", "compiled")
 NO_COMPILER = "there is no C++ compiler (g++ or clang++), which engine compiled needs"
 MEASURED_CALLS = 3
+# What compiling saves: seconds for each operation and for each element that operations write, measured on products, activations
+# and densities of measured networks; on two cores, and on a GPU, where starting a kernel takes most of the time.
+SAVED_SECONDS, SAVED_SECONDS_ELSEWHERE = {"cpu": (3e-6, 1e-9)}, (8e-6, 4e-12)
 
 
 def check_engine(engine: str) -> None:
@@ -47,6 +50,19 @@ def compiling_pays(
     gain = saved_share * seconds * calls_ahead
     calls = f"{calls_ahead:.0f} calls of {seconds * 1e3:.1f} ms"
     return gain > cost, f"{calls}, of which compiling would save about {gain:.0f} s, against {cost:.0f} s to {task}"
+
+
+def compiling_pays_by_count(graph: Graph, inputs: Sequence[Tensor], calls_ahead: float) -> bool:
+    """Decide whether to compile from the numbers of calls, operations and elements alone.
+
+    Compiled code rounds differently: a decision by measured times or kept code would change figures from call to call.
+    """
+    device = next((each.device.type for each in (*graph.constants, *inputs) if each.device.type != "cpu"), "cpu")
+    of_operation, of_element = SAVED_SECONDS.get(device, SAVED_SECONDS_ELSEWHERE)
+    written = [node.meta.get("val") for node in graph.module.graph.nodes if not getattr(node.target, "is_view", True)]
+    tensors = [each for value in written for each in (value if isinstance(value, list | tuple) else [value])]
+    elements = sum(each.numel() for each in tensors if isinstance(each, Tensor))
+    return calls_ahead * (of_operation * len(written) + of_element * elements) > time_to_compile_anew(graph)
 
 
 def _seconds(graph: Graph, inputs: Sequence[Tensor]) -> float:

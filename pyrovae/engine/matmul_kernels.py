@@ -24,6 +24,8 @@ aten = torch.ops.aten
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
 PRODUCTS = (aten.mm.default, aten.addmm.default)
 ROUNDS = 15
+# Floating-point operations above which oneDNN is the faster one on some processors, and hardly slower on the others.
+LARGE_PRODUCT = 3e7
 MARGIN = 0.95  # oneDNN must gain more than the noise of timing
 # The limits of the answers that are kept: bytes for all machines, and the number for one machine.
 LIMIT, MOST_ANSWERS = 2**24, 10_000
@@ -45,6 +47,7 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 # The choices of a training, by the layout of the operands.
 _chosen: ContextVar[dict[str, bool] | None] = ContextVar("chosen", default=None)
+_by_size: ContextVar[bool] = ContextVar("by_size", default=False)
 
 
 @contextmanager
@@ -60,15 +63,30 @@ def products_by(choices: dict[str, bool]) -> Iterator[None]:
         _chosen.reset(token)
 
 
+@contextmanager
+def products_by_size() -> Iterator[None]:
+    """Choose by the size of a product alone within the context, so that all machines choose alike, at any time."""
+    token = _by_size.set(True)
+    try:
+        yield
+    finally:
+        _by_size.reset(token)
+
+
 def with_fastest_products(module: fx.GraphModule, *, timed: bool = True) -> fx.GraphModule | None:
     """Copy a captured graph so that the faster library computes each single-precision product on the CPU.
 
     None where ``timed`` is false and some product was never timed.
     """
     module = copy.deepcopy(module)
-    if torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():
+        return module
+    products = [node for node in module.graph.nodes if node.target in PRODUCTS and _is_single_precision_on_cpu(node)]
+    if _by_size.get():
+        for node in filter(_is_large, products):
+            _take_by_onednn(module.graph, node)
+    else:
         answers = _Answers(SharedFolder(user_cache_path("pyrovae") / "products", min(LIMIT, limit_in_bytes())))
-        products = [node for node in module.graph.nodes if node.target in PRODUCTS and _is_single_precision_on_cpu(node)]
         layouts = {node: [_layout(operand) for operand in node.args] for node in products}
         if not timed and not all(answers.knows(*each) for each in layouts.values()):
             return None
@@ -76,8 +94,13 @@ def with_fastest_products(module: fx.GraphModule, *, timed: bool = True) -> fx.G
             if answers.prefer_onednn(*operands):
                 _take_by_onednn(module.graph, node)
         answers.save()
-        module.recompile()
+    module.recompile()
     return module
+
+
+def _is_large(product: fx.Node) -> bool:
+    (_, inner), _ = _layout(product.args[-2])
+    return 2 * product.meta["val"].numel() * inner > LARGE_PRODUCT
 
 
 def _take_by_onednn(graph: fx.Graph, node: fx.Node) -> None:

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from pyrovae.engine.capture import Graph, preserved_state
 from pyrovae.engine.captured import CapturedFunction
-from pyrovae.engine.choice import can_compile, compiling_pays
+from pyrovae.engine.choice import can_compile, compiling_pays_by_count
 from pyrovae.engine.compiled import compile_with_draws
+from pyrovae.engine.matmul_kernels import products_by_size
 from pyrovae.engine.partition import split
 
 # For fewer calls, capturing takes longer than it saves.
 FEWEST_CALLS = 20
-# The share of a call that compiling saves, measured on two cores.
-SAVED_SHARE = 0.5
 
 logger = logging.getLogger(__name__)
 Function = Callable[..., Sequence[Tensor]]
@@ -34,7 +33,8 @@ class RepeatedFunction:
         function: the function of the inputs that vary, then of the examples.
         programs: the objects that it runs, whose attributes, closures and globals it may read; by default the function itself.
         engine: ``eager``: the function as it is, which need not be capturable; ``graph``: its operations one after the other;
-            ``compiled``: its operations through inductor; ``auto``: the engine that is done first.
+            ``compiled``: its operations through inductor; ``auto``: the engine that is expected to be done first. Times are
+            not measured, so that the same calls have the same bits.
 
     Raises:
         ValueError: for an unknown engine.
@@ -113,7 +113,8 @@ class _Parts:
             self._settled = True
             inputs = [*known, *varying]
             if _has_operations(graph) and _is_worth_compiling(graph, inputs, calls_ahead, self._engine):
-                self._compiled = compile_with_draws(graph, inputs)
+                with products_by_size():
+                    self._compiled = compile_with_draws(graph, inputs)
         run: Run = self._compiled or graph
         return lambda *values: run([*known, *values])  # type: ignore[return-value]
 
@@ -125,4 +126,4 @@ def _has_operations(graph: Graph) -> bool:
 def _is_worth_compiling(graph: Graph, inputs: list[Tensor], calls_ahead: int, engine: str) -> bool:
     if engine != "auto" or not can_compile(inputs):
         return engine == "compiled"
-    return compiling_pays(graph, inputs, calls_ahead, SAVED_SHARE)[0]
+    return compiling_pays_by_count(graph, inputs, calls_ahead)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pyrovae.engine.modules import Program
-from pyrovae.evaluation.chunks import columns_of, rows_of
+from pyrovae.evaluation.chunks import WHOLE, chunks_of_shard, columns_of, draw_seed, noise_of_chunk, rows_of
 from pyrovae.evaluation.hamiltonian import transition, tune_sizes
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, LogLikelihood, log_likelihood
 from pyrovae.evaluation.measuring import measuring
@@ -88,6 +88,7 @@ def annealed_log_likelihood(
     start: str = "guide",
     context: Tensor | None = None,
     track: Track = iter,
+    shard: tuple[int, int] = WHOLE,
 ) -> AnnealedLikelihood:
     r"""Bound the log-likelihood of each row of x ``(N, D)`` from below by annealed importance sampling.
 
@@ -112,10 +113,12 @@ def annealed_log_likelihood(
         start: the start distribution s: the ``guide``, which is tighter, or the ``prior``, as in Wu et al.
         context: the contexts c ``(N, C)`` of a conditional model.
         track: function that wraps the sequence of transitions, to show progress.
+        shard: as of ``log_likelihood``, of as many images at a time as are fast: on a CPU 1,000 chains of them.
 
     Raises:
         ValueError: for fewer than one temperature, chain or step, another number of contexts than of images, data outside the
-            support of the likelihood, no latents or latents without gradients, and a start that is a flow without an inverse.
+            support of the likelihood, no latents or latents without gradients, a start that is a flow without an inverse, and a
+            shard that is out of range.
     """
     columns = columns_of(x, context)
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
@@ -123,7 +126,7 @@ def annealed_log_likelihood(
         # All data are checked before the first chain runs, which takes long.
         for _ in check_support(model, rows_of(x, context, IMAGES_AT_ONCE)):
             pass
-        return annealing.summary(annealing.chunks(annealing.forward, 1, columns, track))
+        return annealing.summary(annealing.chunks(annealing.forward, 1, columns, track, shard))
 
 
 def bidirectional_bounds(
@@ -138,6 +141,7 @@ def bidirectional_bounds(
     start: str = "guide",
     context: Tensor | None = None,
     track: Track = iter,
+    shard: tuple[int, int] = WHOLE,
 ) -> BidirectionalBounds:
     r"""Enclose log p(x) on data drawn from the model, to see how far off the figures of the guide can be.
 
@@ -159,6 +163,7 @@ def bidirectional_bounds(
         start: the start distribution, as in ``annealed_log_likelihood``.
         context: the contexts c ``(B, C)`` of a conditional model.
         track: function that wraps the sequence of transitions, to show progress.
+        shard: as of ``annealed_log_likelihood``; x is whole, and importance samples are of the shard of ``log_likelihood``.
 
     Raises:
         ValueError: as ``annealed_log_likelihood``, and for a model that does not draw data at a site ``x`` when called without.
@@ -166,10 +171,10 @@ def bidirectional_bounds(
     annealing = _Annealing(GeometricPath(model, guide, start), num_temperatures, num_chains, num_leapfrog)
     with measuring(model, guide):
         x, z = simulate(model, batch_size, context)
-        runs = annealing.chunks(annealing.both_ways, 2, [*columns_of(x, context), z], track)
+        runs = annealing.chunks(annealing.both_ways, 2, [*columns_of(x, context), z], track, shard)
     lower = annealing.summary([forward for forward, _ in runs])
-    upper = torch.cat([reverse for _, reverse in runs])
-    return BidirectionalBounds(x, lower, upper, log_likelihood(model, guide, x, num_samples, context=context))
+    upper = torch.cat([lower.per_image[:0], *(reverse for _, reverse in runs)])
+    return BidirectionalBounds(x, lower, upper, log_likelihood(model, guide, x, num_samples, context=context, shard=shard))
 
 
 class _Forward(NamedTuple):
@@ -213,14 +218,21 @@ class _Annealing:
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} of at least one; got {getattr(self, name)}")
 
-    def chunks(self, anneal: Callable[..., T], num_ways: int, columns: Sequence[Tensor], track: Track) -> list[T]:
-        """Run chains, one way or both, for as many rows at a time as are fast; returns the results of each chunk."""
-        states = STATES_AT_ONCE.get(columns[0].device.type, STATES_AT_ONCE_ELSEWHERE)
-        size = max(1, states // self.num_chains)
-        chunks = [tuple(column[start : start + size] for column in columns) for start in range(0, len(columns[0]), size)]
-        num_transitions = len(chunks) * (len(self._pilot()) + num_ways * self.num_temperatures)
-        steps = iter(track(range(num_transitions)))
-        results = [anneal(_Pace(steps, num_transitions * self.num_leapfrog), *chunk) for chunk in chunks]
+    def chunks(
+        self, anneal: Callable[..., T], num_ways: int, columns: Sequence[Tensor], track: Track, shard: tuple[int, int]
+    ) -> list[T]:
+        """Run chains, one way or both, for as many rows at a time as are fast; returns the results of each chunk of a shard."""
+        device = columns[0].device
+        size = max(1, STATES_AT_ONCE.get(device.type, STATES_AT_ONCE_ELSEWHERE) // self.num_chains)
+        num_chunks, seed = -(-len(columns[0]) // size), draw_seed(device)
+        numbers = chunks_of_shard(shard, num_chunks)
+        num_transitions = len(self._pilot()) + num_ways * self.num_temperatures
+        steps = iter(track(range(len(numbers) * num_transitions)))
+        # The number of calls is that of the whole, so that every shard chooses the same engine.
+        pace, results = _Pace(steps, num_chunks * num_transitions * self.num_leapfrog), []
+        for number in numbers:
+            with noise_of_chunk(seed, number):
+                results.append(anneal(pace, *(column[number * size : (number + 1) * size] for column in columns)))
         # The tracked sequence is run to its end.
         next(steps, None)
         return results
@@ -240,7 +252,7 @@ class _Annealing:
 
     def summary(self, chunks: Sequence[_Forward]) -> AnnealedLikelihood:
         """The results of all images together."""
-        bound, acceptance, step = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        bound, acceptance, step = map(torch.cat, zip(*chunks, strict=True)) if chunks else [torch.zeros(0)] * 3
         return AnnealedLikelihood(bound, acceptance, step, self.num_temperatures, self.num_chains)
 
     def _forward(self, rows: Sequence[Tensor], transitions: _Transitions) -> _Forward:

@@ -1,12 +1,17 @@
-"""Chunks of examples and their contexts, with which programs are called."""
+"""Chunks of examples and their contexts, with which programs are called, and their noise."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from pyrovae.data.rows import Rows
+from pyrovae.seeds import seed_of
 
+# The shard that is the whole: number one of one.
+WHOLE = (1, 1)
 Examples = TypeVar("Examples", bound=Tensor | Rows)
 
 
@@ -36,3 +41,31 @@ def rows_of(x: Tensor | Rows, context: Tensor | None, at_once: int) -> Iterator[
     """The rows of all columns, ``at_once`` of them at a time; rows on disk are read when their turn comes."""
     columns = columns_of(x, context)
     return (tuple(column[start : start + at_once] for column in columns) for start in range(0, len(x), at_once))
+
+
+def chunks_of_shard(shard: tuple[int, int], num_chunks: int) -> range:
+    """The numbers of the chunks of a shard, the i-th of n, where all shards are nearly of one size.
+
+    >>> [list(chunks_of_shard((number, 3), 5)) for number in (1, 2, 3)]
+    [[0], [1, 2], [3, 4]]
+
+    Raises:
+        ValueError: for a shard that is not among the first to the n-th.
+    """
+    number, count = shard
+    if not 1 <= number <= count:
+        raise ValueError(f"expected a shard from 1/{max(count, 1)} to {max(count, 1)}/{max(count, 1)}; got {number}/{count}")
+    return range((number - 1) * num_chunks // count, number * num_chunks // count)
+
+
+def draw_seed(device: torch.device) -> int:
+    """Draw a seed from torch's generator of a device: the only number that chunks take from it, however many there are."""
+    return int(torch.randint(2**62, (), device=device))
+
+
+@contextmanager
+def noise_of_chunk(seed: int, number: int) -> Iterator[None]:
+    """Draw random numbers that depend on a seed and the number of a chunk alone; afterwards generators are as before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, number))
+        yield

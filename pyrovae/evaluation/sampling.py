@@ -34,8 +34,7 @@ class WeightSampler:
     Args:
         model: the generative program.
         guide: the proposal.
-        samples_ahead: the number of samples to come, for all chunks of examples together, which decides whether to capture and
-            compile.
+        samples_ahead: the number of samples to come in all calls together, which decides whether to capture and compile.
         engine: one of the engines of ``RepeatedFunction``.
 
     Raises:
@@ -57,9 +56,7 @@ class WeightSampler:
         at_once = min(num_samples, PARTICLES_AT_ONCE)
         with measuring(self._model, self._guide):
             draw = self._round(at_once).bind([], args, self._samples_ahead // at_once)
-            weights = draw_weights(draw, num_samples, at_once)
-        self._samples_ahead -= num_samples
-        return weights
+            return draw_weights(draw, num_samples, at_once)
 
     def _round(self, at_once: int) -> RepeatedFunction:
         def weights(*args: Tensor) -> list[Tensor]:

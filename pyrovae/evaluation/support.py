@@ -19,18 +19,19 @@ from pyrovae.inference.supports import TRANSPARENT, scored_by
 Chunk = TypeVar("Chunk", bound=Sequence[Tensor])
 
 
-def check_support(model: Program, chunks: Iterable[Chunk], *, observes: bool = True) -> Iterator[Chunk]:
+def check_support(model: Program, chunks: Iterable[Chunk], *, observes: bool = True, first: int = 0) -> Iterator[Chunk]:
     """Yield the chunks of rows, each after a check that its data are in the support of their site.
 
     Args:
         model: the generative program, called with each chunk.
         chunks: data, followed by contexts if any.
         observes: whether to refuse a model that observes nothing.
+        first: the number of the first row among the data, for errors.
 
     Raises:
         ValueError: for data outside the support, and, with ``observes``, for a model that observes nothing.
     """
-    check, first = SupportOfData(model), 0
+    check = SupportOfData(model)
     for rows in chunks:
         check(rows, first)
         if observes and not check.observes:

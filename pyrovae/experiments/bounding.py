@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pyrovae.data.datasets import Dataset
-    from pyrovae.evaluation.annealing import AnnealedLikelihood, BidirectionalBounds
-    from pyrovae.evaluation.likelihood import Estimates, LogLikelihood
+    from pyrovae.evaluation.annealing import AnnealedLikelihood
+    from pyrovae.evaluation.likelihood import Estimates
     from pyrovae.experiments.measuring import Track
     from pyrovae.experiments.recipe import Recipe
     from pyrovae.programs.guides import VAE
@@ -160,85 +159,83 @@ def refuse_what_has_no_bounds(folder: Path, vae: VAE, recipe: Recipe) -> None:
         )
 
 
-def measure_bounds(
+def sample_bounds(
     vae: VAE,
-    recipe: Recipe,
     dataset: Dataset,
-    *,
-    epochs: int,
-    num_images: int,
-    num_temperatures: int,
-    num_chains: int,
-    num_samples: int,
+    settings: Mapping[str, int],
+    shard: tuple[int, int],
     track: Callable[[str, str], Track],
-) -> Bounds:
-    """Compute bounds on test images and on simulated ones.
+) -> dict[str, Estimates]:
+    """Sample the bounds of some test images and of as many simulated ones, or of a shard of each, by name.
 
     Args:
         vae: the programs.
-        recipe: the recipe of their training.
         dataset: the dataset of the test images.
-        epochs: the number of epochs that the programs were trained for.
-        num_images: the number of test images, and of images drawn from the model.
-        num_temperatures: the number of temperatures from guide to posterior.
-        num_chains: the number of annealed chains for each image.
-        num_samples: the number of importance samples for each image.
+        settings: the numbers of ``images``, ``temperatures``, ``chains`` and importance ``samples``, and the ``seed``.
+        shard: as of ``log_likelihood``.
         track: function from a label and a unit to one that wraps a sequence, to show progress.
     """
-    from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds
-    from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
+    import torch
 
-    start = time.perf_counter()
-    model, guide = vae.model, vae.guide
-    x, context = _subset(dataset, num_images)
-    sampled = log_likelihood(
-        model,
-        guide,
-        x,
-        num_samples,
-        context=context,
-        track=track("importance sampling", f"x {IMAGES_AT_ONCE} images"),
-    )
-    annealed = annealed_log_likelihood(
-        model,
-        guide,
-        x,
-        num_temperatures=num_temperatures,
-        num_chains=num_chains,
-        context=context,
-        track=track("annealing test images", "transitions"),
-    )
-    both = bidirectional_bounds(
-        model,
-        guide,
-        len(x),
-        num_temperatures=num_temperatures,
-        num_chains=num_chains,
-        num_samples=num_samples,
-        context=context,
-        track=track("both ways on simulated images", "transitions"),
-    )
+    from pyrovae.evaluation.annealing import annealed_log_likelihood, bidirectional_bounds
+    from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, log_likelihood
+
+    model, guide, samples = vae.model, vae.guide, settings["samples"]
+    x, context = bounded_images(dataset, settings["images"])
+    chains: dict[str, Any] = {"num_temperatures": settings["temperatures"], "num_chains": settings["chains"]}
+    shared: dict[str, Any] = {"context": context, "shard": shard}
+    with torch.random.fork_rng():
+        torch.manual_seed(settings["seed"])
+        sampling = track("importance sampling", f"x {IMAGES_AT_ONCE} images")
+        sampled = log_likelihood(model, guide, x, samples, track=sampling, **shared)
+        annealing = track("annealing test images", "transitions")
+        annealed = annealed_log_likelihood(model, guide, x, track=annealing, **chains, **shared)
+        simulating = track("both ways on simulated images", "transitions")
+        both = bidirectional_bounds(model, guide, len(x), num_samples=samples, track=simulating, **chains, **shared)
+    simulated = {
+        "simulated": both.importance_sampled,
+        "simulated_annealed": both.lower,
+        "simulated_upper": Estimates(both.upper),
+    }
+    return {"sampled": sampled, "annealed": annealed, **simulated}
+
+
+def bounds_of(
+    recipe: Recipe, dataset: Dataset, estimates: Mapping[str, Any], settings: Mapping[str, int], *, epochs: int, seconds: float
+) -> Bounds:
+    """Make the bounds from the estimates of all images.
+
+    Args:
+        recipe: the recipe of the training.
+        dataset: the dataset of the test images.
+        estimates: what ``sample_bounds`` returns.
+        settings: its settings.
+        epochs: the number of epochs that the programs were trained for.
+        seconds: the time of sampling.
+    """
+    x, _ = bounded_images(dataset, settings["images"])
     return Bounds(
-        OnTestImages(**_on_test_images(sampled, annealed, dataset.log_jacobians(x))),
-        OnSimulatedImages(**_on_simulated_images(both, dataset.log_jacobian)),
+        OnTestImages(**_on_test_images(estimates, dataset.log_jacobians(x))),
+        OnSimulatedImages(**_on_simulated_images(estimates, dataset.log_jacobian)),
         len(x),
         len(dataset.test),
-        num_samples,
-        num_temperatures,
-        num_chains,
+        settings["samples"],
+        settings["temperatures"],
+        settings["chains"],
         dataset.name,
         dataset.example,
         recipe.condition,
         str(dataset.protocol),
         dataset.protocol.hash,
         epochs,
-        time.perf_counter() - start,
+        seconds,
     )
 
 
-def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift: Tensor) -> dict[str, float]:
+def _on_test_images(estimates: Mapping[str, Any], shift: Tensor) -> dict[str, float]:
     from pyrovae.evaluation.likelihood import Estimates
 
+    sampled, annealed = estimates["sampled"], estimates["annealed"]
     return (
         _estimated("importance_sampled", sampled, shift)
         | _annealed(annealed, shift)
@@ -246,18 +243,19 @@ def _on_test_images(sampled: LogLikelihood, annealed: AnnealedLikelihood, shift:
     )
 
 
-def _on_simulated_images(both: BidirectionalBounds, shift: float) -> dict[str, float]:
+def _on_simulated_images(estimates: Mapping[str, Any], shift: float) -> dict[str, float]:
     from pyrovae.evaluation.likelihood import Estimates
 
+    lower, upper = estimates["simulated_annealed"], estimates["simulated_upper"]
     return (
-        _estimated("importance_sampled", both.importance_sampled, shift)
-        | _annealed(both.lower, shift)
-        | _estimated("upper", Estimates(both.upper), shift)
-        | _estimated("gap", Estimates(both.gap))
+        _estimated("importance_sampled", estimates["simulated"], shift)
+        | _annealed(lower, shift)
+        | _estimated("upper", upper, shift)
+        | _estimated("gap", Estimates(upper.per_image - lower.per_image))
     )
 
 
-def _subset(dataset: Dataset, images: int) -> tuple[Any, Any]:
+def bounded_images(dataset: Dataset, images: int) -> tuple[Any, Any]:
     """The subset of test images, the same each time, and their contexts if there are any."""
     import torch
 

@@ -5,7 +5,7 @@
     history.jsonl       one JSON object per epoch
     checkpoints/        whole states of the training: see ``checkpoints.py``
     weights.safetensors the measured weights of model and guide, replaced after every epoch
-    evaluations/        see ``measuring.py``
+    evaluations/        see ``measuring.py``, and ``sharding.py`` for shards
     bounds.json         the last bounds from both sides
     figures/            pictures
 
@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping
@@ -266,10 +267,17 @@ class RunFolder:
 
     def save_weights(self) -> None:
         """Write the current weights of the programs."""
+        files.write_file(self.folder / WEIGHTS, self._weights())
+
+    @property
+    def checksum(self) -> str:
+        """The checksum of the current weights of the programs."""
+        return hashlib.sha256(self._weights()).hexdigest()
+
+    def _weights(self) -> bytes:
         from safetensors.torch import save
 
-        weights = {name: value.contiguous() for name, value in self.vae.state_dict().items()}
-        files.write_file(self.folder / WEIGHTS, save(weights))
+        return save({name: value.contiguous() for name, value in self.vae.state_dict().items()})
 
     def record(self, epoch: Mapping[str, Any]) -> None:
         """Append the record of an epoch to the history."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE, check_finite, check_numbers, check_value
+from pyrovae.seeds import seed_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 
     from pyrovae.data.datasets import Dataset
     from pyrovae.data.rows import Rows
-    from pyrovae.evaluation.likelihood import LogLikelihood
+    from pyrovae.evaluation.likelihood import Estimates, LogLikelihood
     from pyrovae.experiments.recipe import Recipe
     from pyrovae.programs.guides import VAE
 
 FOLDER = "evaluations"
 # The most bytes of the values of all images, and of one image.
 MOST_BYTES, MOST_OF_AN_IMAGE = 2**30, 256
+# The number that, after the seed of an evaluation, seeds the draws for its latents.
+LATENTS = 1
 # The kinds of the fields, by their annotations.
 KINDS = {
     "float | None": (float, None),
@@ -202,32 +205,66 @@ def _with(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
 
 
-def evaluate_programs(
-    vae: VAE, recipe: Recipe, dataset: Dataset, num_samples: int, *, epochs: int, kl_weight: float, track: Track
+def sample_evaluation(
+    vae: VAE, dataset: Dataset, settings: Mapping[str, int], shard: tuple[int, int], track: Track
+) -> dict[str, Estimates]:
+    """Sample the weights of the test images, or of a shard of them, under ``sampled``.
+
+    Args:
+        vae: the programs.
+        dataset: the dataset to measure on.
+        settings: ``samples``, the number of importance samples for each image, and their ``seed``.
+        shard: as of ``log_likelihood``.
+        track: function that wraps the chunks of images, to show progress.
+    """
+    import torch
+
+    from pyrovae.evaluation.likelihood import log_likelihood
+
+    # Without a latent all samples are the same.
+    num_samples = settings["samples"] if vae.model.depth else 1
+    with torch.random.fork_rng():
+        torch.manual_seed(settings["seed"])
+        return {"sampled": log_likelihood(vae.model, vae.guide, dataset, num_samples, track=track, shard=shard)}
+
+
+def evaluation_of(
+    vae: VAE,
+    recipe: Recipe,
+    dataset: Dataset,
+    sampled: LogLikelihood,
+    *,
+    seed: int,
+    epochs: int,
+    kl_weight: float,
+    seconds: float,
 ) -> Evaluation:
-    """Evaluate programs on the test images of a dataset.
+    """Make the evaluation of programs from the importance-sampled likelihoods, and measure the latents.
 
     Args:
         vae: the programs.
         recipe: the recipe of their training.
-        dataset: the dataset to measure on.
-        num_samples: the number of importance samples for each image; one is enough without latents.
+        dataset: the dataset that was measured on.
+        sampled: the likelihoods of all its test images.
+        seed: the seed of the samples.
         epochs: the number of epochs trained.
         kl_weight: the weight of the latent terms at the last step.
-        track: function that wraps the chunks of images, to show progress.
+        seconds: the time of sampling.
     """
-    from pyrovae.evaluation.likelihood import log_likelihood
+    import torch
+
     from pyrovae.programs.likelihoods import LIKELIHOODS
 
     start = time.perf_counter()
-    # Without a latent all samples are the same.
-    num_samples = num_samples if vae.model.depth else 1
-    result = log_likelihood(vae.model, vae.guide, dataset, num_samples, track=track)
     likelihood = LIKELIHOODS[recipe.likelihood]
+    with torch.random.fork_rng():
+        # A seed of their own: the weights may have been sampled elsewhere.
+        torch.manual_seed(seed_of(seed % 2**64, LATENTS))
+        latents = measure_latents(vae, dataset.test, dataset.contexts.get("test"))
     return Evaluation(
-        **_figures(result, dataset, normalized=likelihood.normalized),
-        **measure_latents(vae, dataset.test, dataset.contexts.get("test")),
-        num_samples=num_samples,
+        **_figures(sampled, dataset, normalized=likelihood.normalized),
+        **latents,
+        num_samples=sampled.num_samples,
         num_images=len(dataset.test),
         dataset=dataset.name,
         values=dataset.batch_values,
@@ -241,8 +278,8 @@ def evaluate_programs(
         kl_weight=kl_weight,
         protocol=str(dataset.protocol),
         protocol_hash=dataset.protocol.hash,
-        per_image=_per_image(result, normalized=likelihood.normalized),
-        seconds=time.perf_counter() - start,
+        per_image=_per_image(sampled, normalized=likelihood.normalized),
+        seconds=seconds + time.perf_counter() - start,
     )
 
 
