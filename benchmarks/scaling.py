@@ -67,7 +67,8 @@ def steps(epochs, rounds):
 
 def print_steps(results):
     print("| a step of the ladder | ms |\n| --- | --- |")
-    for name, rows in (("alone", "1,024 examples, one process"), ("together", "2,048 examples, two processes")):
+    alone, beside = "1,024 examples, one process", "1,024 examples, beside another process that trains for itself"
+    for name, rows in (("alone", alone), ("side by side", beside), ("together", "2,048 examples, two processes")):
         print(f"| {rows} | {1000 * results[name]:.0f} |")
     print(f"\nefficiency {results['efficiency']:.2f}")
 

@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 2 benchmarks/scaling_steps.py [--rows 1024] [--rounds 8] [--recipe ladder]
 
-One process with one thread takes steps on its rows alone while the others wait; then all take steps on the whole batch.
-The rounds alternate. The efficiency is the median time alone over the median time together.
+One process with one thread takes steps on its rows alone while the others wait; then each process does so at the same time,
+without a word between them, which shows what the machine's memory allows; then all take steps on the whole batch. The rounds
+alternate. The efficiency is the median time alone over the median time together.
 """
 
 import argparse
@@ -51,11 +52,13 @@ def main():
     torch.manual_seed(1)
     x = torch.rand(size * asked.rows, 784)
     alone, together = steps_of(asked.recipe, None), steps_of(asked.recipe, dist.group.WORLD)
-    seconds = {"alone": [], "together": []}
+    seconds = {"alone": [], "side by side": [], "together": []}
     for _ in range(1 + asked.rounds):
         dist.barrier()
         if leads:
             seconds["alone"].append(seconds_of(alone, x[: asked.rows]))
+        dist.barrier()
+        seconds["side by side"].append(seconds_of(alone, x[: asked.rows]))
         dist.barrier()
         seconds["together"].append(seconds_of(together, x))
     if leads:
