@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pyrovae.engine.shares import Share, WholeDraws, _ShapesOfDraws
+from pyrovae.engine.shared_draws import ShapesOfDraws, WholeDraws
+from pyrovae.engine.shares import Share
 from pyrovae.errors import CaptureError
 from pyrovae.experiments.run import Run
 
@@ -64,7 +65,7 @@ DRAWS = {
 def test_the_rows_of_a_process_have_the_noise_of_the_whole_batch(name):
     draw, size, examples = DRAWS[name], 3, 12
     torch.manual_seed(0)
-    with _ShapesOfDraws() as found:
+    with ShapesOfDraws() as found:
         whole = draw(examples)
     after = torch.rand(1)
     parts = []
@@ -112,11 +113,11 @@ def test_rows_are_those_of_everything_as_long_as_the_batch():
 
 @pytest.fixture
 def fit(tmp_path):
-    """The arguments of a training of a hundred epochs, of two layers with batch norm."""
+    """The arguments of a training of eighty epochs, of two layers with batch norm."""
     bits = np.random.default_rng(0).random((260, 3, 4)) > np.linspace(0.2, 0.8, 12).reshape(3, 4)
     np.savez(tmp_path / "a.npz", train=bits[:200], valid=bits[200:230], test=bits[230:])
-    layers = ("--latent-sizes", "3,2", "--hidden-sizes", "6,4", "--batch-size", 40, "--epochs", 100, "--engine", "graph")
-    return ("fit", "--recipe", "ladder", "--dataset", tmp_path / "a.npz", *layers, "--samples", 5, "--checkpoint-every", 0)
+    layers = ("--latent-sizes", "3,2", "--hidden-sizes", "6,4", "--batch-size", 40, "--epochs", 80, "--engine", "graph")
+    return ("fit", "--recipe", "ladder", "--dataset", tmp_path / "a.npz", *layers, "--samples", 5, "--checkpoint-every", 0.2)
 
 
 def losses(folder):
@@ -151,7 +152,7 @@ def processes_of(folder):
 def test_a_training_survives_the_death_of_any_of_its_processes(fit, tmp_path):
     assert one_process(*fit, "-o", tmp_path / "one").returncode == 0
     folder = tmp_path / "two"
-    for killed, epochs in ((1, 15), (0, 35)):
+    for killed, epochs in ((1, 10), (0, 25)):
         training = launch(2, "-m", "pyrovae", *fit, "-o", folder)
         wait_for_epochs(folder, epochs)
         os.kill(processes_of(folder)[killed], signal.SIGKILL)
@@ -161,7 +162,7 @@ def test_a_training_survives_the_death_of_any_of_its_processes(fit, tmp_path):
         assert f"fit --resume {folder}" in errors
     # It goes on in one process, is stopped there, and ends in two.
     alone = subprocess.Popen([sys.executable, "-m", "pyrovae", "fit", "--resume", folder], stderr=subprocess.DEVNULL)
-    wait_for_epochs(folder, 60)
+    wait_for_epochs(folder, 45)
     alone.send_signal(signal.SIGTERM)
     assert alone.wait(120) == 128 + signal.SIGTERM
     ended = launch(2, "-m", "pyrovae", "fit", "--resume", folder, "--samples", 5)

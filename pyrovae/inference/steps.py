@@ -12,7 +12,8 @@ from torch import Tensor
 from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.modules import Program, modules_that_run
 from pyrovae.engine.precision import products_in
-from pyrovae.engine.shares import Share, WholeDraws
+from pyrovae.engine.shared_draws import WholeDraws
+from pyrovae.engine.shares import Share
 from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError
 from pyrovae.inference.clipping import Clipping
