@@ -79,7 +79,9 @@ def evaluate(
         console.show(evaluation_rows(evaluation), title=f"{run} on the test set{f' of {other}' if other else ''}")
     kept = trained.keeps(evaluation)
     if kept:
-        console.say(f"{run} keeps its evaluation of {kept:,} samples; this one of {samples:,} is not kept", fg="yellow")
+        console.say(
+            f"{run} keeps its evaluation of {kept:,} samples; this one of {evaluation.num_samples:,} is not kept", fg="yellow"
+        )
     else:
         trained.save_evaluation(evaluation)
     if merge or shards:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -85,6 +84,7 @@ def measure_all(
     **place: Any,
 ) -> None:
     """Measure all shards that are not there yet; exit with 1 where one fails."""
+    import joblib
     import torch
 
     from pyrovae.experiments.sweeping.shards import measure_shards
@@ -93,7 +93,7 @@ def measure_all(
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     threads, numbers = torch.get_num_threads(), itertools.count(1)
-    workers = workers or max(1, (os.cpu_count() or 1) // threads)
+    workers = workers or max(1, joblib.cpu_count() // threads)
 
     def say(shard: str, reason: str) -> None:
         if reason or not quiet:

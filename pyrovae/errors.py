@@ -38,6 +38,10 @@ class InputError(ValueError):
         super().__init__(message if message.isprintable() else visible(message))
 
 
+class LostProcessError(RuntimeError):
+    """An error for another process of a group that has ended, or does something else than this one."""
+
+
 class CaptureError(ValueError):
     """An error for a program that cannot be captured: the message names the obstacle and says what to do."""
 

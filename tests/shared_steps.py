@@ -12,6 +12,7 @@ from pyro.infer import Trace_ELBO
 from torch import nn
 
 from pyrovae.data.batches import binarize
+from pyrovae.engine import collectives
 from pyrovae.errors import CaptureError
 from pyrovae.experiments.building import assemble
 from pyrovae.experiments.published import RECIPES
@@ -124,7 +125,71 @@ def with_gamma_noise():
     return model, guide, programs
 
 
-REFUSED = {"global latent": with_a_global_latent, "gamma noise": with_gamma_noise}
+def with_a_subsampled_plate():
+    programs = Folded()
+
+    def model(x):
+        with pyro.plate("examples", 1000, subsample=torch.arange(len(x))):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 3), 1).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=programs.decoder(z)).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("examples", 1000, subsample=torch.arange(len(x))):
+            loc, scale = programs.encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, scale.exp()).to_event(1))
+
+    return model, guide, programs
+
+
+class RunningMean(nn.Module):
+    """A layer that keeps a mean of its rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(20))
+
+    def forward(self, x):
+        if self.training:
+            self.mean.lerp_(x.mean(0), 0.5)
+        return x
+
+
+def with_statistics_of_rows():
+    programs = Folded()
+    programs.encoder.insert(0, RunningMean())
+    return programs.model, programs.guide, programs
+
+
+REFUSED = {
+    "global latent": with_a_global_latent,
+    "gamma noise": with_gamma_noise,
+    "subsampled plate": with_a_subsampled_plate,
+    "statistics of rows": with_statistics_of_rows,
+}
+
+
+def of_two_sizes(group):
+    """The loss of steps of batches of two sizes, in turn, under the engine that chooses by times."""
+    torch.manual_seed(1)
+    _, _, vae = of(VAE)()
+    x = torch.rand(BATCH, 20).round()
+    optimizer = torch.optim.Adam(vae.parameters(), 1e-2)
+    svi = CompiledSVI(vae.model, vae.guide, optimizer, ELBO(), engine="auto", group=group)
+    losses = []
+    for step in range(STEPS):
+        torch.manual_seed(step)
+        losses.append(float(svi.step(x[: BATCH // (1 + step % 2)])))
+    return losses
+
+
+def through_the_backend(group):
+    """The loss of steps without shared memory, as on several machines."""
+    board = collectives._BOARDS[group.group_name]
+    collectives._BOARDS[group.group_name] = group, None
+    make, loss, options = CASES["ladder with batch norm"]
+    losses = curve(make, loss, options, "graph", group)
+    collectives._BOARDS[group.group_name] = board
+    return losses
 
 
 def refusal(make, group):
@@ -144,6 +209,8 @@ def main():
     for name, (make, loss, options) in CASES.items():
         found[name] = [curve(make, loss, options, "graph", each) for each in (None, group)]
     make, loss, options = CASES["ladder with batch norm"]
+    found["through sockets"] = [found["ladder with batch norm"][0], through_the_backend(group)]
+    found["batches of two sizes"] = [of_two_sizes(each) for each in (None, group)]
     found["plain Pyro"] = [curve(make, loss, options, "eager", each) for each in (None, group)]
     torch.set_default_dtype(torch.float32)
     found["compiled"] = [curve(make, loss, options, *each) for each in (("graph", None), ("compiled", group))]

@@ -21,7 +21,7 @@ from pyrovae.engine.modules import preserved_buffers
 from pyrovae.engine.reachable import is_library
 from pyrovae.engine.tracing import ShapesOfValues, has_shape_of_values, without_reading_values
 from pyrovae.engine.validation import without_validation
-from pyrovae.errors import CaptureError
+from pyrovae.errors import CaptureError, LostProcessError
 
 aten = torch.ops.aten
 # Operations that use only the layout of a tensor, not its values.
@@ -82,6 +82,8 @@ def capture(function: Callable[..., Sequence[Tensor | None]], inputs: Sequence[T
         with preserved_state(*programs), without_reading_values(shapes), without_validation(), sites:
             module = make_fx(function)(*inputs)
         _refuse_shapes_of_values(module.graph, shapes)
+    except LostProcessError:
+        raise
     except CaptureError as error:
         raise CaptureError(f"{first_line(error)}{_where(error, sites.name)}") from error
     except Exception as error:

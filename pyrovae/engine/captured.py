@@ -27,7 +27,7 @@ from pyrovae.engine.modules import modules_that_run
 from pyrovae.engine.numbers import Assumptions, numbers_as_inputs
 from pyrovae.engine.reachable import Place, Reachable
 from pyrovae.engine.tracing import InputArray
-from pyrovae.errors import CaptureError
+from pyrovae.errors import CaptureError, LostProcessError
 
 MOST_KEPT = 32
 # Under auto, a graph that was used within this many calls is not dropped for another: plain Pyro runs that one.
@@ -244,6 +244,8 @@ class CapturedFunction:
         graph = capture(flat, [*example, *scalars], [*self._programs(), *met])
         try:
             graph.rehearse([*example, *scalars])
+        except LostProcessError:
+            raise
         except Exception as error:  # what was traced cannot always be run
             raise CaptureError(reason_of(error)) from error
         _refuse_what_is_written(before.changes(), graph, before)

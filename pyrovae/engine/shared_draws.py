@@ -65,7 +65,8 @@ class OwnDraws(TorchDispatchMode):
         if self._number == len(self._draws.shapes):
             raise _other_draws("more draws")
         whole, self._number = self._draws.shapes[self._number], self._number + 1
-        own = args[0].shape if isinstance(args[0], Tensor) else torch.Size(args[0])
+        shaped = next((each for each in args if isinstance(each, Tensor | list | tuple)), whole)
+        own = shaped.shape if isinstance(shaped, Tensor) else torch.Size(shaped)
         return func(*args, **kwargs) if own == whole else self._rows_of_whole(func, args, kwargs, own, whole)
 
     def check_all_were_made(self) -> None:
@@ -83,7 +84,9 @@ class OwnDraws(TorchDispatchMode):
 
         def enlarge(value: Any) -> Any:
             if isinstance(value, Tensor) and value.shape == own:
-                return torch.cat([value] * self._size, dim)
+                # The inverse of the choice of rows; what stands for the rows of others is left aside.
+                rows = value.unflatten(dim, (-1, 1, self._draws.num_examples // self._size))
+                return torch.cat([rows] * self._size, dim + 1).flatten(dim, dim + 2)
             return list(whole) if isinstance(value, list | tuple) and tuple(value) == tuple(own) else value
 
         if not func._schema.is_mutable:

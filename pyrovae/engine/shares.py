@@ -27,7 +27,7 @@ _current: ContextVar[Share | None] = ContextVar("share", default=None)
 
 
 class Share:
-    """The share of this process: every N-th of the rows of a batch, in the order of the processes.
+    """The share of this process: one of N equal parts of the rows of a batch, in the order of the processes.
 
     Args:
         group: the processes; None for this one alone, whose share is the whole batch.
@@ -100,17 +100,18 @@ class Share:
     def copy_noise(self) -> None:
         """Give all processes the random numbers of the first one."""
         if self.size > 1:
-            state = torch.get_rng_state()
-            self.copy_from_first([state])
-            torch.set_rng_state(state)
+            cpu, gpu = self.first((torch.get_rng_state(), torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None))
+            torch.set_rng_state(cpu)
+            if gpu is not None:
+                torch.cuda.set_rng_state(gpu)
 
     def all_of(self, value: bool) -> bool:
         """Return True where a value is true in all processes."""
         if self.size == 1:
             return value
-        values = torch.tensor(float(not value))
-        dist.all_reduce(values, group=self.group)
-        return not values
+        values = [value] * self.size
+        dist.all_gather_object(values, value, group=self.group)
+        return all(values)
 
     def first(self, value: Any) -> Any:
         """The value that the first process has of a plain object."""

@@ -20,8 +20,10 @@ def torch_device(name: str | None) -> torch.device:
     import torch
 
     if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
         # Of several processes on one machine each has a GPU of its own.
-        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen).item()

@@ -184,6 +184,9 @@ def remove_folder(path: Path) -> None:
     """
     aside = path.with_name(f".{path.name}")
     with writing(path.parent):
+        if aside.is_dir() and not aside.is_symlink():
+            # Of a process that died on the way.
+            calls.rmtree(aside)
         calls.replace(path, aside)
         calls.rmtree(aside)
 

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, LostProcessError
 from pyrovae.experiments.beginning import begin
+from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
 
 T = TypeVar("T")
-# What the errors of gloo and NCCL, whose types say nothing, have in common where the other side is gone.
-LOST_CONNECTION = ("connection closed", "connection reset", "connection refused", "broken pipe", "nccl", "timed out", "gloo")
+# What the errors of gloo, whose types say nothing, have in common where the other side is gone.
+LOST_CONNECTION = ("connection closed", "connection reset", "connection refused", "broken pipe", "timed out waiting")
 
 
 def launched_number() -> tuple[int, int]:
@@ -89,11 +90,13 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            if self.size == 1 or not any(words in str(error).lower() for words in LOST_CONNECTION):
+            lost = isinstance(error, LostProcessError) or any(words in str(error).lower() for words in LOST_CONNECTION)
+            if self.size == 1 or not lost:
                 raise
+            resume = f": go on from the last checkpoint with 'fit --resume {self.folder}', by any number of processes"
             raise InputError(
-                f"process {self.number} of {self.size} ends, since another process of its training has ended: go on from the "
-                f"last checkpoint with 'fit --resume {self.folder}', by any number of processes"
+                f"process {self.number} of {self.size} ends, since another process of its training has ended "
+                f"({in_one_line(error)}){resume if self.folder.name else ''}"
             ) from error
 
     def _refuse_uneven(self, recipe: Recipe) -> None:

@@ -63,6 +63,7 @@ class Measurement:
         protocol_hash: the hash of the protocol of the data.
         epochs: the number of epochs that the programs were trained for.
         weights: the checksum of the weights.
+        device: the kind of the device, by which the size of a chunk differs.
     """
 
     kind: str
@@ -71,12 +72,13 @@ class Measurement:
     protocol_hash: str
     epochs: int
     weights: str
+    device: str
 
     @classmethod
     def of(cls, run: RunFolder, kind: str, settings: Mapping[str, int], dataset: Dataset) -> Measurement:
         """The measurement of the current weights of a run on a dataset."""
         own = dataset.protocol.hash == run.protocol_hash
-        facts = (dataset.protocol.hash, len(run.history), run.checksum)
+        facts = (dataset.protocol.hash, len(run.history), run.checksum, dataset.test.device.type)
         return cls(kind, dict(settings), "" if own else dataset.name, *facts)
 
     def folder(self, run_folder: Path) -> Path:
@@ -94,7 +96,12 @@ class Measurement:
         names = [*self.settings, *(name for name in other.settings if name not in self.settings)]
         values = [(name, self.settings.get(name), other.settings.get(name)) for name in names]
         found = [f"{name} {theirs} and not {ours}" for name, ours, theirs in values if ours != theirs]
-        words = {"kind": "another command", "protocol_hash": "other data", "weights": "other weights"}
+        words = {
+            "kind": "another command",
+            "protocol_hash": "other data",
+            "weights": "other weights",
+            "device": "another kind of device",
+        }
         return found + [words[name] for name in words if getattr(self, name) != getattr(other, name)]
 
 
@@ -158,7 +165,15 @@ class Part:
     @classmethod
     def _of(cls, name: str, tensors: Mapping[str, Tensor], about: Any) -> Part:
         check_value("shard", about, {"measurement": dict, "shard": list, "seconds": float, "numbers": dict})
-        known = {"kind": str, "settings": dict, "dataset": str, "protocol_hash": str, "epochs": int, "weights": str}
+        known = {
+            "kind": str,
+            "settings": dict,
+            "dataset": str,
+            "protocol_hash": str,
+            "epochs": int,
+            "weights": str,
+            "device": str,
+        }
         check_value("measurement", about["measurement"], known)
         measurement = Measurement(**about["measurement"])
         if set(measurement.settings) != set(SETTINGS[measurement.kind]):

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from pyrovae.engine.capture import Graph, preserved_state
+from pyrovae.engine.capture import Graph, preserved_state, preserved_tensors
 from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError
 from pyrovae.inference.steps import Programs
@@ -55,6 +56,28 @@ def spot_check(
             f"program reads what changed since it was captured and {UNSEEN}: pass it as an argument, keep it in a tensor, or "
             "use engine='eager'. Steps since the last check may be wrong; this one was not taken"
         )
+
+
+def check_buffers(
+    programs: Programs, graph: Graph, args: Any, kwargs: Any, inputs: Sequence[Tensor], buffers: Sequence[Tensor]
+) -> None:
+    """Check that a step of a process leaves the buffers that plain Pyro leaves on the whole batch, without side effects.
+
+    Raises:
+        CaptureError: for a buffer that differs by more than rounding.
+    """
+    after: list[list[Tensor]] = []
+    for run in (lambda: programs.differentiable_loss(args, kwargs), lambda: graph(inputs)):
+        with preserved_tensors([*buffers, *graph.constants]), preserved_state(programs.model, programs.guide):
+            with _other_generators(), without_validation():
+                run()
+            after.append([buffer.clone() for buffer in buffers])
+    for right, ours in zip(*after, strict=True):
+        if not torch.allclose(ours.double(), right.double(), rtol=1e-3, atol=1e-5, equal_nan=True):
+            raise CaptureError(
+                "expected buffers that are the same for one process's rows as for the whole batch; the program writes "
+                "statistics of its rows to one: use batch norm, whose statistics processes share, or train in one process"
+            )
 
 
 @contextmanager

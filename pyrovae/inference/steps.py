@@ -161,6 +161,26 @@ def check_sites(programs: Programs, args: Any, kwargs: Any) -> dict[str, Any]:
     return first
 
 
+def refuse_sites_without_examples(own: dict[str, Any], whole: dict[str, Any]) -> None:
+    """Refuse sites that are the same for some rows as for the whole batch: processes would count them once each.
+
+    Raises:
+        CaptureError: for such a site.
+    """
+    for name, site in own.items():
+        # Neither the indices of a plate nor a name for a value has a density.
+        counts = hasattr(site.get("fn"), "batch_shape") and not site["infer"].get("_deterministic")
+        if counts and name in whole and _shape(site) == _shape(whole[name]):
+            raise CaptureError(
+                f"expected sites that have a dimension of examples, which processes share; site {name!r} has the shape "
+                f"{tuple(_shape(site))} for any number of them: train in one process, or use engine='eager'"
+            )
+
+
+def _shape(site: Any) -> torch.Size:
+    return torch.Size([*site["fn"].batch_shape, *site["fn"].event_shape])
+
+
 def _check_latent(name: str, site: Any, loss: Any) -> None:
     kind = type(getattr(site["fn"], "base_dist", site["fn"])).__name__
     if type(site["fn"]).__name__ == "_Subsample":

@@ -26,8 +26,15 @@ from pyrovae.inference.health import Health
 from pyrovae.inference.optimizers import check_optimizer, held_parameters, take_step, trained_parameters
 from pyrovae.inference.plain import PlainStep, PlainSteps
 from pyrovae.inference.plans import Plan
-from pyrovae.inference.spot_checks import is_due, spot_check
-from pyrovae.inference.steps import Programs, Transform, check_sites, gradient_step, moving_buffers
+from pyrovae.inference.spot_checks import check_buffers, is_due, spot_check
+from pyrovae.inference.steps import (
+    Programs,
+    Transform,
+    check_sites,
+    gradient_step,
+    moving_buffers,
+    refuse_sites_without_examples,
+)
 from pyrovae.inference.supports import Supports, validates
 
 if TYPE_CHECKING:
@@ -65,7 +72,8 @@ class CompiledSVI:
             example ``binarize``.
         clipping: the clipping of gradients of the loss summed over the batch; none by default.
         group: the processes that share each batch, as of ``torch.distributed``: all take the same steps, those of one process
-            within rounding. Each process calls ``step`` with the whole batch, and computes its rows of it.
+            within rounding. Each process calls ``step`` with the whole batch, and computes its rows of it; plain Pyro, as under
+            ``eager``, computes all of it in each.
 
     Raises:
         ValueError: for an unknown engine or precision, and a loss or an optimizer that takes no single gradient; at a
@@ -100,6 +108,7 @@ class CompiledSVI:
         self.steps_taken = 0
         self._share = Share(group)
         self._whole: tuple[Any, Any] | None = None
+        self._moving: list[Tensor] = []
         self.clipping = clipping or Clipping()
         self._skipped: Tensor | int = 0
         self._function = CapturedFunction(
@@ -221,7 +230,9 @@ class CompiledSVI:
         """Capture the situation of a call, where it is worth it."""
         self._prepared = None
         try:
-            found = self._function.learn(call, must=must, check=self._check_share if self._share.size > 1 else None)
+            # Processes capture at the same call, whatever the times that each measures.
+            is_shared = self._share.size > 1
+            found = self._function.learn(call, must=must or is_shared, check=self._check_share if is_shared else None)
         finally:
             if self._prepared is not None:
                 # Tracing ran the function once, which wrote its truth value.
@@ -249,9 +260,12 @@ class CompiledSVI:
     def _prepare(self, *args: Any, **kwargs: Any) -> Any:
         """Check the programs on this batch, and return the function to be captured."""
         programs = self._programs()
-        parameters = trained_parameters(self.optim, check_sites(programs, args, kwargs), self.model, self.guide)
+        sites = check_sites(programs, args, kwargs)
+        if self._share.size > 1 and self._whole is not None:
+            refuse_sites_without_examples(sites, check_sites(programs, *self._whole))
+        parameters = trained_parameters(self.optim, sites, self.model, self.guide)
         with preserved_state(self.model, self.guide), torch.no_grad():
-            buffers = moving_buffers(lambda: programs.loss_value(args, kwargs), self.model, self.guide)
+            self._moving = buffers = moving_buffers(lambda: programs.loss_value(args, kwargs), self.model, self.guide)
         device = parameters[0].device if parameters else torch.get_default_device()
         healthy = self._health.on(device)
         was_healthy = healthy.clone() if self._prepared is None else self._prepared.was_healthy
@@ -318,8 +332,9 @@ class CompiledSVI:
 
     def _compile(self, situation: Situation, inputs: list[Tensor], reason: str, *, update: bool = True) -> None:
         self.decision = situation.payload.compile(situation, inputs, reason, self._products, update=update)
-        if not self._share.all_of(situation.payload.is_compiled):
+        if not self._share.all_of(situation.payload.is_compiled) and situation.payload.is_compiled:
             situation.payload.use_graph(situation)
+            self.decision = "engine graph: another process cannot compile it"
         if not situation.payload.is_compiled:
             warnings.warn(self.decision, stacklevel=4)
 
@@ -332,14 +347,17 @@ class CompiledSVI:
         ahead = None if self._steps_ahead is None else self._steps_ahead - self.steps_taken
         seconds = self._share.first(seconds)
         pays, reason = self._share.first(plan.compiling_pays(situation.graph, inputs, seconds, ahead))
+        # Decided by the first process for all.
+        plan.settled = bool(reason) and (pays or ahead is not None)
         if pays:
             self._compile(situation, inputs, reason)
         elif plan.settled:
             self.decision = f"engine graph: {reason}"
 
     def _check_share(self, graph: Graph, inputs: list[Tensor]) -> None:
-        """Check that the sum over processes is the loss of the whole batch."""
+        """Check that the processes together do what one does with the whole batch."""
         assert self._whole is not None
+        check_buffers(self._programs(), graph, *self._whole, inputs, self._moving)
         spot_check(self._programs(), graph, *self._whole, inputs, self.steps_taken, self._share.size)
 
     def _read(self, healthy: Tensor) -> None:

@@ -125,8 +125,9 @@ def measure_shards(
     check_shard((count, count))
     measurement = Measurement.of(run, kind, settings, dataset)
     refuse_other_shards(run.folder, measurement, count, dataset)
-    place = (other, threads, str(dataset.test.device), root and str(Path(root).resolve()), mirror)
     # Where they are measured, the working directory may be another one.
+    other = str(Path(other).resolve()) if other and Path(other).exists() else other
+    place = (other, threads, str(dataset.test.device), root and str(Path(root).resolve()), mirror)
     folder, at_most = run.folder.resolve(), most_bytes(dataset)
     jobs = [ShardJob(folder, measurement, (number, count), at_most, *place) for number in range(1, count + 1)]
     left: Any = [job for job in jobs if not job.is_done]
