@@ -6,7 +6,7 @@ These files only combine parts of the library. They import torch inside the comm
 import click
 
 from pyrovae.errors import InputError
-from pyrovae.experiments.processes import launched_number
+from pyrovae.experiments.launch import launched_number
 
 from .bounds import bounds
 from .compare import compare

@@ -8,7 +8,7 @@ import click
 
 from pyrovae.errors import InputError
 from pyrovae.experiments.devices import torch_device
-from pyrovae.experiments.processes import launched_number
+from pyrovae.experiments.launch import launched_number
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe, settings_in
 from pyrovae.experiments.summaries import describe_course, evaluation_rows

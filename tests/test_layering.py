@@ -173,6 +173,7 @@ ORDER = [
         "experiments.tracking",
         "experiments.interruption",
         "experiments.trials",
+        "experiments.launch",
         "experiments.beginning",
         "experiments.processes",
         "experiments.state",

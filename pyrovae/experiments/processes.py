@@ -6,7 +6,6 @@ on the folder, such as the choice of an engine, a checkpoint and an early stop, 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pyrovae.errors import InputError, LostProcessError
 from pyrovae.experiments.beginning import begin
+from pyrovae.experiments.launch import launched_number
 from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
@@ -27,13 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # What the errors of gloo, whose types say nothing, have in common where the other side is gone.
 LOST_CONNECTION = ("connection closed", "connection reset", "connection refused", "broken pipe", "timed out waiting")
-
-
-def launched_number() -> tuple[int, int]:
-    """The number of this process among those that torchrun started together, and how many there are."""
-    if "MASTER_ADDR" not in os.environ:
-        return 0, 1
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 class Processes:
