@@ -9,6 +9,16 @@ import click
 from pyrovae.errors import InputError
 
 
+def interrupt_with(advice: str) -> None:
+    """Let Ctrl-C and SIGTERM interrupt the command, which then ends its own processes too, with advice on how to go on."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt(advice)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+
+
 class OneLineErrors(click.Group):
     """A group of commands that prints errors of the user in one line and exits with 2; a bug keeps its traceback."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from pyrovae.errors import InputError
 from pyrovae.experiments.tables import names_in
 
 from . import console
+from .refusals import interrupt_with
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
@@ -89,9 +89,7 @@ def measure_all(
 
     from pyrovae.experiments.sweeping.shards import measure_shards
 
-    # Asked to end, it ends the processes of its shards too.
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    interrupt_with("the same command goes on with the shards")
     threads, numbers = torch.get_num_threads(), itertools.count(1)
     workers = workers or max(1, joblib.cpu_count() // threads)
 
@@ -105,10 +103,6 @@ def measure_all(
         run, kind, shards, settings, dataset, backend=backend, workers=workers, threads=threads, ended=say, **place
     ):
         raise SystemExit(1)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt("the same command goes on with the shards")
 
 
 def say_measured(path: Any, *, as_json: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.tables import names_in
 
 from . import console, options
+from .refusals import interrupt_with
 
 if TYPE_CHECKING:
     from pyrovae.experiments.sweeping.grid import Member
@@ -89,9 +89,7 @@ def sweep(
     if backend == "processes":
         # Elsewhere the machines of the members have their own.
         torch_device(device)
-    # Asked to end, it ends the processes of its members too.
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)
+    interrupt_with("the same command goes on with the sweep")
     result = sweep(
         grid,
         output,
@@ -118,10 +116,6 @@ def sweep(
         console.say(f"failed: {name}: {reason}", fg="red")
     if result.failures:
         raise SystemExit(1)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt("the same command goes on with the sweep")
 
 
 def _varied(pairs: Sequence[str]) -> dict[str, list[Any]]:

@@ -79,7 +79,7 @@ def processes_in(session):
 
 
 def trained_in(session, folder):
-    """The run folder that a process of this session trains, after an epoch."""
+    """The run folder that a process started by this test trains, after an epoch."""
     for path in folder.glob("*/.lock.json"):
         if epochs_in(path.parent) and session_of(json.loads(path.read_text())["process"]) == session:
             return path.parent

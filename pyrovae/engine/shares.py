@@ -81,8 +81,6 @@ class Share:
 
     def total(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The sums over all processes, by one operation for each type of numbers."""
-        if self.size == 1:
-            return list(tensors)
         found: list[Tensor] = list(tensors)
         for dtype in dict.fromkeys(each.dtype for each in tensors):
             places = [place for place, each in enumerate(tensors) if each.dtype == dtype]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,27 @@ from pyrovae.experiments.sweeping.grid import Member
 logger = logging.getLogger(__name__)
 
 
+class Requeued(ABC):
+    """A job that goes on where it was when it is called again."""
+
+    @abstractmethod
+    def __call__(self) -> str:
+        """Return why it failed, in one line, or an empty text."""
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        """Submit the same again: what submitit does where the cluster stops a job before its end."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, *arguments)
+
+
+def reason_of(error: Exception) -> str:
+    """The type and the message of an error, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 @dataclass(frozen=True)
-class Job:
+class Job(Requeued):
     """Train and measure a member; called again it goes on where it was.
 
     Args:
@@ -64,7 +84,7 @@ class Job:
         except Exception as error:
             with suppress(OSError):
                 self._traceback.write_text(traceback.format_exc())
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (see {self._traceback.name})"
+            return f"{reason_of(error)} (see {self._traceback.name})"
         self._traceback.unlink(missing_ok=True)
         return ""
 
@@ -96,9 +116,3 @@ class Job:
         recipe, folder = self.member.recipe, self.member.folder
         dataset = load_data(recipe, self.root, self.mirror).to(torch_device(self.device))
         train(recipe, folder, dataset=dataset, engine=self.engine).evaluate(self.num_samples, dataset=dataset)
-
-    def checkpoint(self, *arguments: Any) -> Any:
-        """Submit the same again: what submitit does where the cluster stops a job before its end."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self, *arguments)

@@ -19,6 +19,7 @@ from pyrovae.experiments.sharding import (
     refuse_other_shards,
 )
 from pyrovae.experiments.sweeping.backends import run_all
+from pyrovae.experiments.sweeping.jobs import Requeued, reason_of
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ShardJob:
+class ShardJob(Requeued):
     """Measure a shard; called again it leaves the file alone.
 
     Args:
@@ -66,7 +67,7 @@ class ShardJob:
             return " ".join(str(error).split())
         except Exception as error:
             traceback.print_exc()
-            return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return reason_of(error)
         return ""
 
     def _run(self) -> None:
@@ -80,12 +81,6 @@ class ShardJob:
         run.vae.to(dataset.test.device)
         quiet: Any = iter if self.measurement.kind == "evaluate" else lambda label, unit: iter
         measure_shard(run, self.measurement.kind, self.shard, self.measurement.settings, dataset, quiet)
-
-    def checkpoint(self, *arguments: Any) -> Any:
-        """Submit the same again: what submitit does where the cluster stops a job before its end."""
-        import submitit
-
-        return submitit.helpers.DelayedSubmission(self, *arguments)
 
 
 def measure_shards(
