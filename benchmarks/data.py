@@ -20,7 +20,7 @@ import torch
 
 from pyrovae import RECIPES, CompiledSVI, build, load_dataset
 from pyrovae.data.user_files import datasets as own
-from pyrovae.experiments.building import build_objective, build_optimizer
+from pyrovae.experiments.methods import build_objective, build_optimizer
 
 BATCH_SIZE = 100
 STEPS = 200

@@ -27,6 +27,7 @@ NAMES = {
     "ladder-vae": "Ladder VAE (Sønderby et al.)",
     "vae-tutorial": "Tutorial on VAEs (Doersch)",
     "iwae": "Importance weighted autoencoders (Burda et al.)",
+    "pyrovae": "A table of our own",
 }
 
 
@@ -67,7 +68,7 @@ def paper_of(name: str) -> str:
 def statements(outcomes: dict[str, Outcome]) -> Iterator[str]:
     """Every statement and what became of it."""
     rows = [(name, each.says, each.verdict) for name, outcome in outcomes.items() for each in outcome.verdicts]
-    yield from markdown_table(("table or figure", "the paper says", "here"), rows)
+    yield from markdown_table(("table or figure", "what is said", "here"), rows)
 
 
 def counts(outcomes: dict[str, Outcome]) -> Iterator[str]:

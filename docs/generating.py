@@ -15,6 +15,7 @@ FAMILIES = {
     "conditions": "data.conditions:CONDITIONS",
     "objectives": "inference.objectives:OBJECTIVES",
     "warmups": "inference.warmup:WARMUPS",
+    "learning_rates": "inference.learning_rates:LEARNING_RATES",
 }
 
 

@@ -14,7 +14,7 @@ import torch
 from pyro import poutine
 
 from pyrovae import VAE, CompiledSVI, Dataset, Recipe, build, fit, load_dataset, log_likelihood, plots
-from pyrovae.experiments.building import build_objective, build_optimizer
+from pyrovae.experiments.methods import build_objective, build_optimizer
 
 CONDITIONAL = Recipe(condition="middle-column", latent_sizes=(30,), hidden_sizes=(500,), activation="relu")
 REGRESSOR = replace(CONDITIONAL, latent_sizes=())

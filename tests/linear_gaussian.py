@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import nn
 
-from pyrovae.programs.guides import BottomUp, Ladder, MeanField, TopDown
+from pyrovae.programs.guides import BottomUp, Ladder, MeanField, ResidualTopDown, TopDown
 from pyrovae.programs.models import GenerativeModel
 from pyrovae.programs.priors import StandardNormal
 
@@ -110,6 +110,13 @@ class Chain:
         bias = (message.bias[0].detach() * s**2 + b * noise) / total
         return LinearGaussian(weight, [bias.item()], (noise * s**2 / total).sqrt().item())
 
+    def difference(self, layer):
+        """How p(z_layer | z_{layer+1}, x) differs from the prior: of the locations the difference, of the scales the ratio."""
+        exact, (a, b, s) = self.downward(layer), (each[layer - 1] for each in (self.slopes, self.shifts, self.scales))
+        prior = torch.tensor([[0.0, 0.0, 0.0, a]])
+        scale = exact.log_scale.exp().item() / s
+        return LinearGaussian(exact.weight.detach() - prior, [exact.bias.item() - b], scale)
+
     def exact_guides(self):
         """The exact posterior, written in each family that can express it."""
         layers = range(1, self.depth)
@@ -117,12 +124,17 @@ class Chain:
             "bottom_up": BottomUp([self.posterior(1), *(self.upward(layer) for layer in layers)]),
             "ladder": Ladder(self.model, Several(*(self.message(layer) for layer in layers), self.posterior(self.depth))),
             "top_down": self.top_down(*map(self.downward, layers), self.posterior(self.depth)),
+            "residual_top_down": self.residual_top_down(*map(self.difference, layers), self.posterior(self.depth)),
         }
         return guides if self.depth > 1 else guides | {"mean_field": MeanField(Several(self.posterior(1)))}
 
     def top_down(self, *conditionals):
         """With the data themselves as the features of every layer."""
         return TopDown(Several(*(nn.Identity() for _ in conditionals)), conditionals)
+
+    def residual_top_down(self, *conditionals):
+        """With the data themselves as the features of every layer."""
+        return ResidualTopDown(self.model, Several(*(nn.Identity() for _ in conditionals)), conditionals)
 
     def wrong_guide(self, family):
         """A guide that is too wide and off centre."""
@@ -133,6 +145,9 @@ class Chain:
             "mean_field": lambda: MeanField(Several(*heads)),
             "top_down": lambda: self.top_down(
                 *(LinearGaussian([[0.5, 0.1, -0.2, 0.3]], [0.3], 0.9) for _ in heads[1:]), heads[0]
+            ),
+            "residual_top_down": lambda: self.residual_top_down(
+                *(LinearGaussian([[0.3, 0.1, -0.2, -0.3]], [0.2], 1.2) for _ in heads[1:]), heads[0]
             ),
         }
         return families[family]()

@@ -39,9 +39,25 @@ STAGED = SMALL.replace(
     optimizer_arguments={"momentum": 0.5},
     stages=({"epochs": 2}, {"epochs": 1, "num_particles": 2}),
 )
+# All that stages may change without another graph, and all parts of networks and guides that draw or are fitted in training.
+SCHEDULED = SMALL.replace(
+    guide="residual_top_down",
+    prior="flow",
+    posterior="flow",
+    flow_transforms=1,
+    hidden_layers=2,
+    encoder_layers=3,
+    layer_norm=True,
+    residual_layers=True,
+    dropout=0.2,
+    encoder_weight_decay=0.1,
+    learning_rate_schedule="cosine",
+    learning_rate_warmup=2,
+    stages=({"epochs": 2}, {"epochs": 1, "average_decay": 0.8, "learning_rate_schedule": "step"}),
+)
 # As short as a training can be that writes everything twice.
 FAULTY = IWAE.replace(epochs=2, batch_size=60)
-RECIPES = {"ladder": LADDER, "iwae": IWAE, "two objectives": STAGED}
+RECIPES = {"ladder": LADDER, "iwae": IWAE, "two objectives": STAGED, "schedules": SCHEDULED}
 
 
 def grey():

@@ -67,6 +67,7 @@ CASES = {
     "ladder, clipped": (of(LADDER), ELBO(), {"clipping": Clipping(20.0, 200.0)}),
     "convolutions": (of(CONVOLUTIONS), ELBO(), {}),
     "pseudo-inputs": (of(VAE.replace(prior="vamp", num_components=5)), ELBO(), {}),
+    "flows and dropout": (of(VAE.replace(prior="flow", posterior="flow", flow_transforms=1, dropout=0.2)), IWELBO(2), {}),
     "particles as more examples": (folded, IWELBO(4), {}),
 }
 

@@ -16,6 +16,7 @@ from pyrovae.inference.epochs import arguments
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.programs.architecture import NETWORKS
+from pyrovae.programs.flows import POSTERIORS
 from pyrovae.programs.guides import GUIDES
 from pyrovae.programs.likelihoods import LIKELIHOODS
 from pyrovae.programs.networks import ACTIVATIONS
@@ -101,6 +102,16 @@ def test_every_network_trains(network, activation, guide):
     for condition, hidden_layers in (("none", 1), ("label", 2)):
         settings = {"network": network, "activation": activation, "condition": condition, "initialization": "he"}
         trains(replace(recipe(guide, 2, **settings), hidden_layers=hidden_layers))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_perceptron_trains(guide, activation):
+    """Layer norm, residual layers, dropout and a guide of its own depth, with every posterior."""
+    parts = {"layer_norm": True, "residual_layers": True, "dropout": 0.3, "encoder_layers": 3, "batch_norm": False}
+    for posterior, number in itertools.product(POSTERIORS, (1, 2)):
+        settings = parts | {"activation": activation, "initialization": "he", "posterior": posterior, "hidden_layers": number}
+        trains(replace(recipe(guide, 2), **settings))
 
 
 @pytest.mark.parametrize("condition", [name for name in CONDITIONS if name != "none"])

@@ -16,7 +16,7 @@ from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, log_likelihood
 from pyrovae.inference.objectives import ELBO, IWELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.guides import GUIDES, BottomUp, Ladder, MeanField, TopDown
+from pyrovae.programs.guides import GUIDES, BottomUp, Ladder, MeanField
 from pyrovae.programs.models import GenerativeModel
 from pyrovae.programs.priors import ConditionalGaussian
 
@@ -166,7 +166,7 @@ class Untold(torch.nn.Module):
 
 def under_a_context(guide):
     """The same guide where the data are those of the chain and TOLD c."""
-    seen = {BottomUp: "conditionals", Ladder: "encoder", MeanField: "encoder", TopDown: "conditionals"}[type(guide)]
+    seen = "encoder" if isinstance(guide, Ladder | MeanField) else "conditionals"
     heads = getattr(guide, seen)
     heads = heads if seen == "conditionals" else heads.heads
     for number in range(1 if isinstance(guide, BottomUp) else len(heads)):

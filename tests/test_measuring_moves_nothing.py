@@ -15,7 +15,8 @@ from pyrovae.evaluation.latents import activity, kl_by_layer, kl_by_unit
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.surgery import elbo_surgery
 from pyrovae.experiments import checkpoints, tracking, training
-from pyrovae.experiments.building import build, build_optimizer
+from pyrovae.experiments.building import build
+from pyrovae.experiments.methods import build_optimizer
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
 from pyrovae.inference.objectives import ELBO

@@ -1,4 +1,4 @@
-"""Convolutional networks: shapes of any image, particles in front, gates and shortcuts."""
+"""Networks: shapes of any image, particles in front, gates and shortcuts, normalization, dropout."""
 
 import copy
 
@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from pyrovae.experiments.building import assemble
+from pyrovae.experiments.recipe import Recipe
+from pyrovae.inference.state import recollect_statistics
 from pyrovae.programs.architecture import NETWORKS, Architecture
 from pyrovae.programs.convolutions import ImageBatchNorm, PixelReadout, ResidualBlock, convolution
 from pyrovae.programs.likelihoods import LIKELIHOODS
-from pyrovae.programs.networks import ACTIVATIONS, frozen_statistics, gate, mlp
+from pyrovae.programs.networks import ACTIVATIONS, BatchNorm, Residual, frozen_statistics, gate, mlp
 
 CONVOLUTIONAL = [name for name, block in NETWORKS.items() if block]
 
@@ -99,3 +102,53 @@ def test_a_likelihood_starts_at_the_means_of_the_pixels(name, convolutional):
     likelihood = LIKELIHOODS[name](24, 12, **options)
     likelihood.start_at_means(means)
     torch.testing.assert_close(likelihood(torch.zeros(24)).mean, means, rtol=1e-3, atol=1e-3)
+
+
+def test_layer_norm_sees_each_example_alone():
+    network = mlp([4, 6, 5], layer_norm=True)
+    h = torch.randn(3, 7, 4)
+    torch.testing.assert_close(network(h)[1, 2], network(h[1, 2]))
+    normalized = network[:2](h)
+    torch.testing.assert_close(normalized.mean(-1), torch.zeros(3, 7), atol=1e-5, rtol=0)
+    assert not any(isinstance(each, nn.Linear) and each.bias is not None for each in network)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_residual_layer_without_its_second_map_is_the_identity(activation):
+    network = mlp([4, 6, 6, 6, 5], activation=ACTIVATIONS[activation], residual=True, batch_norm=True).eval()
+    residual = [each for each in network if isinstance(each, Residual)]
+    assert len(residual) == 2, "layers of equal input and output"
+    h = torch.randn(7, 6)
+    expected = [h + each.network[-1](each.network[:-1](h)) for each in residual]
+    torch.testing.assert_close([each(h) for each in residual], expected)
+    for each in residual:
+        nn.init.zeros_(each.network[-1].weight)
+        nn.init.zeros_(each.network[-1].bias)
+        assert torch.equal(each(h), h)
+
+
+def test_dropout_and_depth_of_the_guide_are_its_own():
+    recipe = Recipe(
+        hidden_layers=1, encoder_layers=3, dropout=0.4, latent_sizes=(3, 2), hidden_sizes=(8, 6), likelihood="bernoulli"
+    )
+    vae = assemble(recipe, (1, 3, 4))
+    maps = {name: sum(isinstance(each, nn.Linear) for each in part.modules()) for name, part in vae.named_children()}
+    # Two networks and their heads on either side.
+    assert maps == {"model": 2 * 1 + 2, "guide": 2 * 3 + 2}
+    assert not any(isinstance(each, nn.Dropout) for each in vae.model.modules())
+    assert sum(isinstance(each, nn.Dropout) for each in vae.guide.modules()) == 6
+
+
+def test_statistics_are_collected_without_dropout():
+    """Those of a guide with dropout are those of the same guide without, since it is measured without."""
+    recipe = Recipe(batch_norm=True, latent_sizes=(3,), hidden_sizes=(8,), likelihood="bernoulli")
+    statistics = []
+    for dropout in (0.0, 0.5):
+        torch.manual_seed(0)
+        vae = assemble(recipe.replace(dropout=dropout), (1, 3, 4))
+        torch.manual_seed(1)
+        recollect_statistics(vae, [torch.rand(40, 12).round() for _ in range(3)])
+        norms = [each for each in vae.guide.modules() if isinstance(each, BatchNorm)]
+        statistics.append([value for norm in norms for value in (norm.running_mean, norm.running_var)])
+    for plain, dropped in zip(*statistics, strict=True):
+        torch.testing.assert_close(dropped, plain)

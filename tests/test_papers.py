@@ -45,7 +45,8 @@ from pyrovae.experiments.run import Run
 def test_an_experiment_names_only_what_there_is(name):
     experiment = PAPERS[name]
     assert re.fullmatch(
-        r"(latent-activity|vampprior-project|ladder-vae|vae-tutorial|iwae)-(figure|table|appendix)-[\d.a]+", name
+        r"(latent-activity|vampprior-project|ladder-vae|vae-tutorial|iwae)-(figure|table|appendix)-[\d.a]+|pyrovae-ablation",
+        name,
     )
     for claim in (claim for each in experiment.statements for claim in each.claims):
         assert set(claim.names) <= set(experiment.recipes), claim

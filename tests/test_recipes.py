@@ -10,7 +10,7 @@ from pyrovae.cli import main
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
-from pyrovae.experiments.building import build_clipping, build_optimizer
+from pyrovae.experiments.methods import build_clipping, build_optimizer
 from pyrovae.experiments.published import PUBLISHED, RECIPES
 from pyrovae.experiments.recipe import Recipe
 

@@ -67,8 +67,9 @@ def activity(
 
     Burda et al. (2016), section 5.2. The mean of a layer that depends on others is averaged over samples of them. The variance
     of this average, :math:`s^2 / S`, is subtracted from the variance over images, so that the estimate is unbiased and may fall
-    below zero by chance. With ``num_samples=None`` the other layers stay at their locations, in one pass, which gives another
-    number, larger where averaging smooths. Where no layer depends on another, both are the same and exact.
+    below zero by chance. Of a latent without a mean in closed form, such as a flow, values are averaged. With
+    ``num_samples=None`` the other layers stay at their locations, in one pass, which gives another number, larger where
+    averaging smooths. Where no layer depends on another, both are the same and exact.
 
     Args:
         guide: the variational program.
@@ -77,8 +78,8 @@ def activity(
         num_samples: the number S of samples of the layers that others depend on; None for their locations.
 
     Raises:
-        ValueError: for fewer than two images or samples, which have no variance, and for a latent without a mean in closed
-            form.
+        ValueError: for fewer than two images or samples, which have no variance, and, without samples, for a latent without a
+            mean in closed form.
     """
     columns_of(x, context)
     if len(x) < 2:
@@ -142,8 +143,16 @@ def _expected_units(guide: Program, rows: Sequence[Tensor], num_samples: int | N
             means = {name: _mean(name, site) for name, site in latent_sites(guide, rows).items()}
         return {name: (mean, torch.zeros_like(mean)) for name, mean in means.items()}
     particles = pyro.plate("particles", num_samples, dim=-2)
-    means = {name: _mean(name, site) for name, site in latent_sites(particles(guide), rows).items()}
+    means = {name: _mean_or_value(site) for name, site in latent_sites(particles(guide), rows).items()}
     return {name: (mean.mean(0), mean.var(0) / num_samples) for name, mean in means.items()}
+
+
+def _mean_or_value(site: Site) -> Tensor:
+    """The mean of a latent given the others; where it is not known its value, which is another estimate of the same average."""
+    try:
+        return site["fn"].mean
+    except NotImplementedError:
+        return site["value"]
 
 
 def _mean(name: str, site: Site) -> Tensor:
@@ -152,5 +161,5 @@ def _mean(name: str, site: Site) -> Tensor:
     except NotImplementedError:
         raise ValueError(
             f"expected latents whose means are known; site {name!r} of the guide is a {type(site['fn']).__name__}, which has "
-            "none in closed form: use kl_by_layer, which needs none"
+            "none in closed form: give num_samples, or use kl_by_layer, which needs none"
         ) from None

@@ -11,6 +11,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyrovae.programs.distributions import gaussian_of
+from pyrovae.programs.flows import NormalizingFlow
 
 
 class at_standardized_values(Messenger):  # noqa: N801 - used as a context, like a poutine
@@ -19,7 +20,7 @@ class at_standardized_values(Messenger):  # noqa: N801 - used as a context, like
     .. math:: z_l = m_l + s_l u_l
 
     Mean m and standard deviation s are those of the site's distribution given earlier draws, or zero and one where it has none.
-    Where it is Gaussian, u is its noise: the non-centred form of the program. Neal (2011), section 4.1.
+    Where it is Gaussian, or a normalizing flow, u is its noise: the non-centred form of the program. Neal (2011), section 4.1.
 
     Args:
         values: the standardized values u by site, in the shape of the site's values.
@@ -31,12 +32,13 @@ class at_standardized_values(Messenger):  # noqa: N801 - used as a context, like
 
     def _pyro_sample(self, msg: Any) -> None:
         if (standard := self._values.get(msg["name"])) is not None:
-            mean, spread = _moments(msg["fn"], standard)
-            msg["value"], msg["done"] = mean + spread * standard, True
+            msg["value"], msg["done"] = _value_of(msg["fn"], standard)[0], True
 
 
 def standard_value(site: Mapping[str, Any]) -> Tensor:
     """The standardized value u of a site, of the shape of its value."""
+    if isinstance(flow := site["fn"], NormalizingFlow):
+        return flow.noise_of(site["value"])[0]
     mean, spread = _moments(site["fn"], site["value"])
     return (site["value"] - mean) / spread
 
@@ -47,14 +49,21 @@ def log_densities(site: Mapping[str, Any], standard: Tensor) -> tuple[Tensor, Te
     The latter has the scale and the mask of the handlers around the site.
     """
     fn = site["fn"]
-    _, spread = _moments(fn, standard)
-    volume = sum_rightmost(spread.log().expand_as(standard), fn.event_dim)
-    if gaussian_of(fn) is not None:
+    _, volume = _value_of(fn, standard)
+    if gaussian_of(fn) is not None or isinstance(fn, NormalizingFlow):
         # As a function of u alone, so that gradients do not go through the networks, where they would cancel.
         log_density = sum_rightmost(-0.5 * standard.square() - 0.5 * math.log(2 * math.pi), fn.event_dim)
     else:
         log_density = fn.log_prob(site["value"]) + volume
     return log_density, scale_and_mask(log_density - volume, site["scale"], site["mask"])
+
+
+def _value_of(fn: Any, standard: Tensor) -> tuple[Tensor, Tensor]:
+    """The value of a standardized one, and the logarithm of the volume that it takes up by that of the latter."""
+    if isinstance(fn, NormalizingFlow):
+        return fn.value_of(standard)
+    mean, spread = _moments(fn, standard)
+    return mean + spread * standard, sum_rightmost(spread.log().expand_as(standard), fn.event_dim)
 
 
 def _moments(fn: Any, value: Tensor) -> tuple[Tensor, Tensor]:

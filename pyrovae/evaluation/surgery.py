@@ -118,6 +118,11 @@ def obstacle(model: Any, guide: Any, context: Tensor | None) -> str | None:
         )
     if not model.depth:
         return "expected a model with latent layers; a regressor's bound is its log-likelihood, and has no rate"
+    if not getattr(guide, "is_gaussian", True):
+        return (
+            "expected a Gaussian q(z_L | x), of which the aggregate posterior is a mixture; got a normalizing flow: train with "
+            "the posterior 'gaussian'"
+        )
     if getattr(guide, "top_posterior", None) is None:
         return (
             f"expected a guide whose q(z_L | x) is a density in closed form; that of {type(guide).__name__} is an integral "

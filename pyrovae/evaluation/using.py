@@ -19,6 +19,7 @@ from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.programs.distributions import GaussianMixture, gaussian_of
+from pyrovae.programs.flows import NormalizingFlow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,7 @@ def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samp
     .. math:: \sigma^2 = E[\operatorname{Var}(z | x, z_{\text{others}})] + \operatorname{Var}(E[z | x, z_{\text{others}}])
 
     A layer that depends on others is averaged over samples of them, drawn in the guide's order; the moments of other layers are
-    exact.
+    exact. Where a layer's distribution has no moments in closed form, as a flow has none, they are those of its samples.
 
     Args:
         guide: the variational program.
@@ -56,16 +57,23 @@ def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samp
         for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
             drawn = [latent_sites(guide, rows) for _ in range(min(2, num_samples))]
             # Where no layer depends on another, all draws have the same moments, as the first two show.
-            if any(not torch.equal(site["fn"].mean, drawn[-1][name]["fn"].mean) for name, site in drawn[0].items()):
+            if any(not torch.equal(_moments(site)[0], _moments(drawn[-1][name])[0]) for name, site in drawn[0].items()):
                 drawn += [latent_sites(guide, rows) for _ in range(num_samples - len(drawn))]
             found = {}
             for name in drawn[0]:
-                means = torch.stack([sites[name]["fn"].mean for sites in drawn])
-                variances = torch.stack([sites[name]["fn"].variance for sites in drawn])
+                means, variances = map(torch.stack, zip(*(_moments(sites[name]) for sites in drawn), strict=True))
                 found[name] = means.mean(0), (variances.mean(0) + means.var(0, correction=min(1, len(drawn) - 1))).sqrt()
             chunks.append(found)
     whole = {name: list(zip(*(chunk[name] for chunk in chunks), strict=True)) for name in chunks[0]}
     return {name: (torch.cat(means), torch.cat(deviations)) for name, (means, deviations) in whole.items()}
+
+
+def _moments(site: Any) -> tuple[Tensor, Tensor]:
+    """The mean and variance of a layer given the others; its value, without a variance, where they are not known."""
+    try:
+        return site["fn"].mean, site["fn"].variance
+    except NotImplementedError:
+        return site["value"], torch.zeros_like(site["value"])
 
 
 def draw_latents(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int) -> dict[str, Tensor]:
@@ -168,7 +176,7 @@ class TemperatureError(ValueError):
 
 
 class at_temperature(Messenger):  # noqa: N801 - used as a context, like a poutine
-    """A handler that multiplies the standard deviations of Gaussian latents and of mixtures' components by a temperature.
+    """A handler that multiplies the standard deviations of Gaussian latents, of mixtures' components and of a flow's noise.
 
     Args:
         temperature: the factor, above zero; one changes nothing.
@@ -186,6 +194,9 @@ class at_temperature(Messenger):  # noqa: N801 - used as a context, like a pouti
             return
         if isinstance(mixture := msg["fn"], GaussianMixture):
             msg["fn"] = GaussianMixture(mixture.loc, self.temperature * mixture.scale, batch_shape=mixture.batch_shape)
+            return
+        if isinstance(flow := msg["fn"], NormalizingFlow):
+            msg["fn"] = flow.at_temperature(self.temperature)
             return
         gaussian = gaussian_of(msg["fn"])
         if gaussian is None:

@@ -13,11 +13,11 @@ from pyrovae.experiments.building import (
     build,
     load_data,
     recipe_of_guide,
-    refuse_what_cannot_be_trained,
     resolve,
     short_schedule,
 )
 from pyrovae.experiments.folder import RECIPE
+from pyrovae.experiments.methods import refuse_what_cannot_be_trained
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.summaries import duration
@@ -100,6 +100,11 @@ def _with_more_epochs(run: Run, recipe: Recipe) -> Run:
     if not differing:
         return run
     if set(differing) == {"epochs"} and not recipe.stages and recipe.epochs > run.recipe.epochs:
+        if recipe.learning_rate_schedule != "constant":
+            raise InputError(
+                f"{run.folder}: expected its {run.recipe.epochs} epochs, over which its learning rate has gone down; got "
+                f"{recipe.epochs}: choose another folder, or the schedule 'constant'"
+            )
         return replace(run, recipe=recipe)
     pairs = (f"{name} {old} there, {new} now" for name, (old, new) in differing.items())
     raise InputError(

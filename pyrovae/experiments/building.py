@@ -1,6 +1,6 @@
-"""Build the parts of a training from a recipe: data, programs, an objective, an optimizer.
+"""Build the data and the programs of a recipe.
 
-This is the only place that translates a recipe; library classes take ordinary arguments and never see one.
+This and ``methods`` are the only places that translate a recipe; library classes take ordinary arguments and never see one.
 Importing it does not import torch.
 """
 
@@ -17,13 +17,10 @@ from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from pyrovae.data.datasets import Dataset
     from pyrovae.data.preparation import Preparation
-    from pyrovae.inference.clipping import Clipping
-    from pyrovae.inference.objectives import Objective
     from pyrovae.programs.architecture import Architecture
     from pyrovae.programs.columns import Columns
     from pyrovae.programs.guides import VAE
@@ -68,18 +65,20 @@ def assemble(
     from torch import nn
 
     from pyrovae.data.conditions import CONDITIONS
+    from pyrovae.programs.flows import SplineTransform
     from pyrovae.programs.guides import GUIDES, VAE
     from pyrovae.programs.models import GenerativeModel
     from pyrovae.programs.networks import INITIALIZATIONS
     from pyrovae.programs.priors import PRIORS, PriorSettings
 
-    condition = _look_up(CONDITIONS, "condition", recipe.condition)(shape, num_classes)
+    condition = look_up(CONDITIONS, "condition", recipe.condition)(shape, num_classes)
     architecture = _architecture(recipe, shape, 0 if condition is None else condition.size, columns)
     model = GenerativeModel.of(architecture, _likelihood(recipe, columns), skip_connections=recipe.skip_connections)
     if condition is not None:
         model.observed_mask, model.pixels = condition.observed_mask, condition.pixels
-    guide = _look_up(GUIDES, "guide", recipe.guide).of(model, architecture)
-    prior = _look_up(PRIORS, "prior", recipe.prior)
+    of_guide = replace(architecture, hidden_layers=recipe.encoder_layers or recipe.hidden_layers, dropout=recipe.dropout)
+    guide = look_up(GUIDES, "guide", recipe.guide).of(model, of_guide)
+    prior = look_up(PRIORS, "prior", recipe.prior)
     if recipe.prior.startswith("vamp") and guide.top_posterior is None:
         raise InputError(
             f"expected a guide whose q(z_L | x) is a density in closed form for the prior {recipe.prior!r}; in a "
@@ -90,15 +89,18 @@ def assemble(
         settings = PriorSettings(num_components=recipe.num_components, posterior=guide.top_posterior, examples=examples)
         model.prior = prior.of(architecture, settings)
     vae = VAE(model, guide)
-    initialize = _look_up(INITIALIZATIONS, "initialization", recipe.initialization)
+    initialize = look_up(INITIALIZATIONS, "initialization", recipe.initialization)
+    flows = [each for each in vae.modules() if isinstance(each, SplineTransform)]
+    of_flows = {id(layer) for each in flows for layer in each.modules()}
     for layer in vae.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, nn.Linear | nn.Conv2d) and id(layer) not in of_flows:
             initialize(layer)
     return vae
 
 
 def _architecture(recipe: Recipe, shape: tuple[int, int, int], context_size: int, columns: Columns | None) -> Architecture:
     from pyrovae.programs.architecture import NETWORKS, Architecture
+    from pyrovae.programs.flows import FLOWS, POSTERIORS
     from pyrovae.programs.networks import ACTIVATIONS
 
     return Architecture(
@@ -107,11 +109,15 @@ def _architecture(recipe: Recipe, shape: tuple[int, int, int], context_size: int
         hidden_sizes=recipe.hidden_sizes,
         context_size=context_size,
         hidden_layers=recipe.hidden_layers,
-        activation=_look_up(ACTIVATIONS, "activation", recipe.activation),
+        activation=look_up(ACTIVATIONS, "activation", recipe.activation),
         batch_norm=recipe.batch_norm,
-        block=_look_up(NETWORKS, "network", recipe.network),
+        layer_norm=recipe.layer_norm,
+        residual_layers=recipe.residual_layers,
+        block=look_up(NETWORKS, "network", recipe.network),
         columns=columns,
         incomplete=recipe.missing,
+        posterior=look_up(POSTERIORS, "posterior", recipe.posterior),
+        flow=partial(look_up(FLOWS, "flow", recipe.flow), num_transforms=recipe.flow_transforms),
     )
 
 
@@ -133,7 +139,7 @@ def columns_of(described: Dataset | Preparation) -> Columns | None:
 def _likelihood(recipe: Recipe, columns: Columns | None) -> Callable[..., nn.Module]:
     from pyrovae.programs.likelihoods import LIKELIHOODS, FixedScaleGaussian, MixedColumns
 
-    likelihood = _look_up(LIKELIHOODS, "likelihood", recipe.likelihood)
+    likelihood = look_up(LIKELIHOODS, "likelihood", recipe.likelihood)
     if likelihood is MixedColumns:
         if columns is None:
             raise InputError("expected columns of several kinds for the likelihood 'mixed'; these data have none: use another")
@@ -167,7 +173,7 @@ def data_settings(recipe: Recipe) -> dict[str, Any]:
 
     binarization = recipe.binarization
     if binarization == "auto" and recipe.likelihood != "auto":
-        binarization = "dynamic" if "bits" in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values else "none"
+        binarization = "dynamic" if "bits" in look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values else "none"
     names = ("condition", "validation", "split_seed", "label", "drop", "columns", "missing")
     return {"binarization": binarization} | {name: getattr(recipe, name) for name in names}
 
@@ -182,7 +188,7 @@ def resolve(recipe: Recipe, dataset: Dataset) -> Recipe:
 
     if recipe.likelihood == "auto":
         recipe = replace(recipe, likelihood=dataset.likelihood)
-    if dataset.batch_values not in _look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
+    if dataset.batch_values not in look_up(LIKELIHOODS, "likelihood", recipe.likelihood).values:
         fitting = ", ".join(name for name, each in LIKELIHOODS.items() if dataset.batch_values in each.values)
         real = ": or use --columns '*=real'" if dataset.batch_values in ("mixed", "counts") else ""
         raise InputError(
@@ -213,7 +219,7 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
             "expected values in [0, 1], which trained pseudo-inputs are kept in, for the prior 'vamp'; got others: use the "
             "prior 'vamp_data' or 'mixture'"
         )
-    if _look_up(CONDITIONS, "condition", recipe.condition)(dataset.shape, dataset.num_classes) != dataset.condition:
+    if look_up(CONDITIONS, "condition", recipe.condition)(dataset.shape, dataset.num_classes) != dataset.condition:
         raise InputError(
             f"expected data under the condition {recipe.condition!r} of the recipe; got '{dataset.protocol}': "
             f"use load_dataset({dataset.name!r}, condition={recipe.condition!r})"
@@ -251,80 +257,12 @@ def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
     return torch.cat(tuple(dataset.draw_train(chosen)), -1)
 
 
-def refuse_what_cannot_be_trained(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
-    """Refuse settings that a training would refuse later, before anything is written.
+def look_up(table: Mapping[str, Any], family: str, name: str) -> Any:
+    """Look up a name in the table of a family.
 
     Raises:
-        InputError: for settings that do not fit the data.
+        InputError: for a name that is not in it; it suggests the nearest.
     """
-    build_optimizer(recipe, vae)
-    for stage in recipe.schedule:
-        build_objective(stage)
-        dataset.train_batches(stage.batch_size, seed=stage.seed)
-        if stage.patience and dataset.valid is None:
-            raise InputError(
-                f"expected validation images for patience; {recipe.dataset!r} has none: use --validation, or --patience 0"
-            )
-
-
-def build_objective(recipe: Recipe) -> Objective:
-    """Build the objective of a recipe.
-
-    Raises:
-        InputError: for a gradient that does not fit the objective.
-    """
-    from pyrovae.inference.objectives import OBJECTIVES
-
-    weighed = {"num_averages": recipe.num_averages}
-    options: dict[str, dict[str, Any]] = {
-        "elbo": {"analytic_kl": recipe.analytic_kl, "free_bits": recipe.free_bits},
-        "iwelbo": weighed,
-        "renyi": weighed | {"alpha": recipe.alpha},
-    }
-    objective = _look_up(OBJECTIVES, "objective", recipe.objective)
-    try:
-        return objective(recipe.num_particles, gradient=recipe.gradient, **options[recipe.objective])
-    except ValueError as error:
-        raise InputError(str(error)) from error
-
-
-def build_optimizer(recipe: Recipe, vae: nn.Module) -> torch.optim.Optimizer:
-    """Build the optimizer of a recipe, for gradients of the mean loss per image; Adam is one fused kernel.
-
-    Raises:
-        InputError: for a name that torch does not have, an optimizer that cannot take plain steps, and for unknown arguments.
-    """
-    import torch
-
-    # LBFGS evaluates the loss itself, and SparseAdam takes only sparse gradients.
-    known = {
-        name: each
-        for name, each in sorted(vars(torch.optim).items())
-        if isinstance(each, type) and name not in ("Optimizer", "LBFGS", "SparseAdam")
-    }
-    if reserved := sorted({"lr", "fused", "foreach", "capturable", "maximize"} & set(recipe.optimizer_arguments)):
-        raise InputError(
-            f"expected arguments that no other setting has and no engine chooses; got {', '.join(reserved)}: the step size is "
-            "the learning rate, --learning-rate"
-        )
-    fused = {"fused": True} if recipe.optimizer in ("Adam", "AdamW") else {}
-    arguments = {"lr": recipe.learning_rate, **fused, **recipe.optimizer_arguments}
-    try:
-        return _look_up(known, "torch optimizer", recipe.optimizer)(vae.parameters(), **arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"expected arguments of torch.optim.{recipe.optimizer}; got {dict(recipe.optimizer_arguments)} ({error})"
-        ) from error
-
-
-def build_clipping(recipe: Recipe) -> Clipping:
-    """Build the clipping of a recipe, for gradients of the mean loss per image."""
-    from pyrovae.inference.clipping import Clipping
-
-    return Clipping(recipe.clip_norm or math.inf, recipe.skip_norm or math.inf, 1 / recipe.batch_size)
-
-
-def _look_up(table: Mapping[str, Any], family: str, name: str) -> Any:
     if name not in table:
         raise InputError(f"expected a {family} out of {', '.join(table)}; got {name!r}{nearest(name, table)}")
     return table[name]

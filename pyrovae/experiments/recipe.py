@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pyrovae.errors import InputError, nearest
-from pyrovae.experiments.values import check_range, check_type, join_values
+from pyrovae.experiments.contradictions import refuse_contradictions
+from pyrovae.experiments.values import check_range, check_type
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -55,6 +56,12 @@ class Recipe:
     )
     missing: bool = _setting(False, "Train on data with gaps: the bound is that of the observed entries.")
     guide: str = _setting("mean_field", "Variational family q(z | x).", table="pyrovae.programs.guides:GUIDES")
+    posterior: str = _setting(
+        "gaussian", "Distribution of each latent layer under the guide.", table="pyrovae.programs.flows:POSTERIORS"
+    )
+    encoder_layers: int = _setting(
+        0, "Hidden layers in each network of the guide; 0 for as many as in the model.", limits={"minimum": 0}
+    )
     prior: str = _setting("standard_normal", "Prior of the top latent layer.", table="pyrovae.programs.priors:PRIORS")
     likelihood: str = _setting(
         "auto",
@@ -67,6 +74,12 @@ class Recipe:
         "none", "Part of each image, or its class, that the model observes.", table="pyrovae.data.conditions:CONDITIONS"
     )
     num_components: int = _setting(500, "Number of Gaussians in a prior that is a mixture.")
+    flow: str = _setting(
+        "coupling",
+        "Order in which a normalizing flow maps its entries: two halves, or one after the other.",
+        table="pyrovae.programs.flows:FLOWS",
+    )
+    flow_transforms: int = _setting(3, "Number of maps in a normalizing flow.")
     pseudo_inputs: str = _setting(
         "noise", "Start of the pseudo-inputs of the prior 'vamp'.", table="pyrovae.programs.priors:STARTS"
     )
@@ -81,6 +94,13 @@ class Recipe:
     )
     activation: str = _setting("softplus", "Nonlinearity of the networks.", table="pyrovae.programs.networks:ACTIVATIONS")
     batch_norm: bool = _setting(False, "Normalise over the batch before each nonlinearity.")
+    layer_norm: bool = _setting(False, "Normalise over the features of each example before each nonlinearity.")
+    residual_layers: bool = _setting(False, "Add hidden layers of perceptrons after the first to their input.")
+    dropout: float = _setting(
+        0.0,
+        "Probability with which a hidden feature of the guide is left out in training.",
+        limits={"minimum": 0, "maximum": 1},
+    )
     initialization: str = _setting(
         "glorot",
         "Initialization of the weights of linear layers and convolutions.",
@@ -115,6 +135,17 @@ class Recipe:
         {}, "Other arguments of the optimizer, in Python syntax: 'betas=(0.9, 0.9), eps=1e-4'."
     )
     learning_rate: float = _setting(1e-3, "Step size of the optimizer.")
+    learning_rate_schedule: str = _setting(
+        "constant",
+        "Course of the learning rate over the steps of a stage.",
+        table="pyrovae.inference.learning_rates:LEARNING_RATES",
+    )
+    learning_rate_warmup: int = _setting(
+        0, "Steps of each stage over which the learning rate grows to its value.", limits={"minimum": 0}
+    )
+    encoder_weight_decay: float = _setting(
+        0.0, "Weight decay of the optimizer for the guide's parameters alone.", limits={"minimum": 0}
+    )
     clip_norm: float = _setting(
         0.0, "Norm to which longer gradients of the mean loss per image are clipped; 0 for never.", limits={"minimum": 0}
     )
@@ -140,49 +171,8 @@ class Recipe:
         for each in fields(self):
             check_type(each.name, getattr(self, each.name), str(each.type))
             check_range(each.name, getattr(self, each.name), **each.metadata.get("limits", {}))
-        if self.batch_norm and self.batch_size == 1:
-            raise InputError("expected batches of at least 2 images for batch norm; got batch size 1: use --no-batch-norm")
-        if max(len(self.latent_sizes), 1) != len(self.hidden_sizes):
-            raise InputError(
-                f"expected one hidden size for each latent layer, and one for a regressor; got latent sizes "
-                f"{join_values(self.latent_sizes)} and hidden sizes {join_values(self.hidden_sizes)}: give as many of both"
-            )
-        for name in ("analytic_kl", "free_bits"):
-            if getattr(self, name) and self.objective != "elbo":
-                raise InputError(
-                    f"expected the objective 'elbo' with {name}; got {self.objective!r}, which is an average over "
-                    "weights and has no divergence in it: leave one of the two out"
-                )
-        if self.num_averages > 1 and self.objective == "elbo":
-            raise InputError(
-                "expected another objective than 'elbo' with num_averages: use num_particles, which it averages over"
-            )
-        if self.alpha and self.objective != "renyi":
-            raise InputError(f"expected the objective 'renyi' with alpha; got {self.objective!r}: leave one of the two out")
-        self._check_condition()
+        refuse_contradictions(self)
         self._check_stages()
-
-    def _check_condition(self) -> None:
-        if not self.latent_sizes and self.condition == "none":
-            raise InputError(
-                "expected a condition for a regressor, which has no latent; got none: give latent sizes, or a condition"
-            )
-        without_latents = {"guide": "mean_field", "prior": "standard_normal", "objective": "elbo", "skip_connections": False}
-        if not self.latent_sizes and any(getattr(self, name) != value for name, value in without_latents.items()):
-            raise InputError(
-                f"expected none but the defaults for {', '.join(without_latents)} of a regressor, which has no latent; got "
-                f"{', '.join(str(getattr(self, name)) for name in without_latents)}: give latent sizes"
-            )
-        if self.missing and self.condition != "none":
-            raise InputError(f"expected no condition with missing entries; got {self.condition!r}: leave one of the two out")
-        if self.pseudo_inputs != "noise" and self.prior != "vamp":
-            raise InputError(
-                f"expected the prior 'vamp' with pseudo-inputs that are trained; got {self.prior!r}: leave one out"
-            )
-        if self.prior == "conditional_gaussian" and self.condition == "none":
-            raise InputError(
-                "expected a condition for the prior 'conditional_gaussian'; got none: give --condition, or another prior"
-            )
 
     def _check_stages(self) -> None:
         if len(self.stages) > MOST_STAGES:
@@ -304,8 +294,11 @@ STAGE_SETTINGS = (
     "kl_weight",
     "batch_size",
     "learning_rate",
+    "learning_rate_schedule",
+    "learning_rate_warmup",
     "clip_norm",
     "skip_norm",
+    "average_decay",
 )
 
 

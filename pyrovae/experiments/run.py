@@ -15,11 +15,12 @@ from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.bounding import Bounds, bounds_of, refuse_what_has_no_bounds, sample_bounds
-from pyrovae.experiments.building import build, refuse_what_cannot_be_trained, resolve
+from pyrovae.experiments.building import build, resolve
 from pyrovae.experiments.folder import RunFolder, name_of, new_folder
 from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.measuring import Evaluation, Track, evaluation_of, file_name, sample_evaluation
 from pyrovae.experiments.memory import memory_for
+from pyrovae.experiments.methods import refuse_what_cannot_be_trained
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.sharding import WHOLE, measure_shard, merged_estimates, remove_shards
 

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
-from pyrovae.experiments.building import build_optimizer
 from pyrovae.experiments.checking import DAMAGE, check_tensors, check_value
 from pyrovae.experiments.checkpoints import Checkpoint
 from pyrovae.experiments.folder import HISTORY
 from pyrovae.experiments.measuring import in_one_line
+from pyrovae.experiments.methods import build_learning_rates, build_optimizer
 from pyrovae.experiments.optimizers import load_optimizer, optimizer_state
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
-from pyrovae.experiments.trials import groups_of, num_steps, svi_of
+from pyrovae.experiments.trials import batches_of, groups_of, num_steps, svi_of
 
 if TYPE_CHECKING:
     import torch.distributed as dist
 
     from pyrovae.data.datasets import Dataset
+    from pyrovae.inference.state import MovingAverage
     from pyrovae.inference.svi import CompiledSVI
 
 # The kinds of the values of a checkpoint beside its tensors.
@@ -75,13 +76,10 @@ class State:
     def __init__(
         self, run: Run, dataset: Dataset, engines: list[tuple[str, str]], group: dist.ProcessGroup | None = None
     ) -> None:
-        from pyrovae.inference.state import MovingAverage
-
         self.run, self.dataset, self.engines, self.group = run, dataset, engines, group
         self.position = Position()
         self.optimizer = build_optimizer(self.recipe, run.vae.train())
-        decay = self.recipe.average_decay
-        self.average = MovingAverage(run.vae, decay) if decay else None
+        self.average: MovingAverage | None = None
         # The last true bound, by which training stops early.
         self.elbo = 0.0
 
@@ -126,10 +124,10 @@ class State:
         check_tensors(found.part("programs"), self.run.vae.state_dict())
         self.run.vae.load_state_dict(found.part("programs"))
         load_optimizer(self.optimizer, found)
+        self._prepare_stage()
         if self.average is not None:
             check_tensors(found.part("average"), self.average.state_dict())
             self.average.load_state_dict(found.part("average"))
-        self._prepare_stage()
         if self.stopping is not None:
             check_value("stopping", values["stopping"], {"best_bound": float, "best_epoch": int, "waited": int})
             best = found.part("best")
@@ -138,6 +136,7 @@ class State:
         self.stopped_early = values["stopped_early"]
         self.svi.load_state_dict(values["svi"])
         self.progress = Progress(**values["progress"])
+        self.set_learning_rate()
         files.truncate(self.run.folder / HISTORY, int(values["history_bytes"]))
 
     def begin_stage(self, number: int) -> None:
@@ -149,20 +148,31 @@ class State:
         self.position = replace(self.position, stage=number, first_epoch=epochs, has_ended=False)
         self.progress, self.stopped_early = Progress(epochs), False
         self._prepare_stage(self.svi if same_graph else None)
+        self.set_learning_rate()
         self.position.skipped = self.svi.steps_skipped
 
     def _prepare_stage(self, svi: CompiledSVI | None = None) -> None:
-        """Prepare the steps of the current stage, and its early stopping."""
+        """Prepare the steps of the current stage, its average, its learning rates, and its early stopping."""
+        from pyrovae.inference.state import MovingAverage
         from pyrovae.inference.training import EarlyStopping
 
         stage = self.stage
         (group,) = (number for number, each in enumerate(groups_of(self.recipe)) if self.position.stage in each)
         self.svi = svi or svi_of(self.run.vae, self.optimizer, stage, self.dataset, self.engines[group][0], self.group)
-        for each in self.optimizer.param_groups:
-            each["lr"] = stage.learning_rate
+        if stage.average_decay != (0.0 if self.average is None else self.average.decay):
+            self.average = MovingAverage(self.run.vae, stage.average_decay) if stage.average_decay else None
+        self.steps_per_epoch = len(batches_of(stage, self.dataset))
+        self.learning_rates = build_learning_rates(stage, stage.epochs * self.steps_per_epoch)
         self.stopping: EarlyStopping | None = None
         if stage.patience:
             self.stopping = EarlyStopping(self.run.vae, lambda: self.elbo, stage.patience, stage.kl_weight)
+
+    def set_learning_rate(self) -> None:
+        """Set the learning rate of the next step."""
+        epochs = self.progress.epochs - self.position.first_epoch
+        rate = self.learning_rates(epochs * self.steps_per_epoch + self.progress.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def restore_best(self) -> None:
         """Go back to the best weights of a stage that has ended, if it kept any."""

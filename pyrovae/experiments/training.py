@@ -202,6 +202,7 @@ class _Training:
 
     def _after_step(self) -> None:
         self.state.position.steps += 1
+        self.state.set_learning_rate()
         self.track(Status(self.run, self.state.position.steps, self.total_steps))
         # The others end when the first one does.
         if self.processes.leads and self.signals.number is not None:

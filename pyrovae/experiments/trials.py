@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pyrovae.experiments import environment
-from pyrovae.experiments.building import build_clipping, build_objective, build_optimizer
+from pyrovae.experiments.methods import build_clipping, build_objective, build_optimizer
 from pyrovae.experiments.recipe import STAGE_SETTINGS, Recipe
 from pyrovae.experiments.run import Run
 
@@ -28,7 +28,17 @@ if TYPE_CHECKING:
 
 TRIED_STEPS = 7
 # Settings of a stage that are inputs of its graph, or belong to the loop around it.
-NO_PART_OF_A_GRAPH = ("epochs", "patience", "warmup_epochs", "warmup", "kl_weight", "learning_rate")
+NO_PART_OF_A_GRAPH = (
+    "epochs",
+    "patience",
+    "warmup_epochs",
+    "warmup",
+    "kl_weight",
+    "learning_rate",
+    "learning_rate_schedule",
+    "learning_rate_warmup",
+    "average_decay",
+)
 
 
 def batches_of(stage: Recipe, dataset: Dataset) -> Batches:

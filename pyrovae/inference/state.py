@@ -1,5 +1,7 @@
 """The state of a module beside its training: preserved while it is measured, averaged over steps, statistics collected anew."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -8,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pyrovae.inference.epochs import arguments
@@ -77,6 +80,14 @@ class _Spread(nn.Module):
         super().__init__()
         self.module = module
 
+    def train(self, mode: bool = True) -> _Spread:
+        # What is measured afterwards has no dropout.
+        super().train(mode)
+        for part in self.modules():
+            if isinstance(part, _DropoutNd):
+                part.eval()
+        return self
+
     def forward(self, args: tuple[Any, ...]) -> Any:
         return self.module(*args)
 
@@ -92,7 +103,7 @@ class MovingAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self._module = module
+        self._module, self.decay = module, decay
         self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def __call__(self) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from pyrovae.programs.columns import Columns, InputFeatures
 from pyrovae.programs.conditionals import DiagonalGaussian
 from pyrovae.programs.convolutions import Block, ImageDecoder, ImageEncoder, PixelReadout, ResidualBlock, Shape, convolution
+from pyrovae.programs.flows import FLOWS, POSTERIORS, Flow
 from pyrovae.programs.networks import mlp
 
 # The networks next to the data: blocks of convolutions, or None for the multilayer perceptron that is used everywhere else.
@@ -31,9 +32,14 @@ class Architecture:
         hidden_layers: layers in each network; blocks at each size of an image in a convolutional one.
         activation: the function that makes the nonlinearity after each layer.
         batch_norm: normalise over the batch before each nonlinearity.
+        layer_norm: normalise over the features of each example before each nonlinearity, in perceptrons.
+        residual_layers: whether hidden layers of perceptrons after the first add to their input.
+        dropout: the probability with which a hidden feature of a perceptron is left out in training.
         block: one of ``NETWORKS``, for the networks next to the data.
         columns: the kinds of the data's columns, where networks do not see all of them as they are.
         incomplete: whether NaN stands for a missing entry of the data.
+        posterior: one of ``POSTERIORS``, for each layer of a guide.
+        flow: makes the map of a normalizing flow, one of ``FLOWS``.
     """
 
     shape: Shape
@@ -43,9 +49,14 @@ class Architecture:
     hidden_layers: int = 2
     activation: Callable[[], nn.Module] = nn.ReLU
     batch_norm: bool = False
+    layer_norm: bool = False
+    residual_layers: bool = False
+    dropout: float = 0.0
     block: Block | None = None
     columns: Columns | None = None
     incomplete: bool = False
+    posterior: Callable[[int, Flow], nn.Module] = POSTERIORS["gaussian"]
+    flow: Flow = FLOWS["coupling"]
 
     @property
     def data_size(self) -> int:
@@ -59,7 +70,13 @@ class Architecture:
 
     def network(self, in_features: int, width: int) -> nn.Module:
         """A multilayer perceptron ``(*, in_features) -> (*, width)``."""
-        return mlp([in_features] + [width] * self.hidden_layers, **self._options)
+        return mlp(
+            [in_features] + [width] * self.hidden_layers,
+            **self._options,
+            layer_norm=self.layer_norm,
+            residual=self.residual_layers,
+            dropout=self.dropout,
+        )
 
     def gaussian(self, in_features: int, width: int, size: int) -> nn.Module:
         """A diagonal Gaussian over ``size`` dimensions given ``(*, in_features)``, through a network."""
@@ -81,6 +98,11 @@ class Architecture:
         decoder = ImageDecoder(self.shape, in_features, width, self.block, self.hidden_layers, **self._options)
         readout = partial(PixelReadout, self.shape)
         return nn.Sequential(decoder, likelihood(decoder.out_features, self.data_size, readout=readout))
+
+    @property
+    def posteriors(self) -> list[nn.Module]:
+        """The modules from a guide's Gaussians to its posteriors, for each layer."""
+        return [self.posterior(size, self.flow) for size in self.latent_sizes]
 
     @property
     def _options(self) -> dict[str, Any]:

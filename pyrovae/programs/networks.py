@@ -44,15 +44,37 @@ class BatchNorm(nn.BatchNorm1d):
         return super().forward(h)
 
 
-def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, batch_norm: bool = False) -> nn.Sequential:
+class Residual(nn.Module):
+    """A network added to its input, h + f(h), each ``(*, C)``. He et al. (2016), equation 1."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, h: Tensor) -> Tensor:  # noqa: D102
+        return h + self.network(h)
+
+
+def mlp(
+    sizes: Sequence[int],
+    *,
+    activation: Callable[[], nn.Module] = nn.ReLU,
+    batch_norm: bool = False,
+    layer_norm: bool = False,
+    residual: bool = False,
+    dropout: float = 0.0,
+) -> nn.Sequential:
     r"""Make a multilayer perceptron ``(*, sizes[0]) -> (*, sizes[-1])`` with an activation after every layer.
 
-    Batch norm comes before each activation; its shift replaces the layer's bias. Under ``gate`` a layer computes twice as many
-    features, one half of which gates the other:
+    Batch norm, or layer norm, comes before each activation; its shift replaces the layer's bias. Dropout comes after each
+    activation. Under ``gate`` a layer computes twice as many features, one half of which gates the other:
 
     .. math:: h' = (W_1 h + b_1) \odot \operatorname{sigmoid}(W_2 h + b_2)
 
-    Dauphin et al. (2017), equation 1.
+    Dauphin et al. (2017), equation 1. With ``residual``, layers of equal input and output are added to their input, through
+    a linear map after the activation, so that the sum may fall as well as grow:
+
+    .. math:: h' = h + W_2 a(W_1 h + b_1) + b_2
 
     >>> mlp([3, 5], activation=gate)
     Sequential(
@@ -60,13 +82,16 @@ def mlp(sizes: Sequence[int], *, activation: Callable[[], nn.Module] = nn.ReLU, 
       (1): GLU(dim=-1)
     )
     """
+    norm = BatchNorm if batch_norm else nn.LayerNorm if layer_norm else None
     layers: list[nn.Module] = []
     for in_features, out_features in pairwise(sizes):
         computed = features_before_activation(out_features, activation)
-        layers.append(nn.Linear(in_features, computed, bias=not batch_norm))
-        if batch_norm:
-            layers.append(BatchNorm(computed))
-        layers.append(activation())
+        layer: list[nn.Module] = [nn.Linear(in_features, computed, bias=norm is None)]
+        layer += [] if norm is None else [norm(computed)]
+        layer += [activation(), *([nn.Dropout(dropout)] if dropout else [])]
+        if residual and layers and in_features == out_features:
+            layer = [Residual(nn.Sequential(*layer, nn.Linear(out_features, out_features)))]
+        layers += layer
     return nn.Sequential(*layers)
 
 

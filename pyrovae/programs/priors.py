@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.distributions import GaussianMixture
+from pyrovae.programs.flows import NormalizingFlow, SplineTransform
 from pyrovae.programs.networks import frozen_statistics
 
 Posterior = Callable[[Tensor], Independent]
@@ -113,6 +114,39 @@ class MixtureOfGaussians(nn.Module):
         return GaussianMixture(self.loc, self.log_scale.exp())
 
 
+class FlowPrior(nn.Module):
+    r"""A normalizing flow, which starts as N(0, I). The cheap direction of its map is that of a density.
+
+    .. math:: \log p(z) = \log N(g(z) | 0, I) + \log \Big|\det \frac{\partial g}{\partial z}\Big|
+
+    Chen et al. (2017), equation 2, with splines for g. Of a conditional model it depends on the context: g(z; c).
+
+    Args:
+        size: the number D of latents.
+        transform: the map g, of contexts ``(*, C)`` if there are any.
+    """
+
+    zero: Tensor
+
+    def __init__(self, size: int, transform: SplineTransform) -> None:
+        super().__init__()
+        self.transform = transform
+        self.register_buffer("zero", torch.zeros(size), persistent=False)
+
+    @classmethod
+    def of(cls, architecture: Architecture, settings: PriorSettings) -> FlowPrior:
+        """Make the prior of the top layer."""
+        size = architecture.latent_sizes[-1]
+        return cls(size, architecture.flow(size, architecture.context_size))
+
+    def forward(self, context: Tensor | None = None) -> NormalizingFlow:
+        """The flow, of event shape ``(D,)``, and of batch shape ``(B,)`` where it depends on contexts ``(B, C)``."""
+        loc = self.zero
+        if context is not None and self.transform.context_size:
+            loc = loc.expand(*context.shape[:-1], -1)
+        return NormalizingFlow(dist.Normal(loc, torch.ones_like(loc)), self.transform(context).inv)
+
+
 class VampPrior(nn.Module):
     r"""The mixture of the guide's own posteriors at K pseudo-inputs.
 
@@ -201,6 +235,7 @@ PRIORS: dict[str, Any] = {
     "standard_normal": StandardNormal,
     "conditional_gaussian": ConditionalGaussian,
     "mixture": MixtureOfGaussians,
+    "flow": FlowPrior,
     "vamp": VampPrior,
     "vamp_data": VampPriorData,
 }
