@@ -3,12 +3,14 @@
 import math
 import sys
 from functools import partial
+from pathlib import Path
 
 import pyro.distributions as dist
 import pytest
 import torch
 from linear_gaussian import Chain
 from monte_carlo import five_standard_errors
+from resumption import grey
 from torch.distributions import Distribution
 
 from pyrovae.errors import InputError
@@ -17,9 +19,12 @@ from pyrovae.evaluation.gaps import inference_gaps
 from pyrovae.evaluation.latents import activity
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.surgery import elbo_surgery
-from pyrovae.evaluation.using import encode, sample
+from pyrovae.evaluation.using import encode, sample, score
 from pyrovae.experiments.building import assemble
+from pyrovae.experiments.exploring.explorer import Explorer
 from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.run import Run
+from pyrovae.experiments.training import train
 from pyrovae.inference.objectives import ELBO, IWELBO
 from pyrovae.inference.svi import CompiledSVI
 from pyrovae.programs.flows import FLOWS, FlowPosterior
@@ -222,6 +227,22 @@ def test_a_prior_of_a_conditional_model_depends_on_its_context():
     assert len(at_zero.unique()) == 3
 
 
+def test_a_run_with_flows_is_used_like_any_other(tmp_path):
+    """Opened, encoded, scored, drawn from, measured, drawn and reported on as the command line does; explored it is not."""
+    recipe = SMALL.replace(dataset="grey", epochs=2, batch_size=30, guide="residual_top_down")
+    train(recipe, tmp_path / "run", dataset=grey(), engine="eager")
+    run = Run.load(tmp_path / "run")
+    data = grey()
+    assert run.evaluate(5, dataset=data).model.startswith("residual_top_down guide of flows over 3-2, flow prior")
+    run.bounds(3, num_temperatures=3, num_chains=2, num_samples=5, dataset=data)
+    assert (tmp_path / "run" / "bounds.json").exists()
+    assert encode(run.vae.guide, data.test)["z1"][0].shape == (20, 3)
+    assert score(run.vae.model, run.vae.guide, data.test, num_samples=3).log_likelihood.isfinite().all()
+    assert Path(run.report(dataset=data)).exists()
+    with pytest.raises(InputError, match="whole images with latents; its posteriors are flows, whose means are not known"):
+        Explorer(run, data)
+
+
 def test_importing_zuko_leaves_validation_as_it_is(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "zuko"]:
         monkeypatch.delitem(sys.modules, name)
@@ -250,6 +271,8 @@ def test_what_makes_no_sense_is_refused(monkeypatch):
     ):
         with pytest.raises(InputError, match=message):
             assemble(SMALL.replace(**settings), (1, 3, 4))
+    with pytest.raises(InputError, match="expected at most 4,096 units in a layer with a flow; got 5,000"):
+        assemble(SMALL.replace(latent_sizes=(5000, 2)), (1, 3, 4))
     vae = small("ladder")
     with pytest.raises(ValueError, match=r"expected a Gaussian q\(z_L \| x\).*train with the posterior 'gaussian'"):
         elbo_surgery(vae.model, vae.guide, X)

@@ -360,8 +360,14 @@ def test_a_giant_in_a_recipe_is_refused_before_it_is_built(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     recipe = json.loads((whole / "recipe.json").read_text())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for name, value in {"hidden_sizes": [2**40], "latent_sizes": [2**30], "hidden_layers": 10**9}.items():
-        changed = recipe | {"recipe": recipe["recipe"] | {name: value}}
+    for giant in (
+        {"hidden_sizes": [2**40]},
+        {"latent_sizes": [2**30]},
+        {"hidden_layers": 10**9},
+        {"encoder_layers": 10**9},
+        {"prior": "flow", "flow_transforms": 10**9},
+    ):
+        changed = recipe | {"recipe": recipe["recipe"] | giant}
         (tmp_path / "run" / "recipe.json").write_text(json.dumps(changed))
         with pytest.raises(InputError, match="programs of about"):
             Run.load(tmp_path / "run")

@@ -336,7 +336,8 @@ def measure_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict[
 def describe_model(recipe: Recipe) -> str:
     """Describe the model of a recipe in words, since figures of different likelihoods cannot be compared."""
     layers = "-".join(map(str, recipe.latent_sizes))
-    latents = f"{recipe.guide} guide over {layers}, {recipe.prior} prior, " if layers else "regressor, "
+    guide = f"{recipe.guide} guide{' of flows' if recipe.posterior == 'flow' else ''}"
+    latents = f"{guide} over {layers}, {recipe.prior} prior, " if layers else "regressor, "
     return f"{latents}{recipe.likelihood} likelihood, {recipe.network} networks, trained by {recipe.objective}"
 
 

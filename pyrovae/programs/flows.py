@@ -16,7 +16,11 @@ import torch
 from pyro.distributions import Independent, TorchDistribution, constraints
 from torch import Tensor, nn
 
+from pyrovae.errors import InputError
 from pyrovae.extras import import_extra
+
+# Matrices of a map grow with the square of the number of units.
+MOST_UNITS = 4096
 
 
 class NormalizingFlow(TorchDistribution):
@@ -106,7 +110,7 @@ class SplineTransform(nn.Module):
         num_transforms: the number of maps, one after the other, with the groups in turn from first to last and back.
 
     Raises:
-        InputError: where zuko is not installed.
+        InputError: where zuko is not installed, and for more than ``MOST_UNITS`` numbers.
     """
 
     def __init__(self, size: int, context_size: int = 0, *, passes: int | None, num_transforms: int = 3) -> None:
@@ -115,8 +119,12 @@ class SplineTransform(nn.Module):
         flows = import_extra("zuko.flows", "flows", "for normalizing flows")
         # zuko turns validation off for the whole process when it is imported.
         torch.distributions.Distribution.set_default_validate_args(validates)
+        if size > MOST_UNITS:
+            raise InputError(f"expected at most {MOST_UNITS:,} units in a layer with a flow; got {size:,}: use fewer")
         self.context_size = context_size
-        self.transform = flows.NSF(size, context_size, transforms=num_transforms, passes=passes).transform
+        # zuko finds which entries depend on which by looking at values, which the device "meta" does not have.
+        with torch.device("cpu"):
+            self.transform = flows.NSF(size, context_size, transforms=num_transforms, passes=passes).transform
         for part in self.transform.transforms:
             # A map of one number without a context is made of parameters alone.
             last = [part.hyper[-1].weight, part.hyper[-1].bias] if hasattr(part, "hyper") else part.phi

@@ -17,7 +17,10 @@ _frozen: ContextVar[bool] = ContextVar("frozen", default=False)
 
 @contextmanager
 def frozen_statistics() -> Iterator[None]:
-    """Let batch norm use its running statistics and leave them as they are: for inputs that are no data."""
+    """Let networks compute what they will when they are measured, for inputs that are no data.
+
+    Batch norm uses its running statistics and leaves them as they are, and dropout leaves out nothing.
+    """
     before = _frozen.set(True)
     try:
         yield
@@ -42,6 +45,13 @@ class BatchNorm(nn.BatchNorm1d):
         if _frozen.get():
             return F.batch_norm(h, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(h)
+
+
+class Dropout(nn.Dropout):
+    """Dropout that leaves out nothing within ``frozen_statistics``."""
+
+    def forward(self, h: Tensor) -> Tensor:  # noqa: D102
+        return h if _frozen.get() else super().forward(h)
 
 
 class Residual(nn.Module):
@@ -88,7 +98,7 @@ def mlp(
         computed = features_before_activation(out_features, activation)
         layer: list[nn.Module] = [nn.Linear(in_features, computed, bias=norm is None)]
         layer += [] if norm is None else [norm(computed)]
-        layer += [activation(), *([nn.Dropout(dropout)] if dropout else [])]
+        layer += [activation(), *([Dropout(dropout)] if dropout else [])]
         if residual and layers and in_features == out_features:
             layer = [Residual(nn.Sequential(*layer, nn.Linear(out_features, out_features)))]
         layers += layer

@@ -25,7 +25,7 @@ from pyrovae.evaluation.latents import kl_by_unit, latent_sites
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.experiments.exploring.pixels import as_text, checked_latents, checked_point, from_text
 from pyrovae.experiments.folder import RunFolder
-from pyrovae.experiments.pictures.needs import images, latents, no_condition
+from pyrovae.experiments.pictures.needs import gaussian_posteriors, images, latents, no_condition
 from pyrovae.experiments.pictures.views import View
 from pyrovae.plots.embeddings import principal_components
 from pyrovae.programs.likelihoods import LIKELIHOODS
@@ -44,12 +44,12 @@ class Explorer:
         dataset: its own data, loaded before.
 
     Raises:
-        InputError: for a run of a table, a regressor and a conditional model; for data that cannot be found.
+        InputError: for a run of a table, a regressor, a conditional model and flow posteriors; for data that cannot be found.
     """
 
     def __init__(self, run: RunFolder, dataset: Any = None) -> None:
         self.view = View(run, visible(run.folder.resolve().name), dataset)
-        if reason := next(filter(None, (need(self.view) for need in (images, latents, no_condition))), ""):
+        if reason := next(filter(None, (need(self.view) for need in (images, latents, no_condition, gaussian_posteriors))), ""):
             raise InputError(f"{run.folder}: expected a model of whole images with latents; {reason}")
         # Once for all questions: to find every module and buffer at each would take longer than to answer.
         run.vae.eval()

@@ -99,8 +99,15 @@ def a_condition(view: View) -> str:
 
 def a_divergence_of_units(view: View) -> str:
     """Require a layer whose units have a KL of their own, which the top layer under a mixture does not."""
+    if view.run.recipe.posterior != "gaussian":
+        return "its posteriors are flows, under which no unit has a KL of its own"
     alone = view.run.recipe.prior not in ("standard_normal", "conditional_gaussian") and len(view.run.recipe.latent_sizes) == 1
     return f"its prior is {view.run.recipe.prior}, under which no unit has a KL of its own" if alone else ""
+
+
+def gaussian_posteriors(view: View) -> str:
+    """Require Gaussian posteriors, which have a mean and a standard deviation."""
+    return "" if view.run.recipe.posterior == "gaussian" else "its posteriors are flows, whose means are not known"
 
 
 def a_prior_of_pseudo_inputs(view: View) -> str:
