@@ -3,10 +3,11 @@
 import pytest
 import torch
 from resumption import SMALL, grey
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from pyrovae.errors import InputError
-from pyrovae.experiments.methods import build_learning_rates, build_optimizer
+from pyrovae.experiments.building import build
+from pyrovae.experiments.methods import build_optimizer
 from pyrovae.experiments.training import train
 from pyrovae.inference.learning_rates import LEARNING_RATES, scheduled
 
@@ -49,6 +50,22 @@ def test_every_step_of_every_stage_has_the_rate_of_its_course(rates, tmp_path):
     second = [0.02 * LEARNING_RATES["cosine"](step / 4) for step in range(4)]
     assert [len(each) for each in rates] == 12 * [1]
     assert [rate for each in rates for rate in each] == pytest.approx(first + second)
+
+
+def test_batch_size_and_particles_change_by_stage_and_moments_stay(tmp_path):
+    """Adam's own count of its steps goes on through three stages of other sizes."""
+    recipe = SMALL.replace(epochs=1, stages=({}, {"batch_size": 60}, {"num_particles": 3}))
+    counts = []
+
+    def count(optimizer, *_):
+        counts.append({int(state["step"]) for state in optimizer.state.values()})
+
+    hook = register_optimizer_step_post_hook(count)
+    try:
+        train(recipe, tmp_path / "run", dataset=grey(), engine="eager")
+    finally:
+        hook.remove()
+    assert counts == [{step} for step in range(1, 4 + 2 + 4 + 1)]
 
 
 def test_a_compiled_graph_takes_the_rates_as_they_come(tmp_path):
@@ -101,8 +118,12 @@ def test_what_makes_no_sense_is_refused(tmp_path):
         train(SMALL.replace(epochs=2, learning_rate_schedule="cosine"), tmp_path / "run", dataset=grey(), engine="eager")
     with pytest.raises(InputError, match="expected a warm-up of the learning rate within the 4 steps of its stage; got 5"):
         train(SMALL.replace(epochs=1, learning_rate_warmup=5), tmp_path / "other", dataset=grey())
-    with pytest.raises(InputError, match=r"out of constant, cosine, linear, step; got 'cosin'; did you mean 'cosine'"):
-        build_learning_rates(SMALL.replace(learning_rate_schedule="cosin"), 10)
+    for stages in ((), ({}, {"learning_rate_schedule": "cosin"})):
+        recipe = SMALL.replace(learning_rate_schedule="cosine" if stages else "cosin", stages=stages)
+        with pytest.raises(
+            InputError, match=r"schedule out of constant, cosine, linear, step; got 'cosin'; did you mean 'cosi"
+        ):
+            build(recipe, grey())
     with pytest.raises(
         InputError, match="expected an optimizer with weight decay for encoder_weight_decay; got Rprop: use Adam"
     ):

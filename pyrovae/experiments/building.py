@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError, nearest
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.tables import names_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -209,6 +210,8 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
 
     from pyrovae.data.conditions import CONDITIONS
 
+    for stage in recipe.schedule:
+        refuse_unknown_names(stage)
     recipe = resolve(recipe, dataset)
     if recipe.network != "mlp" and dataset.shape[1] == 1:
         raise InputError(
@@ -238,6 +241,18 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
             "divergence in closed form is not the bound's: use --no-analytic-kl, or another guide"
         )
     return vae
+
+
+def refuse_unknown_names(recipe: Recipe) -> None:
+    """Refuse a name that is not in the table of its setting, without importing what it names.
+
+    Raises:
+        InputError: for such a name; it suggests the nearest.
+    """
+    for each in fields(Recipe):
+        if table := each.metadata.get("table"):
+            names = [*each.metadata.get("also", ()), *names_in(table)]
+            look_up(dict.fromkeys(names), each.name.replace("_", " "), getattr(recipe, each.name))
 
 
 def _examples(recipe: Recipe, dataset: Dataset) -> Tensor | None:
