@@ -120,20 +120,28 @@ def small(guide, **settings):
     return assemble(SMALL.replace(guide=guide, **settings), (1, 3, 4))
 
 
+def steps_of(guide, order, engine):
+    """The losses of some steps, and the parameters after them."""
+    vae = small(guide, flow=order, flow_transforms=2)
+    bent(vae.guide.posteriors)
+    svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), 1e-3), IWELBO(2), engine=engine)
+    torch.manual_seed(5)
+    return [svi.step(X).item() for _ in range(4)], list(vae.parameters())
+
+
 @every_order
 @pytest.mark.parametrize("guide", GUIDES)
-def test_all_engines_take_the_steps_of_plain_pyro(guide, order):
-    losses, gradients = {}, {}
-    for engine in ("eager", "graph", "compiled"):
-        vae = small(guide, flow=order, flow_transforms=2)
-        bent(vae.guide.posteriors)
-        svi = CompiledSVI(vae.model, vae.guide, torch.optim.Adam(vae.parameters(), 1e-3), IWELBO(2), engine=engine)
-        torch.manual_seed(5)
-        losses[engine] = [svi.step(X).item() for _ in range(4)]
-        gradients[engine] = [each.clone() for each in vae.parameters()]
-    assert losses["graph"] == losses["eager"], guide
-    assert all(torch.equal(one, other) for one, other in zip(gradients["graph"], gradients["eager"], strict=True)), guide
-    assert losses["compiled"] == pytest.approx(losses["eager"], rel=1e-4), guide
+def test_a_graph_takes_the_steps_of_plain_pyro_to_the_last_bit(guide, order):
+    (eager, expected), (graph, got) = (steps_of(guide, order, engine) for engine in ("eager", "graph"))
+    assert graph == eager, guide
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True)), guide
+
+
+@pytest.mark.slow
+@every_order
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_compiled_graph_takes_the_steps_of_plain_pyro(guide, order):
+    assert steps_of(guide, order, "compiled")[0] == pytest.approx(steps_of(guide, order, "eager")[0], rel=1e-4), guide
 
 
 def with_flows(guide, depth):

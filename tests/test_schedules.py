@@ -68,6 +68,7 @@ def test_batch_size_and_particles_change_by_stage_and_moments_stay(tmp_path):
     assert counts == [{step} for step in range(1, 4 + 2 + 4 + 1)]
 
 
+@pytest.mark.slow
 def test_a_compiled_graph_takes_the_rates_as_they_come(tmp_path):
     losses = {}
     for engine in ("eager", "compiled"):
