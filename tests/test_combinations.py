@@ -150,6 +150,22 @@ def test_a_regressor_is_refused_without_a_condition_and_with_a_guide():
             recipe(**{"guide": "mean_field", "depth": 0, "condition": "label"} | settings)
 
 
+def test_settings_of_perceptrons_are_refused_of_convolutions():
+    for settings in (
+        {"layer_norm": True, "batch_norm": False},
+        {"residual_layers": True, "hidden_layers": 2},
+        {"dropout": 0.1},
+    ):
+        with pytest.raises(
+            InputError, match=r"expected the network 'mlp' with .*; got 'convolutional', whose blocks have none"
+        ):
+            replace(recipe("ladder", 2), network="convolutional", **settings)
+    with pytest.raises(InputError, match="expected one normalization; got batch norm and layer norm"):
+        replace(recipe("ladder", 2), layer_norm=True)
+    with pytest.raises(InputError, match="expected at least 2 hidden layers with residual_layers"):
+        replace(recipe("ladder", 2), residual_layers=True)
+
+
 def test_settings_of_pseudo_inputs_are_refused_where_there_are_none_or_too_few_images():
     with pytest.raises(InputError, match="expected the prior 'vamp' with pseudo-inputs that are trained; got 'mixture'"):
         recipe("ladder", 1, prior="mixture", pseudo_inputs="images")

@@ -17,6 +17,9 @@ OF_LATENTS = {
     "objective": "elbo",
     "skip_connections": False,
     "posterior": "gaussian",
+    "encoder_layers": 0,
+    "dropout": 0.0,
+    "encoder_weight_decay": 0.0,
 }
 
 
@@ -43,6 +46,11 @@ def _networks(recipe: Any) -> None:
         raise InputError("expected batches of at least 2 images for batch norm; got batch size 1: use --no-batch-norm")
     if recipe.batch_norm and recipe.layer_norm:
         raise InputError("expected one normalization; got batch norm and layer norm: leave one of the two out")
+    for name in ("layer_norm", "residual_layers", "dropout"):
+        if getattr(recipe, name) and recipe.network != "mlp":
+            raise InputError(
+                f"expected the network 'mlp' with {name}; got {recipe.network!r}, whose blocks have none: leave one out"
+            )
     if recipe.residual_layers and max(recipe.hidden_layers, recipe.encoder_layers) < 2:
         raise InputError(
             "expected at least 2 hidden layers with residual_layers, since the first changes the width; got 1: use "
