@@ -36,6 +36,7 @@ from pyrovae.experiments.papers.verdicts import FAILS, HOLDS, UNDECIDED, UNTESTE
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.views import View
 from pyrovae.experiments.published import RECIPES
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 
 # The table.
@@ -100,6 +101,13 @@ def test_a_shortened_schedule_has_its_share_of_epochs(share, name):
     rates = [stage.learning_rate for stage in short.schedule]
     assert rates == sorted(rates, reverse=True)
     assert not replace(short, epochs=whole.epochs, stages=whole.stages, warmup_epochs=whole.warmup_epochs).differences(whole)
+
+
+def test_a_shortened_schedule_has_its_share_of_the_warm_up_of_the_learning_rate():
+    whole = Recipe(epochs=300, learning_rate_warmup=2000)
+    assert shorten_recipe(whole, 0.01).learning_rate_warmup == 20
+    staged = shorten_recipe(whole.replace(stages=({"epochs": 100}, {"learning_rate_warmup": 500})), 0.1)
+    assert [stage.learning_rate_warmup for stage in staged.schedule] == [200, 50]
 
 
 def test_a_whole_share_is_the_recipe_itself():

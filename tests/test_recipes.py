@@ -7,12 +7,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pyrovae.cli import main
+from resumption import grey
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
+from pyrovae.experiments.building import build
 from pyrovae.experiments.methods import build_clipping, build_optimizer
 from pyrovae.experiments.published import PUBLISHED, RECIPES
 from pyrovae.experiments.recipe import Recipe
+from pyrovae.programs.networks import ACTIVATIONS
 
 
 def different(name):
@@ -34,6 +37,12 @@ def test_a_recipe_shows_where_it_differs_from_the_defaults_and_where_its_paper_s
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_comes_back_from_json_as_it_was(name):
     assert Recipe.from_dict(json.loads(json.dumps(asdict(RECIPES[name])))) == RECIPES[name]
+
+
+def test_an_entry_of_ones_own_in_a_table_is_built(monkeypatch):
+    monkeypatch.setitem(ACTIVATIONS, "mish", torch.nn.Mish)
+    recipe = Recipe(dataset="grey", activation="mish", likelihood="bernoulli", latent_sizes=(3,), hidden_sizes=(8,))
+    assert any(isinstance(each, torch.nn.Mish) for each in build(recipe, grey()).modules())
 
 
 def test_burdas_stages():

@@ -109,8 +109,9 @@ def test_weight_decay_reaches_the_guide_alone(tmp_path):
         difference = plain.get_parameter(name) - decayed.get_parameter(name)
         expected = 0.01 * 0.5 * before if name.startswith("guide.") else torch.zeros_like(before)
         torch.testing.assert_close(difference, expected, rtol=1e-3, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
-    groups = build_optimizer(once.replace(optimizer="AdamW", encoder_weight_decay=0.5), start).param_groups
-    assert [group["weight_decay"] for group in groups] == [0.01, 0.5]
+    for arguments, of_model in (({}, 0.0), ({"weight_decay": 0.2}, 0.2)):
+        recipe = once.replace(optimizer="AdamW", encoder_weight_decay=0.01).replace(optimizer_arguments=arguments)
+        assert [group["weight_decay"] for group in build_optimizer(recipe, start).param_groups] == [of_model, 0.01]
 
 
 def test_what_makes_no_sense_is_refused(tmp_path):
@@ -129,3 +130,5 @@ def test_what_makes_no_sense_is_refused(tmp_path):
         InputError, match="expected an optimizer with weight decay for encoder_weight_decay; got Rprop: use Adam"
     ):
         train(SMALL.replace(optimizer="Rprop", encoder_weight_decay=0.1), tmp_path / "third", dataset=grey())
+    with pytest.raises(InputError, match="expected an optimizer whose steps follow the learning rate; Rprop reads it once"):
+        train(SMALL.replace(optimizer="Rprop", learning_rate_schedule="step"), tmp_path / "fourth", dataset=grey())

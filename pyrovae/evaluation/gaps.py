@@ -23,7 +23,6 @@ from pyrovae.evaluation.support import SupportOfData
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.distributions import gaussian_of
-from pyrovae.programs.flows import NormalizingFlow
 
 IMAGES_AT_ONCE = 100
 REFINING_PARTICLES = 10
@@ -200,10 +199,10 @@ class RefinedGuide(nn.Module):
                 "expected a guide with latents to refine; got none: without them the bound is log p(x), and has no gap"
             )
         for name, site in sites.items():
-            if (gaussian := _start(site["fn"])) is None:
+            if gaussian_of(site["fn"]) is None:
                 raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is drawn from {site['fn']}")
             for part in ("shift", "log_scale"):
-                self.register_parameter(f"{part}_{name}", nn.Parameter(torch.zeros_like(gaussian.loc)))
+                self.register_parameter(f"{part}_{name}", nn.Parameter(torch.zeros_like(site["fn"].mean)))
 
     def forward(self, *rows: Tensor) -> None:
         """Sample all layers."""
@@ -213,7 +212,7 @@ class RefinedGuide(nn.Module):
 
 
 class _Shifted(Messenger):
-    """A handler that shifts and rescales the Gaussians of latents, or those that their flows start at."""
+    """A handler that shifts and rescales the Gaussians of latents."""
 
     def __init__(self, by: Any) -> None:
         super().__init__()
@@ -223,13 +222,7 @@ class _Shifted(Messenger):
         if msg["is_observed"] or f"shift_{msg['name']}" not in self.by:
             return
         shift, log_scale = (self.by[f"{part}_{msg['name']}"] for part in ("shift", "log_scale"))
-        gaussian = _start(msg["fn"])
+        gaussian = gaussian_of(msg["fn"])
         assert gaussian is not None
         moved = Normal(gaussian.loc + gaussian.scale * shift, gaussian.scale * log_scale.exp())
-        is_flow = isinstance(msg["fn"], NormalizingFlow)
-        msg["fn"] = NormalizingFlow(moved, msg["fn"].transform) if is_flow else moved.to_event(msg["fn"].event_dim)
-
-
-def _start(distribution: Any) -> Normal | None:
-    """The Gaussians of a distribution, or those that a normalizing flow starts at; None for any other."""
-    return distribution.base if isinstance(distribution, NormalizingFlow) else gaussian_of(distribution)
+        msg["fn"] = moved.to_event(msg["fn"].event_dim)

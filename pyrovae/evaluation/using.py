@@ -15,7 +15,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import nn
 
 from pyrovae.evaluation.chunks import rows_of
-from pyrovae.evaluation.latents import latent_sites
+from pyrovae.evaluation.latents import has_mean, latent_sites
 from pyrovae.evaluation.likelihood import log_likelihood
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.programs.distributions import GaussianMixture, gaussian_of
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Moments = dict[str, "tuple[Tensor, Tensor]"]
 
+# The fewest samples of a distribution without moments in closed form: their mean is within 0.07 standard deviations.
+UNKNOWN_MOMENT_SAMPLES = 200
 # The limits of rows at once: many rows of few numbers share the cost of a call; many images would fill memory.
 FEWEST_ROWS, MOST_ROWS, NUMBERS_AT_ONCE = 100, 2000, 200_000
 
@@ -44,7 +46,8 @@ def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samp
     .. math:: \sigma^2 = E[\operatorname{Var}(z | x, z_{\text{others}})] + \operatorname{Var}(E[z | x, z_{\text{others}}])
 
     A layer that depends on others is averaged over samples of them, drawn in the guide's order; the moments of other layers are
-    exact. Where a layer's distribution has no moments in closed form, as a flow has none, they are those of its samples.
+    exact. Where a layer's distribution has no moments in closed form, as a flow has none, they are those of at least
+    ``UNKNOWN_MOMENT_SAMPLES`` samples.
 
     Args:
         guide: the variational program.
@@ -55,10 +58,11 @@ def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samp
     chunks: list[Moments] = []
     with measuring(guide):
         for rows in rows_of(x, context, _rows_at_once(x.shape[1])):
-            drawn = [latent_sites(guide, rows) for _ in range(min(2, num_samples))]
+            drawn = [latent_sites(guide, rows) for _ in range(2)]
             # Where no layer depends on another, all draws have the same moments, as the first two show.
             if any(not torch.equal(_moments(site)[0], _moments(drawn[-1][name])[0]) for name, site in drawn[0].items()):
-                drawn += [latent_sites(guide, rows) for _ in range(num_samples - len(drawn))]
+                enough = num_samples if all(map(has_mean, drawn[0].values())) else max(num_samples, UNKNOWN_MOMENT_SAMPLES)
+                drawn += [latent_sites(guide, rows) for _ in range(enough - len(drawn))]
             found = {}
             for name in drawn[0]:
                 means, variances = map(torch.stack, zip(*(_moments(sites[name]) for sites in drawn), strict=True))
@@ -70,10 +74,9 @@ def encode(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samp
 
 def _moments(site: Any) -> tuple[Tensor, Tensor]:
     """The mean and variance of a layer given the others; its value, without a variance, where they are not known."""
-    try:
+    if has_mean(site):
         return site["fn"].mean, site["fn"].variance
-    except NotImplementedError:
-        return site["value"], torch.zeros_like(site["value"])
+    return site["value"], torch.zeros_like(site["value"])
 
 
 def draw_latents(guide: Program, x: Tensor, context: Tensor | None = None, *, num_samples: int) -> dict[str, Tensor]:

@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.errors import InputError, nearest
 from pyrovae.experiments.published import RECIPES
 from pyrovae.experiments.recipe import Recipe
-from pyrovae.experiments.tables import names_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -244,14 +244,15 @@ def build(recipe: Recipe, dataset: Dataset) -> VAE:
 
 
 def refuse_unknown_names(recipe: Recipe) -> None:
-    """Refuse a name that is not in the table of its setting, without importing what it names.
+    """Refuse a name that is not in the table of its setting.
 
     Raises:
         InputError: for such a name; it suggests the nearest.
     """
     for each in fields(Recipe):
         if table := each.metadata.get("table"):
-            names = [*each.metadata.get("also", ()), *names_in(table)]
+            module, _, variable = table.partition(":")
+            names = [*each.metadata.get("also", ()), *getattr(import_module(module), variable)]
             look_up(dict.fromkeys(names), each.name.replace("_", " "), getattr(recipe, each.name))
 
 

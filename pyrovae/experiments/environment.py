@@ -14,7 +14,7 @@ from typing import Any
 # The number of cores in use by others from which there is a warning.
 BUSY = 0.7
 # The facts that the bits of a training may depend on.
-DECISIVE = ("torch", "capability", "threads", "device")
+DECISIVE = ("torch", "zuko", "capability", "threads", "device")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -25,6 +25,7 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         **{name: _version(name) for name in ("torch", "pyro-ppl", "pyrovae")},
+        **({"zuko": _version("zuko")} if "zuko" in sys.modules else {}),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "command": sys.argv,

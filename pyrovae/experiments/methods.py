@@ -86,7 +86,9 @@ def build_optimizer(recipe: Recipe, vae: VAE) -> torch.optim.Optimizer:
     parameters: Any = vae.parameters()
     if recipe.encoder_weight_decay:
         of_guide = {"params": list(vae.guide.parameters()), "weight_decay": recipe.encoder_weight_decay}
-        parameters = [{"params": list(vae.model.parameters())}, of_guide]
+        # AdamW decays everything that is not told otherwise.
+        of_model = {"weight_decay": recipe.optimizer_arguments.get("weight_decay", 0.0)}
+        parameters = [{"params": list(vae.model.parameters()), **of_model}, of_guide]
     try:
         optimizer = look_up(known, "torch optimizer", recipe.optimizer)(parameters, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -98,7 +100,13 @@ def build_optimizer(recipe: Recipe, vae: VAE) -> torch.optim.Optimizer:
         raise InputError(
             f"expected an optimizer with weight decay for encoder_weight_decay; got {recipe.optimizer}: use Adam or AdamW"
         )
+    if recipe.optimizer == "Rprop" and any(each.learning_rate_warmup or _is_scheduled(each) for each in recipe.schedule):
+        raise InputError("expected an optimizer whose steps follow the learning rate; Rprop reads it once: use Adam, say")
     return optimizer
+
+
+def _is_scheduled(stage: Recipe) -> bool:
+    return stage.learning_rate_schedule != "constant"
 
 
 def build_clipping(recipe: Recipe) -> Clipping:

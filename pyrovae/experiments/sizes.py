@@ -27,7 +27,11 @@ def refuse_giants(recipe: Recipe, shape: tuple[int, ...], num_classes: int, prep
     pixels += sum(2 + len(names) for names in preparation.categories) if preparation else 0
     maps = recipe.flow_transforms * len(recipe.latent_sizes) if "flow" in (recipe.prior, recipe.posterior) else 0
     widest, layers = max(widths), len(widths) * (max(recipe.hidden_layers, recipe.encoder_layers) + 2) + maps
-    numbers = (pixels + num_classes + widest) * widest * 4 + widest**2 * layers + recipe.num_components * (pixels + widest)
+    # The networks of a map have 64 features, and of each unit 23 parameters; which depends on which is a matrix beside them.
+    of_maps = maps * 1700 * widest + 17 * widest**2 if maps else 0
+    numbers = (
+        of_maps + (pixels + num_classes + widest) * widest * 4 + widest**2 * layers + recipe.num_components * (pixels + widest)
+    )
     if numbers > MOST_NUMBERS or layers > 10_000:
         raise ValueError(f"programs of about {numbers:,} numbers")
     import torch

@@ -101,7 +101,8 @@ class TrainingTracker:
 
     def _refines(self, epoch: int) -> bool:
         """True for an epoch at whose end the guide is refined, as for the last one."""
-        if not self.vae.model.depth or self.epochs < self.epochs_per_refinement:
+        # Of a flow, moves of its Gaussian alone would not tell the cost of the family from that of amortization.
+        if not self.vae.model.depth or not self.vae.guide.is_gaussian or self.epochs < self.epochs_per_refinement:
             return False
         return epoch % self.epochs_per_refinement == 0 or epoch == self.epochs
 

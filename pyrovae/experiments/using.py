@@ -191,7 +191,7 @@ def draw_samples(
 
     Raises:
         InputError: for a conditional model without a class or contexts, any other model with one, and a temperature of latents
-            that are neither Gaussians nor mixtures of Gaussians.
+            that are neither Gaussians, nor mixtures of them, nor flows.
     """
     if number < 1 or not temperature > 0:
         raise InputError(f"expected at least one example and a temperature above zero; got {number} and {temperature}")

@@ -20,7 +20,7 @@ from pyrovae.errors import InputError
 from pyrovae.extras import import_extra
 
 # Matrices of a map grow with the square of the number of units.
-MOST_UNITS = 4096
+MOST_UNITS = 1024
 
 
 class NormalizingFlow(TorchDistribution):
@@ -49,7 +49,7 @@ class NormalizingFlow(TorchDistribution):
         self, base: dist.Normal, transform: Any, *, temperature: float = 1.0, validate_args: bool | None = None
     ) -> None:
         self.base, self.transform, self.temperature = base, transform, temperature
-        self._drawn: tuple[Tensor, Tensor] | None = None
+        self._drawn: tuple[Tensor, int, Tensor] | None = None
         super().__init__(base.batch_shape[:-1], base.batch_shape[-1:], validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> NormalizingFlow:
@@ -61,7 +61,7 @@ class NormalizingFlow(TorchDistribution):
 
     def at_temperature(self, temperature: float) -> NormalizingFlow:
         """The flow of noise that is ``temperature`` times as large."""
-        return NormalizingFlow(self.base, self.transform, temperature=temperature, validate_args=False)
+        return NormalizingFlow(self.base, self.transform, temperature=temperature * self.temperature, validate_args=False)
 
     def value_of(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The value ``(*, D)`` of noise u, and the logarithm of the volume that it takes up by that of the noise ``(*,)``."""
@@ -78,21 +78,33 @@ class NormalizingFlow(TorchDistribution):
         shape = self._extended_shape(torch.Size(sample_shape))
         noise = torch.randn(shape, dtype=self.base.loc.dtype, device=self.base.loc.device)
         value, log_volume = self.value_of(noise)
-        self._drawn = value, log_noise_density(noise) - log_volume
+        self._drawn = value, _version(value), log_noise_density(noise) - log_volume
         return value
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Values ``(*, D)`` to log-densities ``(*,)`` in nats."""
-        if self._drawn is not None and value is self._drawn[0]:
-            return self._drawn[1]
+        if (known := self._known(value)) is not None:
+            return known
         if self._validate_args:
             self._validate_sample(value)
         noise, log_volume = self.noise_of(value)
         return log_noise_density(noise) - log_volume
 
+    def _known(self, value: Tensor) -> Tensor | None:
+        """The log-density of the last draw, if this is it: unchanged, and with the derivatives that are now asked for."""
+        if self._drawn is None or value is not self._drawn[0] or _version(value) != self._drawn[1]:
+            return None
+        log_density = self._drawn[2]
+        return log_density if log_density.requires_grad or not torch.is_grad_enabled() else None
+
     @property
     def _log_scales(self) -> Tensor:
         return self.base.scale.log().sum(-1) + self.event_shape.numel() * math.log(self.temperature)
+
+
+def _version(value: Tensor) -> int:
+    """The number of changes to a tensor in place, which are not counted in inference mode."""
+    return 0 if value.is_inference() else value._version
 
 
 def log_noise_density(noise: Tensor) -> Tensor:
@@ -142,7 +154,7 @@ class FlowPosterior(nn.Module):
     .. math:: z = \mu + \sigma \odot f(u; \mu, \log \sigma), \quad u \sim N(0, I)
 
     So it is the same in every guide: what the guide reads off data and layers above reaches f through the Gaussian. The cheap
-    direction of f is that of a draw.
+    direction of f is that of a draw and its density; estimators that leave out the score need the other.
 
     Args:
         transform: the map f, of contexts ``(*, 2 D)``.

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyrovae.experiments.building import build, resolve
 from pyrovae.experiments.recipe import Recipe
@@ -38,18 +38,27 @@ def shorten_recipe(recipe: Recipe, share: float) -> Recipe:
         return recipe
     if not recipe.stages:
         epochs = max(1, round(recipe.epochs * share))
-        return replace(recipe, epochs=epochs, warmup_epochs=round(recipe.warmup_epochs * epochs / recipe.epochs, 2))
+        return replace(recipe, epochs=epochs, **_shorten_warmups(recipe, epochs))
     whole = recipe.schedule
     ends = [round(end * share) for end in accumulate(each.epochs for each in whole)]
     lengths = [end - begin for begin, end in pairwise([0, *ends])]
     if not any(lengths):
         lengths[0] = 1
     stages = [
-        {**stage, "epochs": epochs, "warmup_epochs": round(each.warmup_epochs * epochs / each.epochs, 2)}
+        {**stage, "epochs": epochs, **_shorten_warmups(each, epochs)}
         for stage, each, epochs in zip(recipe.stages, whole, lengths, strict=True)
         if epochs
     ]
     return replace(recipe, stages=tuple(stages))
+
+
+def _shorten_warmups(stage: Recipe, epochs: int) -> dict[str, Any]:
+    """The warm-ups of a stage that has other epochs: the same shares of them."""
+    share = epochs / stage.epochs
+    shortened: dict[str, Any] = {"warmup_epochs": round(stage.warmup_epochs * share, 2)}
+    if stage.learning_rate_warmup:
+        shortened["learning_rate_warmup"] = math.floor(stage.learning_rate_warmup * share)
+    return shortened
 
 
 def affordable_share(recipes: Iterable[tuple[Recipe, Dataset]], seconds: float, num_samples: int) -> tuple[float, float]:
