@@ -117,7 +117,8 @@ def describe_training(run: Run, dataset: Dataset) -> Iterator[str]:
     """Describe what is about to be trained, and how long it will take, in lines."""
     recipe = run.recipe
     layers = "-".join(map(str, recipe.latent_sizes))
-    what = f"{recipe.guide} guide, latent layers {layers}" if layers else "regressor, which has no latent"
+    guide = f"{recipe.guide} guide{' of flows' if recipe.posterior == 'flow' else ''}"
+    what = f"{guide}, latent layers {layers}" if layers else "regressor, which has no latent"
     if dataset.description:
         yield f"{dataset.description}; likelihood {recipe.likelihood}"
     yield f"{what}, on {dataset.protocol}"

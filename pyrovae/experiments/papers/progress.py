@@ -159,7 +159,8 @@ def _weights(recipe: Recipe, pixels: int) -> tuple[float, float]:
     below = pixels
     for hidden, latent in zip(recipe.hidden_sizes, recipe.latent_sizes or (0,), strict=True):
         inner = (recipe.hidden_layers - 1) * hidden**2
-        encoder += below * hidden + inner + 2 * hidden * latent
+        of_guide = ((recipe.encoder_layers or recipe.hidden_layers) - 1) * hidden**2
+        encoder += below * hidden + of_guide + 2 * hidden * latent
         decoder += latent * hidden + inner + hidden * below
         below = hidden if recipe.guide == "ladder" else latent
     return encoder, decoder
