@@ -310,6 +310,5 @@ def test_what_makes_no_sense_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="expected a guide that declares analytic_kl"):
         ELBO(analytic_kl=True).bound(vae.model, vae.guide, X)
     monkeypatch.setitem(sys.modules, "zuko", None)
-    monkeypatch.setitem(sys.modules, "zuko.flows", None)
-    with pytest.raises(InputError, match=r'expected the package zuko.* for normalizing flows.*pip install "pyrovae\[flows\]"'):
+    with pytest.raises(InputError, match=r'expected the package zuko for normalizing flows.*pip install "pyrovae\[flows\]"'):
         small("ladder")

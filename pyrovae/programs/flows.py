@@ -128,7 +128,7 @@ class SplineTransform(nn.Module):
     def __init__(self, size: int, context_size: int = 0, *, passes: int | None, num_transforms: int = 3) -> None:
         super().__init__()
         validates = TorchDistribution._validate_args
-        flows = import_extra("zuko.flows", "flows", "for normalizing flows")
+        zuko = import_extra("zuko", "flows", "for normalizing flows")
         # zuko turns validation off for the whole process when it is imported.
         torch.distributions.Distribution.set_default_validate_args(validates)
         if size > MOST_UNITS:
@@ -136,7 +136,7 @@ class SplineTransform(nn.Module):
         self.context_size = context_size
         # zuko finds which entries depend on which by looking at values, which the device "meta" does not have.
         with torch.device("cpu"):
-            self.transform = flows.NSF(size, context_size, transforms=num_transforms, passes=passes).transform
+            self.transform = zuko.flows.NSF(size, context_size, transforms=num_transforms, passes=passes).transform
         for part in self.transform.transforms:
             # A map of one number without a context is made of parameters alone.
             last = [part.hyper[-1].weight, part.hyper[-1].bias] if hasattr(part, "hyper") else part.phi
