@@ -25,7 +25,6 @@ from pyrovae.programs.priors import PRIORS, ChosenInputs, VampPrior
 GREY = torch.rand(64, 12, generator=torch.Generator().manual_seed(0))
 DATA = Dataset("grey", GREY, None, GREY.round(), {}, (1, 3, 4), Protocol(dataset="grey", sizes=(64, 0, 64)))
 SMALL = Recipe(hidden_layers=1, num_components=5, batch_norm=True, batch_size=64)
-DROPPING = {"dropout": 0.5}
 
 
 def recipe(prior, guide, depth):
@@ -100,7 +99,7 @@ def test_a_vamp_prior_is_the_mixture_of_posteriors_at_its_pseudo_inputs():
 
 
 def test_pseudo_inputs_leave_the_statistics_of_the_data_alone():
-    vae = build(replace(recipe("vamp", "ladder", 2), **DROPPING), DATA)
+    vae = build(replace(recipe("vamp", "ladder", 2), dropout=0.5), DATA)
     vae.train()
     before = [buffer.clone() for buffer in vae.guide.buffers()]
     vae.model.prior()

@@ -71,9 +71,8 @@ def activity(
     Burda et al. (2016), section 5.2. The mean of a layer that depends on others is averaged over samples of them. The variance
     of this average, :math:`s^2 / S`, is subtracted from the variance over images, so that the estimate is unbiased and may fall
     below zero by chance. Of a latent without a mean in closed form, such as a flow, values are averaged, of
-    ``MORE_SAMPLES`` times as many samples. With
-    ``num_samples=None`` the other layers stay at their locations, in one pass, which gives another number, larger where
-    averaging smooths. Where no layer depends on another, both are the same and exact.
+    ``MORE_SAMPLES`` times as many samples. With ``num_samples=None`` the other layers stay at their locations, in one pass,
+    which gives another number, larger where averaging smooths. Where no layer depends on another, both are the same and exact.
 
     Args:
         guide: the variational program.
@@ -168,10 +167,9 @@ def _mean_or_value(site: Site) -> Tensor:
 
 
 def _mean(name: str, site: Site) -> Tensor:
-    try:
-        return site["fn"].mean
-    except NotImplementedError:
+    if not has_mean(site):
         raise ValueError(
             f"expected latents whose means are known; site {name!r} of the guide is a {type(site['fn']).__name__}, which has "
             "none in closed form: give num_samples, or use kl_by_layer, which needs none"
-        ) from None
+        )
+    return site["fn"].mean

@@ -17,6 +17,7 @@ from pyrovae.experiments.building import (
     short_schedule,
 )
 from pyrovae.experiments.folder import RECIPE
+from pyrovae.experiments.measuring import describe_guide
 from pyrovae.experiments.methods import refuse_what_cannot_be_trained
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
@@ -117,8 +118,7 @@ def describe_training(run: Run, dataset: Dataset) -> Iterator[str]:
     """Describe what is about to be trained, and how long it will take, in lines."""
     recipe = run.recipe
     layers = "-".join(map(str, recipe.latent_sizes))
-    guide = f"{recipe.guide} guide{' of flows' if recipe.posterior == 'flow' else ''}"
-    what = f"{guide}, latent layers {layers}" if layers else "regressor, which has no latent"
+    what = f"{describe_guide(recipe)}, latent layers {layers}" if layers else "regressor, which has no latent"
     if dataset.description:
         yield f"{dataset.description}; likelihood {recipe.likelihood}"
     yield f"{what}, on {dataset.protocol}"

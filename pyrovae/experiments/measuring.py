@@ -336,9 +336,13 @@ def measure_latents(vae: VAE, x: Tensor | Rows, context: Tensor | None) -> dict[
 def describe_model(recipe: Recipe) -> str:
     """Describe the model of a recipe in words, since figures of different likelihoods cannot be compared."""
     layers = "-".join(map(str, recipe.latent_sizes))
-    guide = f"{recipe.guide} guide{' of flows' if recipe.posterior == 'flow' else ''}"
-    latents = f"{guide} over {layers}, {recipe.prior} prior, " if layers else "regressor, "
+    latents = f"{describe_guide(recipe)} over {layers}, {recipe.prior} prior, " if layers else "regressor, "
     return f"{latents}{recipe.likelihood} likelihood, {recipe.network} networks, trained by {recipe.objective}"
+
+
+def describe_guide(recipe: Recipe) -> str:
+    """Describe the guide of a recipe in words."""
+    return f"{recipe.guide} guide{' of flows' if recipe.posterior == 'flow' else ''}"
 
 
 def in_one_line(error: Exception) -> str:

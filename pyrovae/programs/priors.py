@@ -126,12 +126,9 @@ class FlowPrior(nn.Module):
         transform: the map g, of contexts ``(*, C)`` if there are any.
     """
 
-    zero: Tensor
-
     def __init__(self, size: int, transform: SplineTransform) -> None:
         super().__init__()
-        self.transform = transform
-        self.register_buffer("zero", torch.zeros(size), persistent=False)
+        self.noise, self.transform = StandardNormal(size), transform
 
     @classmethod
     def of(cls, architecture: Architecture, settings: PriorSettings) -> FlowPrior:
@@ -141,10 +138,10 @@ class FlowPrior(nn.Module):
 
     def forward(self, context: Tensor | None = None) -> NormalizingFlow:
         """The flow, of event shape ``(D,)``, and of batch shape ``(B,)`` where it depends on contexts ``(B, C)``."""
-        loc = self.zero
+        noise = self.noise().base_dist
         if context is not None and self.transform.context_size:
-            loc = loc.expand(*context.shape[:-1], -1)
-        return NormalizingFlow(dist.Normal(loc, torch.ones_like(loc)), self.transform(context).inv)
+            noise = noise.expand((*context.shape[:-1], *noise.batch_shape))
+        return NormalizingFlow(noise, self.transform(context).inv)
 
 
 class VampPrior(nn.Module):
