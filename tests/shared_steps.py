@@ -213,8 +213,8 @@ def main():
     found["through sockets"] = [found["ladder with batch norm"][0], through_the_backend(group)]
     found["batches of two sizes"] = [of_two_sizes(each) for each in (None, group)]
     found["plain Pyro"] = [curve(make, loss, options, "eager", each) for each in (None, group)]
-    torch.set_default_dtype(torch.float32)
     found["compiled"] = [curve(make, loss, options, *each) for each in (("graph", None), ("compiled", group))]
+    torch.set_default_dtype(torch.float32)
     found |= {name: refusal(make, group) for name, make in REFUSED.items()}
     if torch.distributed.get_rank() == 0:
         Path(sys.argv[1]).write_text(json.dumps(found))

@@ -18,8 +18,8 @@ from pyrovae.errors import CaptureError
 from pyrovae.experiments.run import Run
 
 HERE = Path(__file__).parent
-# Rounding in float64, and in float32 through a compiler that adds in another order.
-TOLERANCE = {"compiled": 3e-5}
+# Batch norm over few rows makes rounding grow: in float32 it would be seen after a few dozen epochs.
+FLOAT64 = HERE / "in_float64.py"
 
 
 def launch(number, *arguments, **options):
@@ -44,7 +44,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     assert "the program writes statistics of its rows" in results.pop("statistics of rows")
     assert "the program draws by _standard_gamma" in results.pop("gamma noise")
     for name, (one, two) in results.items():
-        np.testing.assert_allclose(two, one, rtol=TOLERANCE.get(name, 1e-12), err_msg=name)
+        np.testing.assert_allclose(two, one, rtol=1e-12, err_msg=name)
         assert len(set(one)) == 50, name
 
 
@@ -158,11 +158,12 @@ def processes_of(folder):
 
 
 @pytest.mark.slow
-def test_a_training_survives_the_death_of_any_of_its_processes(fit, tmp_path):
-    assert one_process(*fit, "-o", tmp_path / "one").returncode == 0
+def test_a_training_survives_the_death_of_any_of_its_processes(fit, tmp_path, float64):
+    whole = subprocess.run([sys.executable, FLOAT64, *map(str, fit), "-o", tmp_path / "one"], capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
     folder = tmp_path / "two"
     for killed, epochs in ((1, 10), (0, 25)):
-        training = launch(2, "-m", "pyrovae", *fit, "-o", folder)
+        training = launch(2, FLOAT64, *fit, "-o", folder)
         wait_for_epochs(folder, epochs)
         os.kill(processes_of(folder)[killed], signal.SIGKILL)
         _, errors = training.communicate(timeout=120)
@@ -170,19 +171,19 @@ def test_a_training_survives_the_death_of_any_of_its_processes(fit, tmp_path):
         assert f"process {1 - killed} of 2 ends, since another process of its training has ended" in errors, errors
         assert f"fit --resume {folder}" in errors
     # It goes on in one process, is stopped there, and ends in two.
-    alone = subprocess.Popen([sys.executable, "-m", "pyrovae", "fit", "--resume", folder], stderr=subprocess.DEVNULL)
+    alone = subprocess.Popen([sys.executable, FLOAT64, "fit", "--resume", folder], stderr=subprocess.DEVNULL)
     wait_for_epochs(folder, 45)
     alone.send_signal(signal.SIGTERM)
     assert alone.wait(120) == 128 + signal.SIGTERM
-    ended = launch(2, "-m", "pyrovae", "fit", "--resume", folder, "--samples", 5)
+    ended = launch(2, FLOAT64, "fit", "--resume", folder, "--samples", 5)
     output, errors = ended.communicate(timeout=240)
     assert ended.returncode == 0, errors
     # One of them speaks.
     assert output.count("log p(x)") == 1
-    np.testing.assert_allclose(losses(folder), losses(tmp_path / "one"), rtol=1e-4)
+    np.testing.assert_allclose(losses(folder), losses(tmp_path / "one"), rtol=1e-10)
     states = [Run.load(each).vae.state_dict() for each in (folder, tmp_path / "one")]
     for name, value in states[1].items():
-        torch.testing.assert_close(states[0][name], value, rtol=1e-2, atol=1e-3, msg=name)
+        torch.testing.assert_close(states[0][name], value, rtol=1e-8, atol=1e-8, msg=name)
 
 
 @pytest.mark.slow
