@@ -1,7 +1,6 @@
 """The command line in float64, where one process and several differ by rounding that stays small over a whole training."""
 
 import torch
-
 from pyrovae.cli import main
 
 if __name__ == "__main__":
