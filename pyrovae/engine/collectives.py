@@ -204,7 +204,8 @@ def _gather(values: Tensor, group: str, size: int) -> Tensor:
 def _sum(values: Tensor, group: str, size: int) -> Tensor:
     if board := _board_for(values, group):
         pieces = values.contiguous().split(place_bytes(size) // values.element_size())
-        return torch.cat([board.exchange(each).sum(0) for each in pieces])
+        sums = [board.exchange(each).sum(0) for each in pieces]
+        return sums[0] if len(sums) == 1 else torch.cat(sums)
     return backend.wait_tensor(backend.all_reduce(values.contiguous(), "sum", group))
 
 
