@@ -172,6 +172,7 @@ ORDER = [
         "experiments.exploring.explorer",
         "experiments.exploring.server",
         "experiments.exploring.widget",
+        "experiments.analysing",
         "experiments.run",
         "experiments.packing",
         "experiments.tracking",

@@ -7,16 +7,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
+from pyrovae.experiments.analysing import AnalysedRun
 from pyrovae.experiments.bounding import Bounds, bounds_of, refuse_what_has_no_bounds, sample_bounds
 from pyrovae.experiments.building import build, resolve
-from pyrovae.experiments.folder import RunFolder, name_of, new_folder
+from pyrovae.experiments.folder import name_of, new_folder
 from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.measuring import Evaluation, Track, evaluation_of, file_name, sample_evaluation
 from pyrovae.experiments.memory import memory_for
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
 
 
-class Run(RunFolder):
+class Run(AnalysedRun):
     """A trained model in its folder: ``train`` makes one, ``Run.load`` opens one."""
 
     def __repr__(self) -> str:
@@ -489,16 +489,6 @@ class Run(RunFolder):
 
         options: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
         return draw_samples(self, number, class_name=class_name, context=context, **options, note=_warn)
-
-    def _at_hand(self, dataset: Dataset | None) -> Dataset:
-        """The dataset, or the run's own, with the programs on its device."""
-        dataset = dataset or self._own
-        self.vae.to(dataset.test.device)
-        return dataset
-
-    @cached_property
-    def _own(self) -> Dataset:
-        return self.dataset()
 
 
 def _joined(blocks: Iterator[pandas.DataFrame]) -> pandas.DataFrame:
