@@ -10,6 +10,7 @@ from pyrovae.experiments.launch import launched_number
 
 from .bounds import bounds
 from .compare import compare
+from .compress import compress, decompress
 from .datasets import datasets
 from .evaluate import evaluate
 from .explore import explore
@@ -49,6 +50,8 @@ for command in (
     sweep,
     reproduce,
     *_USING,
+    compress,
+    decompress,
     pack,
     unpack,
     recipes,

@@ -123,6 +123,8 @@ ORDER = [
         "evaluation.comparison",
         "evaluation.using",
         "evaluation.imputation",
+        "evaluation.symbols",
+        "evaluation.bits_back",
     ],
     [
         "plots.style",
@@ -168,6 +170,7 @@ ORDER = [
         "experiments.new_examples",
         "experiments.using",
         "experiments.imputing",
+        "experiments.compressing",
         "experiments.exploring.pixels",
         "experiments.exploring.explorer",
         "experiments.exploring.server",

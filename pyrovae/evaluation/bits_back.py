@@ -24,7 +24,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from pyrovae.evaluation.measuring import measuring
-from pyrovae.evaluation.symbols import FAR, NEAR, Stack, nearest_symbols, places_in, values_of
+from pyrovae.evaluation.symbols import FAR, NEAR, Stack, locations, places_in, values_of
 
 # The most examples that share a run of the programs.
 MOST_AT_ONCE = 200
@@ -149,9 +149,7 @@ def _put(
     return stack, Batch(len(rows), has_bits_back, zlib.crc32(entries.tobytes())), cost
 
 
-def _take(
-    stack: Stack, model: nn.Module, guide: nn.Module, batch: Batch, alphabet: Tensor
-) -> tuple[Tensor, np.ndarray]:
+def _take(stack: Stack, model: nn.Module, guide: nn.Module, batch: Batch, alphabet: Tensor) -> tuple[Tensor, np.ndarray]:
     """Take a batch: its examples ``(B, D)``, and the places of their entries in the alphabet."""
     with _Drawing(stack, alphabet, like=next(iter(model.parameters())), width=FAR) as draws:
         model(None, batch_size=batch.size)
@@ -226,4 +224,4 @@ class _Locating(_Drawing):
         super().__init__(stack, alphabet, like=like, width=NEAR)
 
     def symbols_of(self, shape: tuple[int, ...], distribution: Any) -> np.ndarray:
-        return nearest_symbols(distribution.mean)
+        return locations(shape, distribution)

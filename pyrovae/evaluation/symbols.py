@@ -1,8 +1,8 @@
 """A stack of bits, and the symbols that are put on it and taken from it by the distributions of a program.
 
-Each entry of a value has a symbol, a whole number. Latents are multiples of ``STEP``, exact in single precision; entries of data
-are places in an alphabet. What is put by some distributions is taken by the same ones in the reverse order. The entropy coder
-is that of ``constriction``, which has a probability of at least 2^-24 for each symbol of a range.
+Each entry of a value has a symbol, a whole number. Latents are multiples of ``STEP``, exact in single precision; entries of
+data are places in an alphabet. What is put by some distributions is taken by the same ones in the reverse order. The entropy
+coder is that of ``constriction``, with a probability of at least 2^-24 for each symbol of a range.
 """
 
 from __future__ import annotations
@@ -93,10 +93,8 @@ class Stack:
         while isinstance(distribution, Independent):
             distribution = distribution.base_dist
         if len(alphabet) == 2 and hasattr(distribution, "logits"):
-            ones = _numbers(distribution.logits).reshape(-1)
-            return self._models.Bernoulli(perfect=False), np.clip(
-                1 / (1 + np.exp(-ones)), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY
-            )
+            ones = _numbers(distribution.logits.double().sigmoid()).reshape(-1)
+            return self._models.Bernoulli(perfect=False), ones.clip(LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
         logs = distribution.log_prob(alphabet.view(-1, *[1] * len(distribution.batch_shape)))
         return self._categorical, _numbers(logs.flatten(1).softmax(0).T)
 
@@ -128,9 +126,14 @@ class Stack:
         return np.asarray(self._coder.decode(model, *parameters))
 
 
-def nearest_symbols(values: Tensor) -> np.ndarray:
-    """The symbols of the latents nearest to some values."""
-    return np.rint(_numbers(values) / STEP).astype(np.int64)
+def locations(shape: tuple[int, ...], distribution: Any) -> np.ndarray:
+    """The symbols of the locations of a layer ``(B, D)``.
+
+    Raises:
+        ValueError: for a distribution that is not Gaussian.
+    """
+    loc, _ = _moments(distribution, shape)
+    return np.rint(_numbers(loc) / STEP).astype(np.int64)
 
 
 def places_in(alphabet: Tensor, values: Tensor) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from pyrovae.data.preparation import Preparation
 from pyrovae.errors import InputError, visible
 from pyrovae.experiments import files
-from pyrovae.experiments.analysing import AnalysedRun
+from pyrovae.experiments.analysing import AnalysedRun, warn
 from pyrovae.experiments.bounding import Bounds, bounds_of, refuse_what_has_no_bounds, sample_bounds
 from pyrovae.experiments.building import build, resolve
 from pyrovae.experiments.folder import name_of, new_folder
@@ -380,7 +379,7 @@ class Run(AnalysedRun):
         """
         from pyrovae.experiments.using import encode_blocks
 
-        return _joined(encode_blocks(self, data, layer=layer, draws=draws, class_name=class_name, seed=seed, note=_warn))
+        return _joined(encode_blocks(self, data, layer=layer, draws=draws, class_name=class_name, seed=seed, note=warn))
 
     def score(
         self,
@@ -406,7 +405,7 @@ class Run(AnalysedRun):
         from pyrovae.experiments.using import score_blocks
 
         return _joined(
-            score_blocks(self, data, reference, num_samples=num_samples, class_name=class_name, seed=seed, note=_warn)
+            score_blocks(self, data, reference, num_samples=num_samples, class_name=class_name, seed=seed, note=warn)
         )
 
     def reconstruct(self, data: Any, *, class_name: str = "", seed: int = 0) -> NDArray[np.floating]:
@@ -424,9 +423,7 @@ class Run(AnalysedRun):
 
         from pyrovae.experiments.using import reconstruct_blocks
 
-        return np.concatenate(
-            [each for _, each in reconstruct_blocks(self, data, class_name=class_name, seed=seed, note=_warn)]
-        )
+        return np.concatenate([each for _, each in reconstruct_blocks(self, data, class_name=class_name, seed=seed, note=warn)])
 
     def impute(
         self,
@@ -459,7 +456,7 @@ class Run(AnalysedRun):
 
         sizes: dict[str, Any] = {"draws": draws, "num_samples": num_samples, "num_steps": num_steps}
         return np.concatenate(
-            [each for _, each in impute_blocks(self, data, mask=mask, class_name=class_name, **sizes, seed=seed, note=_warn)], 1
+            [each for _, each in impute_blocks(self, data, mask=mask, class_name=class_name, **sizes, seed=seed, note=warn)], 1
         )
 
     def sample(
@@ -488,17 +485,13 @@ class Run(AnalysedRun):
         from pyrovae.experiments.using import draw_samples
 
         options: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
-        return draw_samples(self, number, class_name=class_name, context=context, **options, note=_warn)
+        return draw_samples(self, number, class_name=class_name, context=context, **options, note=warn)
 
 
 def _joined(blocks: Iterator[pandas.DataFrame]) -> pandas.DataFrame:
     import pandas
 
     return pandas.concat(list(blocks))
-
-
-def _warn(remark: str) -> None:
-    warnings.warn(remark, stacklevel=4)
 
 
 def _refuse_occupied(folder: Path) -> None:
