@@ -206,10 +206,12 @@ def test_the_commands_compress_and_decompress(world, tmp_path):
 
 def test_grey_values_of_a_model_of_bits_are_said_to_be_lost(world, tmp_path):
     run = Run.load(world / "run-grey")
-    with pytest.warns(UserWarning, match="holds the bits that were drawn from the grey values of the examples with seed 3"):
+    with pytest.warns(UserWarning, match="holds bits that grey values became, drawn with seed 3"):
         run.compress(world / "grey.npy", tmp_path / "x.bits", seed=3)
     x = run.decompress(tmp_path / "x.bits")
     assert set(np.unique(x)) == {0.0, 1.0}
+    run.compress(x.astype(bool), tmp_path / "again.bits")
+    assert np.array_equal(run.decompress(tmp_path / "again.bits"), x)
     assert np.corrcoef(x.reshape(-1), np.load(world / "grey.npy").reshape(-1))[0, 1] > 0.5
 
 

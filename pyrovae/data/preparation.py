@@ -162,6 +162,9 @@ class Preparation:
         import torch
 
         values = np.asarray(values)
+        if values.dtype == bool and self.values == "levels" and self.binarize != "no":
+            # Bits of a model of bits stay as they are.
+            values = values * np.float64(255)
         known = {self.shape, (self.size,)} | ({self.shape[1:]} if self.shape[0] == 1 and not self.is_table else set())
         if values.shape[1:] not in known:
             what = f"{self.size} columns" if self.is_table else f"images of {' x '.join(map(str, self.shape))}"

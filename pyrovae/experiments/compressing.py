@@ -87,9 +87,15 @@ def compress_file(
     import torch
 
     _refuse_what_cannot_be_coded(run)
-    x = torch.cat([each.x for each in new_examples(run, source, seed, note)])
-    if run.required_preparation.binarize == "drawn":
-        note(f"it holds the bits that were drawn from the grey values of the examples with seed {seed}, not these grey values")
+    blocks, is_grey = [], False
+    for each in new_examples(run, source, seed, note):
+        blocks.append(each.x)
+        is_grey |= (
+            run.required_preparation.binarize != "no" and not np.isin(each.block.values, (0, each.block.values.max())).all()
+        )
+    if is_grey:
+        note(f"the file holds bits that grey values became, drawn with seed {seed} as for training, not the grey values")
+    x = torch.cat(blocks)
     alphabet = _alphabet(run, int(x.max().item()) + 1 if run.required_preparation.values == "counts" else 0)
     try:
         with _progress(track, len(x)) as advance:
