@@ -45,7 +45,7 @@ HEADER = {"model": str, "data": str, "letters": int, "batches": list, "arithmeti
 
 @dataclass(frozen=True)
 class Compression:
-    """What a compression has come to.
+    """The result of a compression.
 
     Args:
         path: the path of the file.
@@ -144,7 +144,7 @@ def decompress_file(run: RunFolder, path: Path, *, track: Track = iter) -> np.nd
 
 
 def arithmetic(run: RunFolder) -> dict[str, str]:
-    """What decides the last bits of the numbers that a model computes here."""
+    """The settings of this machine that decide the last bits of what a model computes."""
     import torch
 
     device = next(iter(run.vae.parameters())).device
