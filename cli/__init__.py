@@ -11,6 +11,8 @@ from pyrovae.experiments.launch import launched_number
 from .bounds import bounds
 from .compare import compare
 from .datasets import datasets
+from .detect import detect
+from .diagnose import diagnose
 from .evaluate import evaluate
 from .explore import explore
 from .fit import fit
@@ -49,6 +51,8 @@ for command in (
     sweep,
     reproduce,
     *_USING,
+    detect,
+    diagnose,
     pack,
     unpack,
     recipes,

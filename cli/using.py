@@ -19,32 +19,33 @@ if TYPE_CHECKING:
 
 _run = click.argument("run", metavar="RUN", type=click.Path())
 _data = click.argument("data", metavar="DATA", type=click.Path())
-_class = click.option(
+class_flag = click.option(
     "--class",
     "class_name",
     metavar="CLASS",
     default="",
     help="Class of all examples, for a model conditioned on classes.  [default: as in DATA]",
 )
-_seed = click.option(
+seed_flag = click.option(
     "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
 )
 
 
-def _output(metavar: str, help: str) -> Callable[..., Any]:
+def output_flag(metavar: str, help: str) -> Callable[..., Any]:
+    """Return the flag of the file that is written."""
     return click.option("-o", "--output", metavar=metavar, required=True, type=click.Path(path_type=Path), help=help)
 
 
 @click.command()
 @_run
 @_data
-@_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
+@output_flag("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
 @click.option("--layer", metavar="NAME", default="", help="Latent layer to encode, z1 next to the data.  [default: all]")
 @click.option(
     "--samples", "draws", type=click.IntRange(min=1), help="Number of draws of each latent in place of mean and deviation."
 )
-@_class
-@_seed
+@class_flag
+@seed_flag
 @options.device
 @options.threads
 @options.as_json
@@ -66,7 +67,7 @@ def encode(
     """
     from pyrovae.experiments.using import encode_blocks
 
-    opened = _opened(run, device)
+    opened = open_run(run, device)
     how: dict[str, Any] = {"layer": layer, "draws": draws or 0, "class_name": class_name, "seed": seed}
     _written(output, data, as_json, lambda note: encode_blocks(opened, data, **how, note=note))
 
@@ -74,12 +75,12 @@ def encode(
 @click.command()
 @_run
 @_data
-@_output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
+@output_flag("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
 @click.option(
     "--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Number of importance samples per example."
 )
-@_class
-@_seed
+@class_flag
+@seed_flag
 @options.root
 @options.mirror
 @options.device
@@ -105,7 +106,7 @@ def score(
     from pyrovae.errors import InputError
     from pyrovae.experiments.using import score_blocks
 
-    opened, reference = _opened(run, device), None
+    opened, reference = open_run(run, device), None
     try:
         reference = opened.dataset(root=root, mirror=mirror).to(torch_device(device))
     except InputError as error:
@@ -117,9 +118,9 @@ def score(
 @click.command()
 @_run
 @_data
-@_output("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
-@_class
-@_seed
+@output_flag("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
+@class_flag
+@seed_flag
 @options.device
 @options.threads
 @options.as_json
@@ -130,14 +131,14 @@ def reconstruct(run: str, data: str, output: Path, class_name: str, seed: int, d
     from pyrovae.experiments.exporting import ARRAYS, TABLES, as_table, check_ending, write_images
     from pyrovae.experiments.using import reconstruct_blocks
 
-    opened = _opened(run, device)
+    opened = open_run(run, device)
     check_ending(output, TABLES if opened.required_preparation.is_table else ARRAYS, data)
     if output.suffix.lower() in (".csv", ".parquet"):
-        found = reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=_note)
+        found = reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=note_remark)
         _written(output, data, as_json, lambda note: (as_table(opened.required_preparation, x, some) for some, x in found))
         return
     rows, blocks = [], []
-    for some, x in reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=_note):
+    for some, x in reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=note_remark):
         rows += list(some)
         blocks.append(x)
     write_images(output, rows, np.concatenate(blocks))
@@ -147,7 +148,7 @@ def reconstruct(run: str, data: str, output: Path, class_name: str, seed: int, d
 @click.command()
 @_run
 @_data
-@_output("FILE", "Table to write, .csv or .parquet; or all fillings as an array (M, N, ...), .npz or .npy.")
+@output_flag("FILE", "Table to write, .csv or .parquet; or all fillings as an array (M, N, ...), .npz or .npy.")
 @click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="Number of fillings of each gap.")
 @click.option(
     "--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of importance samples per example."
@@ -160,8 +161,8 @@ def reconstruct(run: str, data: str, output: Path, class_name: str, seed: int, d
 @click.option(
     "--mask", metavar="FILE", type=click.Path(), help="Mask of entries to fill: not zero in an .npy file or an image."
 )
-@_class
-@_seed
+@class_flag
+@seed_flag
 @options.device
 @options.threads
 @options.as_json
@@ -191,10 +192,10 @@ def impute(
     from pyrovae.experiments.exporting import ARRAYS, TABLES, check_ending, summary_of, write_images
     from pyrovae.experiments.imputing import impute_blocks
 
-    opened = _opened(run, device)
+    opened = open_run(run, device)
     check_ending(output, TABLES if opened.required_preparation.is_table else ARRAYS, data)
     how: dict[str, Any] = {"class_name": class_name, "draws": draws, "num_samples": samples, "num_steps": steps, "seed": seed}
-    found = impute_blocks(opened, data, mask=mask, **how, note=_note)
+    found = impute_blocks(opened, data, mask=mask, **how, note=note_remark)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)
         write_images(output, [name for some in rows for name in some], np.concatenate(blocks, 1))
@@ -208,7 +209,7 @@ def impute(
 @click.command()
 @_run
 @click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="Number of examples to draw.")
-@_output("PATH", "File to write: .npz, .npy, a grid as .png, of a table .csv or .parquet; or a new folder of PNG files.")
+@output_flag("PATH", "File to write: .npz, .npy, a grid as .png, of a table .csv or .parquet; or a new folder of PNG files.")
 @click.option("--class", "class_name", metavar="CLASS", default="", help="Class to draw, for a model conditioned on classes.")
 @click.option(
     "--context",
@@ -224,7 +225,7 @@ def impute(
     show_default=True,
     help="Factor of the latents' standard deviations: below one, samples are more typical and less varied.",
 )
-@_seed
+@seed_flag
 @options.device
 @options.threads
 @options.as_json
@@ -245,7 +246,7 @@ def sample(
     from pyrovae.experiments.exporting import as_table, check_ending, write_images, write_pictures
     from pyrovae.experiments.using import draw_samples
 
-    opened = _opened(run, device)
+    opened = open_run(run, device)
     preparation = opened.required_preparation
     suffix = output.suffix.lower()
     if suffix or preparation.is_table:
@@ -255,7 +256,7 @@ def sample(
     if preparation.values in ("real", "counts") and not preparation.is_table and suffix not in (".npz", ".npy"):
         raise InputError(f"{output}: expected .npz or .npy for images of real values or counts, which have no white; name one")
     how: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
-    x = draw_samples(opened, number, class_name=class_name, context=context, **how, note=_note)
+    x = draw_samples(opened, number, class_name=class_name, context=context, **how, note=note_remark)
     if suffix in (".csv", ".parquet"):
         _written(output, "", as_json, lambda note: iter([as_table(preparation, x, range(len(x)))]))
         return
@@ -269,7 +270,8 @@ def sample(
     _say(output, len(x), as_json)
 
 
-def _opened(folder: str, device: str | None) -> Run:
+def open_run(folder: str, device: str | None) -> Run:
+    """Open a run with its programs on a device."""
     from pyrovae.experiments.run import Run
 
     run = Run.load(folder)
@@ -277,7 +279,8 @@ def _opened(folder: str, device: str | None) -> Run:
     return run
 
 
-def _note(remark: str) -> None:
+def note_remark(remark: str) -> None:
+    """Print a remark as a warning."""
     console.say(f"warning: {remark}", fg="yellow")
 
 
@@ -291,7 +294,7 @@ def _written(
 
     def counted() -> Iterator[pandas.DataFrame]:
         done = 0
-        for block in blocks(_note):
+        for block in blocks(note_remark):
             done += len(block)
             if not as_json:
                 console.say(f"{done:,} rows")
