@@ -225,8 +225,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("planted")
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(300, 1, generator=generator)
-    (z @ torch.tensor([[1.0, -2.0, 0.5]]) + 0.3 * torch.randn(300, 3, generator=generator)).numpy().tofile(folder / "raw")
-    numpy.save(folder / "data.npy", numpy.fromfile(folder / "raw", "f4").reshape(-1, 3))
+    x = z @ torch.tensor([[1.0, -2.0, 0.5]]) + 0.3 * torch.randn(300, 3, generator=generator)
+    numpy.save(folder / "data.npy", x.numpy())
     recipe = Recipe(dataset=str(folder / "data.npy"), latent_sizes=(3,), hidden_sizes=(8,), epochs=60, batch_size=30)
     return train(recipe.replace(learning_rate=5e-3), folder / "run", engine="graph")
 

@@ -40,8 +40,6 @@ CLEAR = 3.0
 # The pairs of images at once.
 PAIRS_AT_ONCE = 5_000_000
 
-VERDICTS = ("used", "decoder", "guide", "prior")
-
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
@@ -95,7 +93,7 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        """The verdict, one of ``VERDICTS``."""
+        """The verdict: ``used``, ``decoder``, ``guide`` or ``prior``."""
         gains = self.gain is not None and self.gain.mean - CLEAR * self.gain.standard_error > LEAST_RATE
         if self.is_spent_on:
             return "decoder" if self.is_ignored else "used"

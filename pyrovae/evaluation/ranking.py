@@ -55,7 +55,7 @@ def auroc(odd: ArrayLike, normal: ArrayLike, *, confidence: float = 0.95) -> Int
         ValueError: for fewer than two examples of a kind, and for scores that are no numbers.
 
     >>> print(auroc([3.0, 2.0, 5.0, 4.0], [1.0, 2.5, 0.0, 2.0]))
-    0.906 [0.449, 0.991]
+    0.906 [0.426, 0.992]
     """
     odd_places, normal_places = placements(odd, normal)
     area = float(odd_places.mean())

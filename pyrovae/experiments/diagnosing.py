@@ -29,7 +29,7 @@ REASONS = {
         "a guide that shares the model's top-down pass (--guide ladder, residual_top_down), --batch-norm, or a longer training",
     ),
     "prior": (
-        "given the layer above, the data say nothing more of it",
+        "the data say nothing of it that its prior, with the layer above, does not say already",
         "fewer or smaller layers (--latent-sizes), or nats that cost nothing (--free-bits) until the layers divide the work",
     ),
 }
