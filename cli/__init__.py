@@ -12,6 +12,8 @@ from .bounds import bounds
 from .compare import compare
 from .compress import compress, decompress
 from .datasets import datasets
+from .detect import detect
+from .diagnose import diagnose
 from .evaluate import evaluate
 from .explore import explore
 from .fit import fit
@@ -52,6 +54,8 @@ for command in (
     *_USING,
     compress,
     decompress,
+    detect,
+    diagnose,
     pack,
     unpack,
     recipes,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.annealing import annealed_log_likelihood as annealed_log_likelihood
     from pyrovae.evaluation.annealing import bidirectional_bounds as bidirectional_bounds
     from pyrovae.evaluation.comparison import paired_difference as paired_difference
+    from pyrovae.evaluation.diagnosis import diagnose as diagnose
     from pyrovae.evaluation.gaps import inference_gaps as inference_gaps
     from pyrovae.evaluation.latents import active_units as active_units
     from pyrovae.evaluation.latents import activity as activity
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.latents import kl_by_unit as kl_by_unit
     from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
     from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
+    from pyrovae.evaluation.oddity import oddity as oddity
+    from pyrovae.evaluation.ranking import auroc as auroc
     from pyrovae.evaluation.surgery import elbo_surgery as elbo_surgery
     from pyrovae.experiments.building import build as build
     from pyrovae.experiments.comparison import compare as compare
@@ -59,6 +62,7 @@ _MODULES = {
     "data.loading": ("load_dataset",),
     "errors": ("InputError",),
     "evaluation.comparison": ("paired_difference",),
+    "evaluation.diagnosis": ("diagnose",),
     "evaluation.gaps": ("inference_gaps",),
     "evaluation.latents": ("active_units", "activity", "kl_by_layer", "kl_by_unit"),
     "evaluation.annealing": (
@@ -68,6 +72,8 @@ _MODULES = {
         "bidirectional_bounds",
     ),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
+    "evaluation.oddity": ("oddity",),
+    "evaluation.ranking": ("auroc",),
     "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
     "inference.registration": ("register_parameters",),

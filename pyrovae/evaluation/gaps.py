@@ -20,6 +20,7 @@ from pyrovae.evaluation.likelihood import Estimates
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE, draw_weights, num_rounds
 from pyrovae.evaluation.support import SupportOfData
+from pyrovae.evaluation.weighing import error_of_mean
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
 from pyrovae.programs.distributions import gaussian_of
@@ -30,17 +31,19 @@ REFINING_PARTICLES = 10
 
 @dataclass(frozen=True, eq=False)
 class InferenceGaps:
-    """Three values for each image ``(N,)``, in nats, in falling order.
+    """Three values for each image ``(N,)``, in nats, in falling order, and an error.
 
     Args:
         log_likelihood: importance-sampled from the refined guide: a lower bound in expectation.
         refined_elbo: the bound with the guide's Gaussians refined for each image.
         elbo: the bound of the guide as it is.
+        sampling_error: the standard error of the amortization gap of each image, from the spread of the samples.
     """
 
     log_likelihood: Tensor
     refined_elbo: Tensor
     elbo: Tensor
+    sampling_error: Tensor
 
     @property
     def approximation(self) -> Estimates:
@@ -131,7 +134,8 @@ class GapEstimator:
             self._refined_guide = RefinedGuide(self.guide, rows)
             unmoved = [torch.zeros_like(each) for each in self._refined_guide.parameters()]
             after, before = (self._draw(moves, rows).double() for moves in (self._ascended(unmoved, rows), unmoved))
-        return InferenceGaps(log_mean_exp(after), after.mean(0), before.mean(0))
+        error = torch.hypot(error_of_mean(after), error_of_mean(before))
+        return InferenceGaps(log_mean_exp(after), after.mean(0), before.mean(0), error)
 
     def _ascended(self, unmoved: list[Tensor], rows: Sequence[Tensor]) -> list[Tensor]:
         """The shifts and scales after gradient ascent on the bound."""

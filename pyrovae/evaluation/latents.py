@@ -84,6 +84,14 @@ def activity(
         ValueError: for fewer than two images or samples, which have no variance, and, without samples, for a latent without a
             mean in closed form.
     """
+    found = expected_units(guide, x, context, num_samples=num_samples)
+    return {site: means.var(0) - noise.mean(0) for site, (means, noise) in sorted(found.items())}
+
+
+def expected_units(
+    guide: Program, x: Tensor | Rows, context: Tensor | None = None, *, num_samples: int | None = 10
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The mean of each unit given each image ``(N, D_l)``, by layer, and the variance of its estimate: see ``activity``."""
     columns_of(x, context)
     if len(x) < 2:
         raise ValueError(f"expected at least two images for a variance over images; got {len(x)}")
@@ -91,11 +99,8 @@ def activity(
         raise ValueError(f"expected at least two samples, or None for locations; got num_samples={num_samples}")
     with measuring(guide):
         chunks = [_expected_units(guide, rows, num_samples) for rows in rows_of(x, context, IMAGES_AT_ONCE)]
-    variances = {}
-    for site in sorted(chunks[0]):
-        means, noise = (torch.cat(parts) for parts in zip(*(chunk[site] for chunk in chunks), strict=True))
-        variances[site] = means.var(0) - noise.mean(0)
-    return variances
+    parts = {site: zip(*(chunk[site] for chunk in chunks), strict=True) for site in chunks[0]}
+    return {site: (torch.cat(means), torch.cat(noise)) for site, (means, noise) in parts.items()}
 
 
 def active_units(activities: Mapping[str, Tensor], threshold: float = THRESHOLDS[0]) -> dict[str, int]:
@@ -115,12 +120,12 @@ def kl_divergences(model: nn.Module, guide: nn.Module, x: Tensor | Rows, context
         for rows in check_support(model, rows_of(x, context, IMAGES_AT_ONCE), observes=False):
             model_trace, guide_trace = traces_of(model, guide, rows, {}, num_particles=1)
             for site in sample_sites(guide_trace):
-                divergence = _divergence(model_trace.nodes.get(site["name"]), site, analytic).sum(0)
+                divergence = divergence_of(model_trace.nodes.get(site["name"]), site, analytic).sum(0)
                 total[site["name"]] = total.get(site["name"], 0) + divergence
     return {site: total[site] / len(x) for site in sorted(total)}
 
 
-def _divergence(model_site: Site, guide_site: Site, analytic: bool) -> Tensor:
+def divergence_of(model_site: Site, guide_site: Site, analytic: bool) -> Tensor:
     """The divergence of units ``(B, D)`` where both densities are products over units, else of the layer ``(B,)``."""
     if model_site is None:
         # An auxiliary site is in the guide alone.

@@ -30,6 +30,13 @@ def standard_error(weights: Tensor) -> Tensor:
     return ((count / effective_sample_size(weights) - 1).clamp(min=0) / (count - 1)).sqrt()
 
 
+def error_of_mean(weights: Tensor) -> Tensor:
+    """The standard error of the mean log-weight, from log-weights ``(K, B)``; infinite for one sample."""
+    if len(weights) == 1:
+        return torch.full_like(weights[0], math.inf)
+    return weights.std(0) / math.sqrt(len(weights))
+
+
 def pareto_k(weights: Tensor) -> Tensor:
     r"""The tail index of the weights, from log-weights ``(K, B)``: below one half the estimate has a finite variance.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ from pyrovae.experiments.folder import RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
     from numpy.typing import NDArray
 
     from pyrovae.data.datasets import Dataset
     from pyrovae.experiments.compressing import Compression
+    from pyrovae.experiments.diagnosing import RunDiagnosis
     from pyrovae.experiments.measuring import Track
 
 
@@ -51,6 +54,56 @@ class AnalysedRun(RunFolder):
         from pyrovae.experiments.compressing import decompress_file
 
         return decompress_file(self, Path(path), track=track)
+
+    def detect(
+        self,
+        data: Any,
+        *,
+        reference: Dataset | None = None,
+        also: Sequence[RunFolder] = (),
+        num_samples: int = 100,
+        num_steps: int = 100,
+        class_name: str = "",
+        seed: int = 0,
+    ) -> pandas.DataFrame:
+        """Score how odd new examples are, each score in nats and larger for what is odder: see ``detecting.detect_blocks``.
+
+        Args:
+            data: a path, a DataFrame or an array of examples, in the units of the training data.
+            reference: the run's own data, for typicality.
+            also: trainings on the same data with other seeds, for WAIC.
+            num_samples: the number of samples for each example and score.
+            num_steps: the number of steps of the regret; with 0 it is left out.
+            class_name: the class of all examples, for a model conditioned on classes and data without them.
+            seed: the seed of the random numbers.
+
+        Raises:
+            InputError: for a loss that is no density, other runs on other data, and examples that it cannot take.
+        """
+        import pandas
+
+        from pyrovae.experiments.detecting import detect_blocks
+
+        how: dict[str, Any] = {"also": also, "num_samples": num_samples, "num_steps": num_steps, "class_name": class_name}
+        return pandas.concat(list(detect_blocks(self, data, reference, **how, seed=seed, note=warn)))
+
+    def diagnose(
+        self, *, num_images: int = 500, num_steps: int = 100, seed: int = 0, dataset: Dataset | None = None
+    ) -> RunDiagnosis:
+        """Diagnose which latents are unused, and whether by the prior, the guide or the decoder: see ``diagnosing``.
+
+        Args:
+            num_images: the number of test images.
+            num_steps: the number of steps by which posteriors of unused units are refined.
+            seed: the seed of the choice of images and of the samples.
+            dataset: the run's own data, if they are at hand already.
+
+        Raises:
+            InputError: for a regressor, fewer than two images, and data that cannot be found.
+        """
+        from pyrovae.experiments.diagnosing import diagnose_run
+
+        return diagnose_run(self, self._at_hand(dataset), num_images=num_images, num_steps=num_steps, seed=seed)
 
     def _at_hand(self, dataset: Dataset | None) -> Dataset:
         """The dataset, or the run's own, with the programs on its device."""

@@ -19,6 +19,8 @@ from pyrovae.evaluation import using
 from pyrovae.experiments.new_examples import Note, contexts_for_sampling, new_examples
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pyrovae.data.datasets import Dataset
     from pyrovae.experiments.folder import RunFolder
 
@@ -104,21 +106,16 @@ def score_blocks(
     Raises:
         InputError: for a loss that is no density, and examples that it cannot take.
     """
-    from pyrovae.programs.likelihoods import LIKELIHOODS
-
-    if not LIKELIHOODS[run.recipe.likelihood].normalized:
-        raise InputError(f"{run.folder}: expected a likelihood that is a density; {run.recipe.likelihood!r} is a loss")
+    refuse_a_loss(run)
     preparation, model, guide = run.required_preparation, run.vae.model, run.vae.guide
     known = None
     if reference is not None:
-        run.check_data(reference)
-        held_out, part = (reference.test, "test") if reference.valid is None else (reference.valid, "valid")
-        context = reference.contexts[part][:REFERENCES] if part in reference.contexts else None
+        held_out = held_out_examples(run, reference)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            known = using.score(model, guide, held_out[:REFERENCES], context, num_samples=num_samples)
-        if len(held_out) < FEWEST_REFERENCES:
-            note(f"percentiles are among {len(held_out)} examples alone")
+            known = using.score(model, guide, *held_out, num_samples=num_samples)
+        if len(held_out[0]) < FEWEST_REFERENCES:
+            note(f"percentiles are among {len(held_out[0])} examples alone")
     for each in new_examples(run, source, seed, note, class_name):
         found = using.score(model, guide, each.x, each.context, num_samples=num_samples)
         # The change of variables of observed entries: a gap has no density in any unit.
@@ -142,6 +139,30 @@ def score_blocks(
                 columns["oddest_by"] = -away.min(1).values
         plain = {name: value if isinstance(value, list) else value.cpu().numpy() for name, value in columns.items()}
         yield pandas.DataFrame(plain, index=pandas.Index(list(each.block.names), name="row"))
+
+
+def refuse_a_loss(run: RunFolder) -> None:
+    """Refuse a run whose likelihood is no density, and has no log p(x).
+
+    Raises:
+        InputError: for such a run.
+    """
+    from pyrovae.programs.likelihoods import LIKELIHOODS
+
+    if not LIKELIHOODS[run.recipe.likelihood].normalized:
+        raise InputError(f"{run.folder}: expected a likelihood that is a density; {run.recipe.likelihood!r} is a loss")
+
+
+def held_out_examples(run: RunFolder, reference: Dataset) -> tuple[Tensor, Tensor | None]:
+    """The run's own validation examples ``(N, D)``, test examples where there are none, and their contexts ``(N, C)``.
+
+    Raises:
+        InputError: for data other than those that it was trained on.
+    """
+    run.check_data(reference)
+    examples, part = (reference.test, "test") if reference.valid is None else (reference.valid, "valid")
+    context = reference.contexts[part][:REFERENCES] if part in reference.contexts else None
+    return examples[:REFERENCES], context
 
 
 def reconstruct_blocks(
