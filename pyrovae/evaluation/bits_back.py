@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.symbols import FAR, NEAR, Stack, locations, places_in, values_of
 
-# The most examples that share a run of the programs.
-MOST_AT_ONCE = 200
+# The most examples that share a run of the programs, and the most probabilities of their entries, one for each letter.
+MOST_AT_ONCE, MOST_PROBABILITIES = 200, 10_000_000
 # The bits that stay on the stack when latents are drawn: less would be bits that nobody has put.
 FEWEST_BITS = 64
 BITS = torch.tensor([0.0, 1.0])
@@ -88,10 +88,10 @@ def compress(
     """
     stack, batches, costs = Stack(), list[Batch](), list[Tensor]()
     # What is put last is taken first.
-    end, size = len(x), 1
+    end, size, most = len(x), 1, min(MOST_AT_ONCE, max(1, MOST_PROBABILITIES // (x.shape[1] * len(alphabet))))
     with measuring(model, guide):
         while end:
-            rows = x[end - min(size, end, MOST_AT_ONCE) : end]
+            rows = x[end - min(size, end, most) : end]
             stack, batch, cost = _put(stack.words, model, guide, rows, alphabet, bool(batches))
             batches.insert(0, batch)
             costs += [cost] * batch.has_bits_back

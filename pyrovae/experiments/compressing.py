@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 MARK, DIGEST_BYTES = b"pyrovae\x01", 16
 MOST_BYTES, MOST_HEADER_BYTES = 2**34, 2**28
+# Each count has a probability for each entry.
+MOST_COUNTS = 2**16
 HEADER = {"model": str, "data": str, "letters": int, "batches": list, "arithmetic": dict}
 
 
@@ -173,13 +175,21 @@ def _refuse_what_cannot_be_coded(run: RunFolder) -> None:
 
 
 def _alphabet(run: RunFolder, letters: int) -> Tensor:
-    """The values that an entry of the data can take, as programs take them; of counts, those below a number."""
+    """The values that an entry of the data can take, as programs take them; of counts, those below a number.
+
+    Raises:
+        InputError: for too many counts.
+    """
     import torch
 
-    preparation = run.required_preparation
+    preparation, device = run.required_preparation, next(iter(run.vae.parameters())).device
     if preparation.values == "bits" or preparation.binarize != "no":
-        return torch.tensor([0.0, 1.0])
-    return torch.arange(256) / 255 if preparation.values == "levels" else torch.arange(letters).float()
+        return torch.tensor([0.0, 1.0], device=device)
+    if preparation.values == "levels":
+        return torch.arange(256, device=device) / 255
+    if letters > MOST_COUNTS:
+        raise InputError(f"{run.folder}: expected counts below {MOST_COUNTS:,}, to compress them; got {letters - 1:,}")
+    return torch.arange(letters, device=device).float()
 
 
 def _content(run: RunFolder, found: Compressed) -> bytes:
