@@ -9,6 +9,7 @@ from pyrovae.errors import InputError
 from pyrovae.experiments.launch import launched_number
 
 from .bounds import bounds
+from .calibrate import calibrate
 from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
@@ -43,6 +44,7 @@ for command in (
     evaluate,
     compare,
     bounds,
+    calibrate,
     plot,
     report,
     explore,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.annealing import BidirectionalBounds as BidirectionalBounds
     from pyrovae.evaluation.annealing import annealed_log_likelihood as annealed_log_likelihood
     from pyrovae.evaluation.annealing import bidirectional_bounds as bidirectional_bounds
+    from pyrovae.evaluation.calibration import Calibration as Calibration
+    from pyrovae.evaluation.calibration import calibrate as calibrate
     from pyrovae.evaluation.comparison import paired_difference as paired_difference
     from pyrovae.evaluation.gaps import inference_gaps as inference_gaps
     from pyrovae.evaluation.latents import active_units as active_units
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.latents import kl_by_unit as kl_by_unit
     from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
     from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
+    from pyrovae.evaluation.posterior import PosteriorDraws as PosteriorDraws
+    from pyrovae.evaluation.posterior import hamiltonian_posterior as hamiltonian_posterior
+    from pyrovae.evaluation.posterior import resample_posterior as resample_posterior
     from pyrovae.evaluation.surgery import elbo_surgery as elbo_surgery
     from pyrovae.experiments.building import build as build
     from pyrovae.experiments.comparison import compare as compare
@@ -58,6 +63,7 @@ _MODULES = {
     "data.datasets": ("Dataset",),
     "data.loading": ("load_dataset",),
     "errors": ("InputError",),
+    "evaluation.calibration": ("Calibration", "calibrate"),
     "evaluation.comparison": ("paired_difference",),
     "evaluation.gaps": ("inference_gaps",),
     "evaluation.latents": ("active_units", "activity", "kl_by_layer", "kl_by_unit"),
@@ -68,6 +74,7 @@ _MODULES = {
         "bidirectional_bounds",
     ),
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
+    "evaluation.posterior": ("PosteriorDraws", "hamiltonian_posterior", "resample_posterior"),
     "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
     "inference.registration": ("register_parameters",),
