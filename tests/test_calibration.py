@@ -6,6 +6,7 @@ Verdicts have a false-alarm rate of 1 % over all units of a model; seeds are fix
 import json
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -27,7 +28,7 @@ from pyrovae.evaluation.calibration import (
 )
 from pyrovae.evaluation.likelihood import LogLikelihood
 from pyrovae.experiments.building import assemble, load_data
-from pyrovae.experiments.calibrating import calibration_record, calibration_rows
+from pyrovae.experiments.calibrating import calibration_figures, calibration_record, calibration_rows
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
@@ -130,22 +131,18 @@ def test_a_planted_fault_is_named_in_its_layer(layer, distortion, fault):
 
 def independent_units(x=None, batch_size=1):
     """z ~ N(0, I), x ~ N(z, 0.7^2 I) of eight units, whose posteriors are N(x / 1.49, 0.49 / 1.49)."""
-    import pyro
-
     with pyro.plate("data", batch_size if x is None else len(x)):
         z = pyro.sample("z1", dist.Normal(torch.zeros(8), 1.0).to_event(1))
         return pyro.sample("x", dist.Normal(z, 0.7).to_event(1), obs=x)
 
 
 def test_planted_faults_are_named_by_unit_and_their_gap_is_their_divergence():
-    import pyro
-
     scale = torch.tensor([1.0, 0.6, 1.0, 1.6, 1.0, 1.0, 0.6, 1.0])
     shift = torch.tensor([0.0, 0.0, 0.4, 0.0, 0.0, -0.4, 0.4, 0.0])
 
     def guide(x):
         with pyro.plate("data", len(x)):
-            pyro.sample("z1", dist.Normal(x / 1.49, (0.49 / 1.49) ** 0.5).expand_by([]).to_event(1))
+            pyro.sample("z1", dist.Normal(x / 1.49, (0.49 / 1.49) ** 0.5).to_event(1))
 
     found = calibrate(independent_units, Distorted("z1", shift, scale)(guide), 1500, num_samples=2000)
     assert faults(found)["z1"] == {"too narrow": [2, 7], "too wide": [4], "shifted": [3, 6, 7]}
@@ -230,17 +227,47 @@ def test_rows_name_the_units_of_a_fault():
     assert rows["z2"] == "calibrated: 1 units"
 
 
+def test_pictures_show_which_units_leave_their_bands():
+    ranks = torch.cat([uniform(1000, 3, 99), torch.cat([uniform(500, 1, 9), 99 - uniform(500, 1, 9)])], 1)
+    histograms, coverages = calibration_figures(of_ranks(ranks, 99)).values()
+    (axes,) = histograms.axes
+    assert axes.get_title() == "z1: 1 of 4 units outside"
+    _, *lines = axes.patches
+    assert len(lines) == 4
+    assert lines[-1].get_data().values[[0, -1]] == pytest.approx(5.0, rel=0.2), "half of the ranks in the first tenth"
+    assert lines[-1].get_edgecolor() != lines[0].get_edgecolor() == lines[1].get_edgecolor()
+    (axes,) = coverages.axes
+    middle, wide = (line.get_ydata() for line in axes.lines if len(line.get_xdata()) == 4)
+    np.testing.assert_allclose(middle, [0.5, 0.5, 0.5, 0.0], atol=0.08)
+    np.testing.assert_allclose(wide, [0.9, 0.9, 0.9, 0.5], atol=0.08)
+
+
+def test_the_command_line_calibrates_a_conditional_model(tmp_path):
+    untrained(tmp_path / "run", latent_sizes=(2,), condition="middle-column")
+    command = ["calibrate", str(tmp_path / "run"), "--examples", "100", "--draws", "19", "--samples", "2", "--json"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert len(json.loads(result.stdout)["layers"]["z1"]["shift"]) == 2
+
+
+def untrained(folder, **settings):
+    """A run folder as it is before the first epoch."""
+    recipe = Recipe(hidden_sizes=(8,), hidden_layers=1, **settings)
+    Run.create(folder, recipe, load_data(recipe)).save_weights()
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"latent_sizes": (), "condition": "middle-column"}, "expected latents; a regressor has none"),
-        ({"likelihood": "cross_entropy"}, "expected a likelihood that is a density of examples; 'cross_entropy' is a loss"),
+        (
+            {"likelihood": "cross_entropy", "latent_sizes": (2,)},
+            "expected a likelihood that is a density of examples; 'cross_entropy' is a loss",
+        ),
     ],
 )
 def test_what_has_no_posterior_is_refused_in_a_line(settings, words, tmp_path):
-    recipe = Recipe(**{"latent_sizes": (2,), "hidden_sizes": (8,), "hidden_layers": 1} | settings)
-    untrained = Run.create(tmp_path / "run", recipe, load_data(recipe))
-    untrained.save_weights()
+    untrained(tmp_path / "run", **settings)
     result = CliRunner().invoke(main, ["calibrate", str(tmp_path / "run")])
     assert result.exit_code == 2
     assert words in result.stderr.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ def hamiltonian_posterior(
     num_samples: int = 1000,
     *,
     num_chains: int = 4,
-    num_warmup: int = 200,
+    num_warmup: int = 100,
     num_leapfrog: int = 10,
     context: Tensor | None = None,
 ) -> PosteriorDraws:
@@ -240,7 +241,7 @@ class _Chains:
             latents,
             {"acceptance_rate": acceptance},
             {
-                "effective_sample_size": size_of_chains(units).amin(-1),
+                "effective_sample_size": _independent_draws(units),
                 "r_hat": r_hat,
                 "reliable": r_hat <= LARGEST_R_HAT,
             },
@@ -265,6 +266,16 @@ class _Chains:
         parts = states.flatten(0, 1).split(max(1, ROWS_AT_ONCE // len(rows[0])))
         values = [self.path.values_of(rows, each) for each in parts]
         return {name: torch.cat([each[name] for each in values]) for name in values[0]}
+
+
+def _independent_draws(units: Tensor) -> Tensor:
+    """The effective sample size of the worst unit ``(N,)`` of chains ``(C, S, N, U)``.
+
+    It is at most S C log10(S C), beyond which the estimate is noise, and may be below zero: Vehtari et al. (2021), section 3.
+    """
+    total = units.shape[0] * units.shape[1]
+    size, most = size_of_chains(units), total * math.log10(total)
+    return torch.where(size < 0, most, size).clamp(max=most).amin(-1)
 
 
 def _joined(chunks: Sequence[PosteriorDraws]) -> PosteriorDraws:

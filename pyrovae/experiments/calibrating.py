@@ -18,6 +18,7 @@ from pyrovae.evaluation.calibration import (
     Calibration,
     binomial_band,
     calibrate,
+    expected_coverage,
 )
 from pyrovae.experiments import files
 from pyrovae.plots.calibration import IntervalCoverage, RankHistograms, coverage_by_unit, rank_histograms
@@ -202,11 +203,10 @@ def _histograms(found: Calibration) -> dict[str, RankHistograms]:
 
 
 def _coverages(found: Calibration) -> dict[str, dict[str, IntervalCoverage]]:
-    covered = {level: found.coverage(level) for level in LEVELS}
-    return {
-        name: {
-            f"central {_percent(level)}": IntervalCoverage(covered[level][name].numpy(), level, *found.coverage_band(level))
-            for level in LEVELS
-        }
-        for name in found.ranks
-    }
+    """The coverage of each interval in each layer."""
+    intervals: dict[str, dict[str, IntervalCoverage]] = {name: {} for name in found.ranks}
+    for level in LEVELS:
+        right = expected_coverage(found.num_draws, level), *found.coverage_band(level)
+        for name, each in found.coverage(level).items():
+            intervals[name][f"central {_percent(level)}"] = IntervalCoverage(each.numpy(), *right)
+    return intervals

@@ -63,8 +63,10 @@ def rank_histograms(layers: Mapping[str, RankHistograms]) -> Figure:
     for axes, (name, each) in zip(panels, layers.items(), strict=True):
         axes.stairs(each.high, each.edges, baseline=each.low, fill=True, color="#DDDDDD")
         axes.axhline(1.0, color="black", linewidth=0.8, linestyle=":")
-        for densities, outside in sorted(zip(each.densities, each.outside, strict=True), key=lambda pair: bool(pair[1])):
-            axes.stairs(densities, each.edges, color=color_of(int(outside)), alpha=0.6, linewidth=0.9, baseline=None)
+        style: dict[str, Any] = {"alpha": 0.6, "linewidth": 0.9, "rasterized": is_many(each.densities.size)}
+        # Those that leave the band are drawn last, on top.
+        for unit in np.argsort(each.outside, kind="stable"):
+            axes.stairs(each.densities[unit], each.edges, color=color_of(int(each.outside[unit])), baseline=None, **style)
         axes.set_ylim(bottom=0.0)
         finish(
             axes,
