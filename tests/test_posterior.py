@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from linear_gaussian import Chain
-from pictured import trained
+from pictured import dataset, trained
 from pyro.distributions import MixtureSameFamily
 
 from pyrovae.errors import InputError
@@ -25,6 +25,7 @@ from pyrovae.evaluation.posterior import (
 from pyrovae.evaluation.weighing import heavy_tail
 from pyrovae.experiments.building import assemble
 from pyrovae.experiments.recipe import Recipe
+from pyrovae.experiments.training import train
 from pyrovae.programs.guides import GUIDES
 from pyrovae.programs.priors import PRIORS
 
@@ -192,6 +193,20 @@ def test_a_run_draws_from_the_posterior_of_new_examples_the_same_each_time(run):
     with pytest.warns(UserWarning, match=r"the draws of \d of 3 examples are not reliable, as sample_stats says: more draws"):
         chains = ladder.posterior(images, 4, method="hmc")
     assert chains.posterior["z2"].shape == (4, 4, 3, 2)
+
+
+def test_a_conditional_run_is_told_the_class(tmp_path):
+    data = dataset("label")
+    recipe = Recipe(dataset="grey", condition="label", latent_sizes=(2,), hidden_sizes=(8,), batch_size=30, epochs=1)
+    told = train(recipe.replace(likelihood="bernoulli"), tmp_path / "run", dataset=data, engine="eager")
+    images = 255 * data.test[:3].numpy().reshape(3, 1, 6, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        one, other = (told.posterior(images, 500, class_name=name) for name in ("0", "2"))
+    assert one.posterior["z1"].shape == (1, 500, 3, 2)
+    assert not one.posterior.equals(other.posterior)
+    with pytest.raises(InputError, match="expected the class of each example"):
+        told.posterior(images, 5)
 
 
 def test_what_is_unknown_is_refused(run):

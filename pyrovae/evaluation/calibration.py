@@ -122,7 +122,7 @@ class Calibration:
         return low / self.num_examples, high / self.num_examples
 
     def verdicts(self, false_alarms: float = FALSE_ALARMS) -> dict[str, UnitVerdicts]:
-        """The faults of each layer's units, by layer; an exact guide has one with probability ``false_alarms`` at most."""
+        """The faults of each layer's units, by layer; an exact guide has one with about probability ``false_alarms``."""
         return {name: self._verdicts_of(each, false_alarms) for name, each in self.ranks.items()}
 
     def _verdicts_of(self, ranks: Tensor, false_alarms: float) -> UnitVerdicts:
