@@ -9,6 +9,7 @@ from pyrovae.errors import InputError
 from pyrovae.experiments.launch import launched_number
 
 from .bounds import bounds
+from .calibrate import calibrate
 from .compare import compare
 from .compress import compress, decompress
 from .datasets import datasets
@@ -46,6 +47,7 @@ for command in (
     evaluate,
     compare,
     bounds,
+    calibrate,
     plot,
     report,
     explore,

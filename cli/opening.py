@@ -24,13 +24,31 @@ def open_run_and_data(
     Raises:
         InputError: for a folder that is no run, data other than those it was trained on, and images that it cannot take.
     """
+    run = _opened(folder)
+    return run, _data_of(run, other, root, mirror, device, quiet=quiet)
+
+
+def open_run_and_contexts(
+    folder: str, root: str | None, mirror: str | None, device: str | None, *, quiet: bool
+) -> tuple[Run, Dataset | None]:
+    """Open a run on the device, and its own data where its model is conditional, since these hold its contexts.
+
+    Raises:
+        InputError: as ``open_run_and_data``.
+    """
+    run = _opened(folder)
+    run.vae.to(torch_device(device))
+    return run, _data_of(run, None, root, mirror, device, quiet=quiet) if run.condition else None
+
+
+def _opened(folder: str) -> Run:
     from pyrovae.experiments.run import Run
 
     run = Run.load(folder)
     if not run.is_whole:
         epochs = f"{len(run.history)} of {run.recipe.total_epochs} epochs"
         console.say(f"warning: the training was interrupted after {epochs}", fg="yellow")
-    return run, _data_of(run, other, root, mirror, device, quiet=quiet)
+    return run
 
 
 def _data_of(run: Run, other: str | None, root: str | None, mirror: str | None, device: str | None, *, quiet: bool) -> Dataset:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.annealing import BidirectionalBounds as BidirectionalBounds
     from pyrovae.evaluation.annealing import annealed_log_likelihood as annealed_log_likelihood
     from pyrovae.evaluation.annealing import bidirectional_bounds as bidirectional_bounds
+    from pyrovae.evaluation.calibration import Calibration as Calibration
+    from pyrovae.evaluation.calibration import calibrate as calibrate
     from pyrovae.evaluation.comparison import paired_difference as paired_difference
     from pyrovae.evaluation.diagnosis import diagnose as diagnose
     from pyrovae.evaluation.gaps import inference_gaps as inference_gaps
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.likelihood import LogLikelihood as LogLikelihood
     from pyrovae.evaluation.likelihood import log_likelihood as log_likelihood
     from pyrovae.evaluation.oddity import oddity as oddity
+    from pyrovae.evaluation.posterior import PosteriorDraws as PosteriorDraws
+    from pyrovae.evaluation.posterior import hamiltonian_posterior as hamiltonian_posterior
+    from pyrovae.evaluation.posterior import resample_posterior as resample_posterior
     from pyrovae.evaluation.ranking import auroc as auroc
     from pyrovae.evaluation.surgery import elbo_surgery as elbo_surgery
     from pyrovae.experiments.building import build as build
@@ -61,6 +66,7 @@ _MODULES = {
     "data.datasets": ("Dataset",),
     "data.loading": ("load_dataset",),
     "errors": ("InputError",),
+    "evaluation.calibration": ("Calibration", "calibrate"),
     "evaluation.comparison": ("paired_difference",),
     "evaluation.diagnosis": ("diagnose",),
     "evaluation.gaps": ("inference_gaps",),
@@ -74,6 +80,7 @@ _MODULES = {
     "evaluation.likelihood": ("LogLikelihood", "log_likelihood"),
     "evaluation.oddity": ("oddity",),
     "evaluation.ranking": ("auroc",),
+    "evaluation.posterior": ("PosteriorDraws", "hamiltonian_posterior", "resample_posterior"),
     "evaluation.surgery": ("elbo_surgery",),
     "inference.objectives": ("ELBO", "IWELBO", "RenyiELBO"),
     "inference.registration": ("register_parameters",),

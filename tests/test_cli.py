@@ -246,7 +246,9 @@ def test_help_and_refusals_do_not_import_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("command", [(), ("fit",), ("evaluate",), ("compare",), ("bounds",), ("recipes",), ("datasets",)])
+@pytest.mark.parametrize(
+    "command", [(), ("fit",), ("evaluate",), ("compare",), ("bounds",), ("calibrate",), ("recipes",), ("datasets",)]
+)
 def test_help(command):
     result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0

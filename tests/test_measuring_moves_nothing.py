@@ -10,9 +10,11 @@ import torch
 from pyrovae.data.datasets import Dataset
 from pyrovae.data.protocol import Protocol
 from pyrovae.evaluation.annealing import bidirectional_bounds
+from pyrovae.evaluation.calibration import calibrate
 from pyrovae.evaluation.gaps import inference_gaps
 from pyrovae.evaluation.latents import activity, kl_by_layer, kl_by_unit
 from pyrovae.evaluation.likelihood import log_likelihood
+from pyrovae.evaluation.posterior import hamiltonian_posterior, resample_posterior
 from pyrovae.evaluation.surgery import elbo_surgery
 from pyrovae.experiments import checkpoints, tracking, training
 from pyrovae.experiments.building import build
@@ -155,6 +157,9 @@ MEASUREMENTS = {
     "units": lambda model, guide: kl_by_unit(model, guide, X),
     "activity": lambda model, guide: activity(guide, X),
     "bounds": lambda model, guide: bidirectional_bounds(model, guide, 2, num_temperatures=3, num_chains=2, num_samples=5),
+    "calibration": lambda model, guide: calibrate(model, guide, 100, num_draws=19, num_samples=5),
+    "resampling": lambda model, guide: resample_posterior(model, guide, X, 5, num_proposals=10),
+    "chains": lambda model, guide: hamiltonian_posterior(model, guide, X, 4, num_warmup=2, num_leapfrog=2),
     "surgery": lambda model, guide: elbo_surgery(model, guide, X),
 }
 

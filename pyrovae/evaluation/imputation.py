@@ -16,6 +16,7 @@ from pyro import poutine
 from pyrovae.evaluation.chunks import rows_of
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.measuring import measuring
+from pyrovae.evaluation.weighing import resampled_places
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -125,7 +126,7 @@ def _resampled(model: Program, guide: Program, columns: Sequence[Tensor], num_dr
     many, count = _repeated(columns, num_samples), len(columns[0])
     latents = {name: site["value"] for name, site in latent_sites(guide, many).items()}
     weights = (_log_density(model, latents, many) - _log_density(guide, latents, many)).reshape(num_samples, count)
-    chosen = torch.multinomial(weights.T.softmax(1), num_draws, replacement=True).T
+    chosen = resampled_places(weights, num_draws)
     places = (chosen * count + torch.arange(count, device=chosen.device)).reshape(-1)
     return {name: each[places] for name, each in latents.items()}
 

@@ -103,6 +103,14 @@ class GeometricPath:
         standard = {name: (standard_value(sites[name]), sites[name]["fn"].event_dim) for name in values}
         return flatten_latents([place.by_example(*each, 1) for each in standard.values()], 2)[0]
 
+    def values_of(self, rows: Sequence[Tensor], state: Tensor) -> dict[str, Tensor]:
+        """The latents ``(K, B, *event)`` of states ``(K, B, D)``, by site."""
+        place, number = self._place(rows), len(state)
+        values = {name: place.in_programs(each) for name, each in split_latents(state, self._shapes(rows)).items()}
+        with at_standardized_values(values):
+            sites = drawn_sites(_run(self._first, rows, place, number))
+        return {name: place.by_example(sites[name]["value"], sites[name]["fn"].event_dim, number) for name in values}
+
     def density_for(self, rows: Sequence[Tensor], num_chains: int, calls_ahead: int = 0) -> Density:
         """The density for a few images, a function of states ``(K, B, D)``.
 
@@ -186,7 +194,16 @@ class GeometricPath:
 
 
 def simulate(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Draw data ``(B, D)`` from a model; returns their latents ``(B, D)`` too, which are samples of the posterior.
+    """Draw data ``(B, D)`` from a model; returns their latents side by side ``(B, D)`` too, sorted by site.
+
+    Arguments and errors are those of ``simulate_by_site``.
+    """
+    x, latents = simulate_by_site(model, batch_size, context)
+    return x, flatten_latents([each for _, each in sorted(latents.items())], 1)
+
+
+def simulate_by_site(model: Program, batch_size: int, context: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """Draw data ``(B, D)`` from a model; returns their latents by site too, which are samples of the posterior.
 
     With contexts ``(B, C)`` one image is drawn for each, else ``batch_size`` images.
 
@@ -204,7 +221,7 @@ def simulate(model: Program, batch_size: int, context: Tensor | None = None) -> 
     x = sites.pop("x")["value"]
     # The guide must see the observed pixels as they are in the context.
     x = model.complete(x, context) if isinstance(model, GenerativeModel) else x
-    return x, flatten_latents([site["value"] for _, site in sorted(sites.items())], 1)
+    return x, {name: site["value"] for name, site in sites.items()}
 
 
 def _draws_nothing(*_: Any, **__: Any) -> None:

@@ -70,6 +70,11 @@ def _tail_index(exceedances: Tensor) -> float:
     return float(fit_generalized_pareto(positive)[0]) if len(positive) >= FEWEST_IN_TAIL else math.inf
 
 
+def resampled_places(weights: Tensor, number: int) -> Tensor:
+    """Draw the places of ``number`` of the weights, with replacement, in proportion to them: ``(K, B)`` to ``(M, B)``."""
+    return torch.multinomial(weights.T.softmax(1), number, replacement=True).T
+
+
 def sizes_of_curve(num_samples: int) -> list[int]:
     """The sizes 1, 10, 100, ... and the number of samples itself.
 

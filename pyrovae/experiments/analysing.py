@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pyrovae.data.datasets import Dataset
+    from pyrovae.evaluation.calibration import Calibration
     from pyrovae.experiments.compressing import Compression
     from pyrovae.experiments.diagnosing import RunDiagnosis
     from pyrovae.experiments.measuring import Track
@@ -104,6 +105,83 @@ class AnalysedRun(RunFolder):
         from pyrovae.experiments.diagnosing import diagnose_run
 
         return diagnose_run(self, self._at_hand(dataset), num_images=num_images, num_steps=num_steps, seed=seed)
+
+    def calibrate(
+        self,
+        num_examples: int = 1000,
+        *,
+        num_draws: int = 99,
+        num_samples: int = 1000,
+        seed: int = 0,
+        dataset: Dataset | None = None,
+        track: Callable[[str, str], Track] = lambda label, unit: iter,
+    ) -> Calibration:
+        """Calibrate the guide on examples that the model draws: ranks, coverage and the gap of the ELBO, by layer and unit.
+
+        Args:
+            num_examples: the number of examples to simulate.
+            num_draws: the number of draws of the guide for each example.
+            num_samples: the number of importance samples for each example.
+            seed: the seed of the random numbers.
+            dataset: the run's own dataset, loaded before; only the test contexts of a conditional model are read.
+            track: function from a label and a unit to one that wraps a sequence, to show progress.
+
+        Raises:
+            InputError: for a regressor, a loss that is no density, too few examples or draws, and contexts that cannot
+                be found.
+        """
+        from pyrovae.experiments.calibrating import calibrate_run
+        from pyrovae.experiments.memory import memory_for
+
+        contexts = self._at_hand(dataset) if self.condition else None
+        sizes: dict[str, Any] = {"num_draws": num_draws, "num_samples": num_samples, "seed": seed}
+        with memory_for("calibrating", "--examples", "--samples"):
+            return calibrate_run(self, num_examples, contexts, track=track, **sizes)
+
+    def draw_calibration(self, calibration: Calibration, folder: str | Path | None = None) -> list[Path]:
+        """Draw the ranks and the coverage of a calibration into ``figures``, or another folder, and return the paths.
+
+        Args:
+            calibration: what ``calibrate`` found.
+            folder: the folder of the pictures; by default ``figures`` in that of the run.
+
+        Raises:
+            InputError: for a folder that cannot be written.
+        """
+        from pyrovae.experiments.calibrating import save_calibration_figures
+
+        return save_calibration_figures(self, calibration, folder)
+
+    def posterior(
+        self,
+        data: Any,
+        num_samples: int = 1000,
+        *,
+        method: str = "resampling",
+        class_name: str = "",
+        seed: int = 0,
+    ) -> Any:
+        """Draw the latents of new examples from p(z | x), correcting the guide, as ``arviz.InferenceData``.
+
+        Its groups are ``posterior``, of dimensions chain, draw, example and unit; ``sample_stats``, with log-weights or
+        acceptance, the effective sample size and the Pareto k or R-hat of each example; and ``observed_data``, as the model
+        sees them. ``resample_posterior`` and ``hamiltonian_posterior`` return tensors and need no extra.
+
+        Args:
+            data: a path, a DataFrame or an array of examples, in the units of the training data.
+            num_samples: the number of draws of each example, with chains that of each chain.
+            method: ``resampling`` of draws of the guide, or ``hmc``: Hamiltonian chains that start at the guide.
+            class_name: the class of all examples, for a model conditioned on classes and data without them.
+            seed: the seed of the random numbers.
+
+        Raises:
+            InputError: where the extra ``arviz`` is not installed, for a regressor, a loss that is no density, an unknown
+                method, and examples that it cannot take.
+        """
+        from pyrovae.experiments.inferring import posterior_of
+
+        sizes: dict[str, Any] = {"method": method, "class_name": class_name, "seed": seed}
+        return posterior_of(self, data, num_samples, **sizes, note=warn)
 
     def _at_hand(self, dataset: Dataset | None) -> Dataset:
         """The dataset, or the run's own, with the programs on its device."""

@@ -7,6 +7,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyrovae.plots.calibration import IntervalCoverage as IntervalCoverage
+    from pyrovae.plots.calibration import RankHistograms as RankHistograms
+    from pyrovae.plots.calibration import coverage_by_unit as coverage_by_unit
+    from pyrovae.plots.calibration import rank_histograms as rank_histograms
     from pyrovae.plots.curves import Course as Course
     from pyrovae.plots.curves import Measurement as Measurement
     from pyrovae.plots.curves import counts_over_epochs as counts_over_epochs
@@ -31,6 +35,12 @@ if TYPE_CHECKING:
     from pyrovae.plots.units import unit_heat_maps as unit_heat_maps
 
 _MODULES = {
+    "calibration": (
+        "IntervalCoverage",
+        "RankHistograms",
+        "coverage_by_unit",
+        "rank_histograms",
+    ),
     "curves": (
         "Course",
         "Measurement",
