@@ -262,7 +262,7 @@ def untrained(folder, **settings):
         ({"latent_sizes": (), "condition": "middle-column"}, "expected latents; a regressor has none"),
         (
             {"likelihood": "cross_entropy", "latent_sizes": (2,)},
-            "expected a likelihood that is a density of examples; 'cross_entropy' is a loss",
+            "expected a likelihood that is a density; 'cross_entropy' is a loss",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from pyrovae.evaluation.calibration import (
     expected_coverage,
 )
 from pyrovae.experiments import files
+from pyrovae.experiments.using import refuse_a_loss
 from pyrovae.plots.calibration import IntervalCoverage, RankHistograms, coverage_by_unit, rank_histograms
 from pyrovae.plots.encoding import encode_figure
 
@@ -78,15 +79,9 @@ def refuse_what_has_no_posterior(run: RunFolder) -> None:
     Raises:
         InputError: for either.
     """
-    from pyrovae.programs.likelihoods import LIKELIHOODS
-
     if not run.recipe.latent_sizes:
         raise InputError(f"{run.folder}: expected latents; a regressor has none: name another run")
-    if not LIKELIHOODS[run.recipe.likelihood].normalized:
-        raise InputError(
-            f"{run.folder}: expected a likelihood that is a density of examples; "
-            f"{run.recipe.likelihood!r} is a loss: name another run"
-        )
+    refuse_a_loss(run)
 
 
 def _some_contexts(contexts: Tensor, number: int) -> Tensor:
