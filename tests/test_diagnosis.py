@@ -121,6 +121,8 @@ def test_a_layer_that_the_one_above_it_tells_is_the_priors():
     assert found["z1", 0].prior_width.mean < 1e-4
     assert found["z1", 0].activity.mean > 0.1
     assert found["z2", 0].verdict == "used"
+    # In nats of the data: those of z1 given z2, whose deviation is a thousandth, would be millions.
+    assert found["z2", 0].response.mean < 30
 
 
 def layered(slope, *, top):

@@ -45,9 +45,9 @@ PAIRS_AT_ONCE = 5_000_000
 class Diagnosis:
     r"""The evidence about one unit, or one whole layer, over N images, and the verdict.
 
-    ``used``: it costs more than 0.01 nats, and what is below depends on it. Else the verdict names what it is unused for:
+    ``used``: it costs more than 0.01 nats, and the data depend on it. Else the verdict names what it is unused for:
 
-    * ``decoder``: whatever value it takes, p(x, z_{<l} | z_l) stays the same, though the guide may spend nats on it;
+    * ``decoder``: whatever value it takes, p(x | z) stays the same, though the guide may spend nats on it;
     * ``guide``: a posterior of its own for each image would raise the bound, which the guide does not give;
     * ``prior``: a better posterior would gain nothing: given the layer above, the data say nothing more of it.
 
@@ -60,9 +60,8 @@ class Diagnosis:
         prior_width: the variance of p(z_l | z_{l+1}) over that of the unit over images: far below one where the layer above
             tells the unit; None where the prior has no moments in closed form, and for a layer.
         change: the root mean square change over the entries of E[x | z] as the unit is drawn anew from its prior.
-        loss: the loss of log p(x, z_{<l} | z_l) by it, in nats.
-        response: the larger absolute change of log p(x, z_{<l} | z_l), in nats, as it is drawn anew or taken from another
-            image.
+        loss: the loss of log p(x | z) by it, in nats.
+        response: the larger absolute change of log p(x | z), in nats, as it is drawn anew or taken from another image.
         gain: the rise of the bound, in nats, as the posterior of the unit is refined for each of some images; only for what
             costs less than 0.01 nats, and for guides of Gaussians.
     """
@@ -87,7 +86,7 @@ class Diagnosis:
 
     @property
     def is_ignored(self) -> bool:
-        """True where the density of what is below hardly depends on the unit."""
+        """True where the density of the data hardly depends on the unit."""
         rate = 0.0 if self.rate is None else self.rate.mean
         return self.response.mean < max(LEAST_RESPONSE, LEAST_SHARE * rate)
 
@@ -118,9 +117,8 @@ def diagnose(
     moments are those of 50 samples, whose noise adds about a hundredth of a nat.
 
     A unit is drawn anew from its conditional prior given the layer above; under a prior that is no product over units, from its
-    marginal. Layers below it are then drawn from the model, with the same noise before and after, for the change of x, and stay
-    what they were for log p(x, z_{<l} | z_l). At the exact posterior of a single unit, the loss is
-    :math:`\operatorname{KL}(q \| p) + \operatorname{KL}(p \| q)`: at least its rate.
+    marginal. Layers below it are drawn from the model, with the same noise before and after. At the exact posterior of a single
+    unit, the loss is :math:`\operatorname{KL}(q \| p) + \operatorname{KL}(p \| q)`: at least its rate.
 
     The gain of an unused unit is that of a posterior refined for each image, together with all other unused units, over the
     same without its own refinement: the part of the amortization gap (Cremer et al., 2018) that is its own.

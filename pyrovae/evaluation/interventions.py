@@ -1,4 +1,4 @@
-"""The effects of another value of a unit of latents: on the mean of x, and on the density of what is below the unit."""
+"""The effects of another value of a unit of latents on the data: on their mean, and on their density."""
 
 from __future__ import annotations
 
@@ -42,28 +42,27 @@ class Below:
         self.model, self.rows, self.latents, self.layer, self.seed = model, rows, latents, layer, seed
         layers = list(latents)
         self._fixed = {name: latents[name] for name in layers[layers.index(layer) :]}
-        self._density, self._mean = self.log_density(latents[layer]), self.mean(latents[layer])
+        self._density, self._mean = self.data_given(latents[layer])
 
-    def log_density(self, value: Tensor) -> Tensor:
-        """The log-density ``(B,)`` of the data and the layers below, as they are, given another value of the layer."""
-        trace = self._trace({**self.latents, self.layer: value})
-        trace.compute_log_prob()
-        parts = [site["log_prob"] for site in sample_sites(trace) if site["name"] not in self._fixed]
-        return sum((each.reshape(len(value), -1).double().sum(1) for each in parts), torch.zeros(()).to(value))
+    def data_given(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The log-density ``(B,)`` and the mean ``(B, D)`` of the data given another value of the layer.
 
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean of the data ``(B, D)`` given another value of the layer, where the layers below are drawn from the model."""
+        The layers below are drawn from the model, with the same noise at every call. Their own density given the layer would
+        say little: where the layer tells them but for a thousandth, a small step costs millions of nats and moves nothing.
+        """
         with noise_of_chunk(self.seed, 0):
             trace = self._trace({**self._fixed, self.layer: value})
+        trace.compute_log_prob()
         data = [site for site in sample_sites(trace) if site["is_observed"] and site["name"] not in self.latents]
-        return torch.cat([site["fn"].mean.reshape(len(value), -1) for site in data], 1)
+        densities = [site["log_prob"].reshape(len(value), -1).double().sum(1) for site in data]
+        return torch.stack(densities).sum(0), torch.cat([site["fn"].mean.reshape(len(value), -1) for site in data], 1)
 
     def effect(self, unit: int | None, anew: Tensor, exchanged: Tensor) -> Effect:
         """The effect of a unit, or of the whole layer, drawn anew and exchanged among images: values ``(B, D_l)``."""
-        drawn, other = (self._with(unit, each) for each in (anew, exchanged))
-        losses = [self._density - self.log_density(each) for each in (drawn, other)]
-        change = (self.mean(drawn) - self._mean).square().mean(1).sqrt().double()
-        return Effect(change, losses[0], torch.maximum(losses[0].abs(), losses[1].abs()))
+        (drawn, mean), (other, _) = (self.data_given(self._with(unit, each)) for each in (anew, exchanged))
+        change = (mean - self._mean).square().mean(1).sqrt().double()
+        response = torch.maximum((self._density - drawn).abs(), (self._density - other).abs())
+        return Effect(change, self._density - drawn, response)
 
     def _with(self, unit: int | None, values: Tensor) -> Tensor:
         """The layer with one unit from other values."""

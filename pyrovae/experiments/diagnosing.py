@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # The reasons in words, and the settings that usually help.
 REASONS = {
     "decoder": (
-        "nothing below depends on it",
+        "the data do not depend on it",
         "keep the latents from being priced out at the start (--warmup-epochs, --free-bits), or let the data depend on every "
         "layer (--skip-connections)",
     ),
