@@ -13,6 +13,7 @@ from .compare import compare
 from .datasets import datasets
 from .evaluate import evaluate
 from .explore import explore
+from .export import export
 from .fit import fit
 from .pack import pack, unpack
 from .plot import plot
@@ -49,6 +50,7 @@ for command in (
     sweep,
     reproduce,
     *_USING,
+    export,
     pack,
     unpack,
     recipes,

@@ -123,6 +123,8 @@ ORDER = [
         "evaluation.comparison",
         "evaluation.using",
         "evaluation.imputation",
+        "evaluation.noise",
+        "evaluation.functions",
     ],
     [
         "plots.style",
@@ -167,6 +169,9 @@ ORDER = [
         "experiments.exporting",
         "experiments.new_examples",
         "experiments.using",
+        "experiments.original_units",
+        "experiments.exported_files",
+        "experiments.model_export",
         "experiments.imputing",
         "experiments.exploring.pixels",
         "experiments.exploring.explorer",

@@ -97,7 +97,7 @@ class GenerativeModel(nn.Module):
             raise ValueError(
                 f"expected a context of {self.context_size} entries for each row; got {got or 'none'}: give context="
             )
-        rows = next((len(given_rows) for given_rows in (x, context) if given_rows is not None), batch_size)
+        rows = next((given_rows.shape[0] for given_rows in (x, context) if given_rows is not None), batch_size)
         with pyro.plate("data", rows, dim=-1):
             latents: list[Tensor] = []
             if self.prior is not None:
