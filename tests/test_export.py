@@ -134,6 +134,15 @@ def test_what_onnx_lacks_is_computed_to_ten_digits():
     torch.testing.assert_close(found, x.lgamma(), rtol=1e-10, atol=1e-9)
     small = torch.cat([-x.flip(0), x])[:600]
     torch.testing.assert_close(EXACT[torch.ops.aten.expm1.default](small), small.expm1(), rtol=1e-13, atol=0)
+    torch.testing.assert_close(EXACT[torch.ops.aten.log1p.default](x), x.log1p(), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("logit", [-30.0, -1.3, -1e-9, 1e-3, 0.7, 30.0])
+def test_a_quantile_of_continuous_bits_is_the_inverse_of_their_distribution_function(logit):
+    parameter, noise = torch.tensor(logit, dtype=torch.float64), torch.linspace(-3, 3, 41, dtype=torch.float64)
+    values = value_of(dist.ContinuousBernoulli(logits=parameter), noise)
+    below = (parameter * values).expm1() / parameter.expm1()
+    torch.testing.assert_close(below, dist.Normal(0.0, 1.0).cdf(noise), rtol=0, atol=1e-6)
 
 
 # Files of runs.

@@ -118,10 +118,18 @@ def _expm1(x: Tensor) -> Tensor:
     return torch.tanh(x / 2) * (x.exp() + 1)
 
 
+def _log1p(x: Tensor) -> Tensor:
+    """The logarithm of 1 + x, which loses no digit near zero. Goldberg (1991), theorem 4."""
+    rounded = 1 + x
+    near = rounded == 1
+    return torch.where(near, x, rounded.log() * (x / torch.where(near, 1.0, rounded - 1)))
+
+
 # What ONNX lacks, or computes with fewer digits than torch.
 EXACT: dict[Any, Callable[..., Tensor]] = {
     torch.ops.aten.lgamma.default: _log_gamma,
     torch.ops.aten.expm1.default: _expm1,
+    torch.ops.aten.log1p.default: _log1p,
 }
 
 

@@ -115,12 +115,12 @@ def _checked(run: RunFolder, name: str, function: PureFunction, form: Format, pa
         program = trace_function(function, example)
         content = form.write(program, example, outputs, json.dumps(_metadata(run, name, function, outputs)))
         loaded = form.load(content, outputs)
+        differences = [_difference(function, loaded, example_inputs(run, function, *sizes)) for sizes in CHECKED]
     except InputError:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{run.folder}: expected a model that can be exported; of {name!r} torch says: {reason}") from error
-    differences = [_difference(function, loaded, example_inputs(run, function, *sizes)) for sizes in CHECKED]
     if not max(differences) <= TOLERANCE:
         raise InputError(
             f"{run.folder}: expected an exported {name!r} that agrees with the run within {TOLERANCE:g} of 1 + |value|; the "
