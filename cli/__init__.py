@@ -17,6 +17,7 @@ from .detect import detect
 from .diagnose import diagnose
 from .evaluate import evaluate
 from .explore import explore
+from .export import export
 from .fit import fit
 from .pack import pack, unpack
 from .plot import plot
@@ -58,6 +59,7 @@ for command in (
     decompress,
     detect,
     diagnose,
+    export,
     pack,
     unpack,
     recipes,

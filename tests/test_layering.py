@@ -132,6 +132,8 @@ ORDER = [
         "evaluation.bits_back",
         "evaluation.interventions",
         "evaluation.diagnosis",
+        "evaluation.noise",
+        "evaluation.functions",
     ],
     [
         "plots.style",
@@ -177,6 +179,9 @@ ORDER = [
         "experiments.exporting",
         "experiments.new_examples",
         "experiments.using",
+        "experiments.original_units",
+        "experiments.exported_files",
+        "experiments.model_export",
         "experiments.imputing",
         "experiments.compressing",
         "experiments.detecting",

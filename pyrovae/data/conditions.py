@@ -75,7 +75,7 @@ class MiddleColumn(Condition):
 
     def pixels(self, context: Tensor) -> Tensor:
         """The column, in its place."""
-        image = context.new_full((len(context), *self.shape), 0.5)
+        image = context.new_full((context.shape[0], *self.shape), 0.5)
         image[..., self.shape[2] // 2] = context.reshape(-1, *self.shape[:2])
         return image.flatten(1)
 
@@ -102,7 +102,7 @@ class LeftHalf(Condition):
 
     def pixels(self, context: Tensor) -> Tensor:
         """The half, in its place."""
-        image = context.new_full((len(context), *self.shape), 0.5)
+        image = context.new_full((context.shape[0], *self.shape), 0.5)
         image[..., : self.shape[2] // 2] = context.reshape(-1, *self.shape[:2], self.shape[2] // 2)
         return image.flatten(1)
 
@@ -165,7 +165,7 @@ class Label(Condition):
 
     def pixels(self, context: Tensor) -> Tensor:
         """An image of 1/2 throughout: a class shows no pixel."""
-        return context.new_full((len(context), math.prod(self.shape)), 0.5)
+        return context.new_full((context.shape[0], math.prod(self.shape)), 0.5)
 
 
 def unconditional(shape: Shape, num_classes: int) -> None:

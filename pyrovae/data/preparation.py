@@ -171,7 +171,7 @@ class Preparation:
             came = " x ".join(map(str, values.shape[1:]))
             raise InputError(f"expected {what}, as it was trained on; got {came} numbers in each example")
         flat = values.astype(np.float64).reshape(len(values), -1)
-        for place, numbers in self._numbered.items():
+        for place, numbers in self.numbered.items():
             flat[:, place] = self._places(flat[:, place], numbers, self.columns[place])
         self._check(flat, is_bool=values.dtype == bool)
         if self.values in ("real", "mixed"):
@@ -203,7 +203,7 @@ class Preparation:
             )
 
     @property
-    def _numbered(self) -> dict[int, np.ndarray]:
+    def numbered(self) -> dict[int, np.ndarray]:
         """The numbers of each binary column or category whose names are all numbers, by its place."""
         found: dict[int, np.ndarray] = {}
         for place, names in enumerate(self.categories):
@@ -246,14 +246,14 @@ class Preparation:
         names = self.categories[place] if self.categories else ()
         if not names:
             return x
-        numbers = self._numbered.get(place)
+        numbers = self.numbered.get(place)
         if numbers is None:
             return np.array(names, dtype=object)[np.clip(np.rint(x), 0, len(names) - 1).astype(int)]
         return numbers[np.abs(x[:, None] - numbers).argmin(1)]
 
     def has_numeric_names(self, place: int) -> bool:
         """True for a binary column or category whose names are numbers."""
-        return place in self._numbered
+        return place in self.numbered
 
     def _of_kind(self, kind: str) -> np.ndarray | slice:
         """The mask of the columns of a kind; all columns where they are not mixed."""
@@ -267,7 +267,7 @@ class Preparation:
         values = x.detach().cpu().double().numpy()
         if self.values in ("real", "mixed"):
             values = values * np.array(self.scale) + np.array(self.shift)
-            for place, numbers in self._numbered.items():
+            for place, numbers in self.numbered.items():
                 values[:, place] = np.interp(values[:, place], np.arange(len(numbers)), numbers)
         elif self.values == "levels" and self.binarize == "no":
             values = values * 255

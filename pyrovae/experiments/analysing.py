@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyrovae.experiments.compressing import Compression
     from pyrovae.experiments.diagnosing import RunDiagnosis
     from pyrovae.experiments.measuring import Track
+    from pyrovae.experiments.model_export import Export
 
 
 class AnalysedRun(RunFolder):
@@ -182,6 +183,24 @@ class AnalysedRun(RunFolder):
 
         sizes: dict[str, Any] = {"method": method, "class_name": class_name, "seed": seed}
         return posterior_of(self, data, num_samples, **sizes, note=warn)
+
+    def export(self, path: str | Path, *, seed: int = 0) -> Export:
+        """Write encoder, decoder, sampler and log-likelihood into files that run without Pyro and without pyrovae.
+
+        ``model.pt2`` gives ``model.encode.pt2``, ``model.decode.pt2``, ``model.sample.pt2`` and ``model.log_likelihood.pt2``,
+        for torch alone; ``model.onnx`` the same for onnxruntime. Each is compared with this run before it is there.
+
+        Args:
+            path: the path, ending in ``.pt2`` or ``.onnx``, to which the names of functions are added.
+            seed: the seed of the examples of the comparison.
+
+        Raises:
+            InputError: for another ending, a format whose packages are not installed, and a function that differs from the
+                run's or cannot be traced.
+        """
+        from pyrovae.experiments.model_export import export_model
+
+        return export_model(self, path, seed=seed)
 
     def _at_hand(self, dataset: Dataset | None) -> Dataset:
         """The dataset, or the run's own, with the programs on its device."""

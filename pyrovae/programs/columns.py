@@ -134,7 +134,11 @@ class ByColumn(TorchDistribution):
         """Entries ``(*, D)`` to the log-density or log-probability of each ``(*, D)`` in nats."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._together([part.log_prob(own) for part, own in self._split(value)])
+        return self.apply(lambda part, own: part.log_prob(own), value)
+
+    def apply(self, function: Callable[[Any, Tensor], Tensor], value: Tensor) -> Tensor:
+        """The results ``(*, D)`` of a function of each part and its entries of a value ``(*, D)``."""
+        return self._together([function(part, own) for part, own in self._split(value)])
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw entries ``(*sample_shape, *batch_shape)``."""

@@ -76,7 +76,10 @@ class NormalizingFlow(TorchDistribution):
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw values ``(*sample_shape, *batch_shape, D)``."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        noise = torch.randn(shape, dtype=self.base.loc.dtype, device=self.base.loc.device)
+        return self.draw(torch.randn(shape, dtype=self.base.loc.dtype, device=self.base.loc.device))
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """The value ``(*, D)`` of standard normal noise u as a draw, whose density is then known without the inverse."""
         value, log_volume = self.value_of(noise)
         self._drawn = value, _version(value), log_noise_density(noise) - log_volume
         return value

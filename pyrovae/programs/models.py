@@ -97,7 +97,7 @@ class GenerativeModel(nn.Module):
             raise ValueError(
                 f"expected a context of {self.context_size} entries for each row; got {got or 'none'}: give context="
             )
-        rows = next((len(given_rows) for given_rows in (x, context) if given_rows is not None), batch_size)
+        rows = next((given_rows.shape[0] for given_rows in (x, context) if given_rows is not None), batch_size)
         with pyro.plate("data", rows, dim=-1):
             latents: list[Tensor] = []
             if self.prior is not None:
@@ -109,7 +109,7 @@ class GenerativeModel(nn.Module):
             if x is None or not self.incomplete:
                 return pyro.sample("x", likelihood, obs=x)
             # The number 1 is in the support of every likelihood: a masked entry then has a gradient of zero and not of NaN.
-            return pyro.sample("x", likelihood.base_dist.mask(~x.isnan()).to_event(1), obs=x.nan_to_num(1.0))
+            return pyro.sample("x", _masked(likelihood, ~x.isnan()), obs=x.nan_to_num(1.0))
 
     def complete(self, x: Tensor, context: Tensor | None) -> Tensor:
         """Put the entries that the contexts contain in place of drawn ones in data ``(B, D)``."""
@@ -121,7 +121,15 @@ class GenerativeModel(nn.Module):
     def _scored(self, likelihood: Independent, context: Tensor | None) -> Independent:
         """The likelihood without the entries that the context contains."""
         mask = None if self.observed_mask is None or context is None else self.observed_mask(context)
-        return likelihood if mask is None else likelihood.base_dist.mask(~mask).to_event(1)
+        return likelihood if mask is None else _masked(likelihood, ~mask)
+
+
+def _masked(likelihood: Independent, scored: Tensor) -> Independent:
+    """The likelihood of the scored entries, a mask ``(B, D)``."""
+    entries = likelihood.base_dist
+    # In its own shape a mask would be compared with the batch, and an exported graph then not be free in both sizes.
+    scored = scored.expand(torch.broadcast_shapes(scored.shape, entries.batch_shape))
+    return entries.mask(scored).to_event(1)
 
 
 def beside(*rows: Tensor | None) -> Tensor:
