@@ -63,7 +63,7 @@ def uniform(count, units, num_draws):
 def of_ranks(ranks, num_draws):
     """A calibration without a likelihood."""
     nothing = torch.zeros(len(ranks))
-    return Calibration({"z1": ranks}, num_draws, LogLikelihood(*[nothing] * 5, nothing[None], 1))
+    return Calibration({"z1": ranks}, num_draws, LogLikelihood(*[nothing] * 5, nothing[None], 1), nothing)
 
 
 @pytest.mark.parametrize("num_draws", [19, 99])
@@ -109,6 +109,7 @@ def test_ranks_under_the_exact_posterior_of_two_layers_are_uniform(family):
     for ranks in found.ranks.values():
         assert chisquare(np.histogram(ranks[:, 0], 10, (0, 20))[0]).pvalue > 0.0005
     assert found.gap.mean == pytest.approx(0.0, abs=1e-4)
+    assert found.largest_gap.mean == pytest.approx(0.0, abs=1e-4)
     assert f"{found!r}".startswith("Calibration(z1 calibrated; z2 calibrated; gap")
 
 
@@ -148,6 +149,9 @@ def test_planted_faults_are_named_by_unit_and_their_gap_is_their_divergence():
     assert faults(found)["z1"] == {"too narrow": [2, 7], "too wide": [4], "shifted": [3, 6, 7]}
     divergence = (0.5 * (scale**2 + shift**2 - 1) - scale.log()).sum().item()
     assert found.gap.mean == pytest.approx(divergence, abs=0.15)
+    # KL(q || p) + KL(p || q), within four standard errors.
+    largest = divergence + (0.5 * ((1 + shift**2) / scale**2 - 1) + scale.log()).sum().item()
+    assert abs(found.largest_gap.mean - largest) < 4 * found.largest_gap.standard_error
     covered = found.coverage(0.9)["z1"]
     # The interval is 0.6 or 1.6 times as wide as it should be.
     assert covered[1].item() == pytest.approx(2 * norm.cdf(0.6 * norm.ppf(0.95)) - 1, abs=0.06)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pyro import poutine
+from pyro.poutine.util import prune_subsample_sites
 from scipy.stats import binom
 from torch import nn
 
@@ -14,6 +16,7 @@ from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, LogLikelihood, log_likelihood
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.paths import simulate_by_site
+from pyrovae.inference.plates import Site, sample_sites
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,11 +90,13 @@ class Calibration:
         ranks: by layer, the number of draws below the true latent of each example and unit ``(N, D_l)``, from 0 to L.
         num_draws: the number L of draws.
         log_likelihood: importance sampling and the ELBO of the same examples, in nats.
+        log_weights: log p(x, z) - log q(z | x) at the latents that made each example ``(N,)``, in nats.
     """
 
     ranks: Mapping[str, Tensor]
     num_draws: int
     log_likelihood: LogLikelihood
+    log_weights: Tensor
 
     @property
     def num_examples(self) -> int:
@@ -107,6 +112,14 @@ class Calibration:
     def gap(self) -> Estimates:
         """The log-likelihood less the ELBO of each example, in nats: KL(q(z | x) || p(z | x)), too low as the former is."""
         return Estimates(self.log_likelihood.per_image - self.log_likelihood.elbo_per_image)
+
+    @property
+    def largest_gap(self) -> Estimates:
+        r"""What the gap is at most, on average, in nats: at latents that are draws of the posterior, the bound is from above.
+
+        .. math:: E[\log p(x, z^*) - \log q(z^* | x)] - L = \operatorname{KL}(q \| p) + \operatorname{KL}(p \| q)
+        """
+        return Estimates(self.log_weights - self.log_likelihood.elbo_per_image)
 
     def coverage(self, level: float) -> dict[str, Tensor]:
         """The share of examples whose latent is in the central interval of the draws ``(D_l,)``, by layer."""
@@ -175,11 +188,15 @@ def calibrate(
     chunks = _simulated(model, num_examples, context)
     with measuring(model, guide):
         tracked = track("ranking latents", f"x {IMAGES_AT_ONCE} examples")(range(-(-num_examples // IMAGES_AT_ONCE)))
-        drawn = [(rows[0], _ranks(guide, rows, latents, num_draws)) for _, (rows, latents) in zip(tracked, chunks, strict=True)]
-    ranks = {name: torch.cat([each[name] for _, each in drawn]).cpu() for name in sorted(drawn[0][1])}
-    x = torch.cat([rows for rows, _ in drawn])
+        drawn = [
+            (rows[0], _ranks(guide, rows, latents, num_draws), _log_weights(model, guide, rows, latents))
+            for _, (rows, latents) in zip(tracked, chunks, strict=True)
+        ]
+    ranks = {name: torch.cat([each[name] for _, each, _ in drawn]).cpu() for name in sorted(drawn[0][1])}
+    x, weights = torch.cat([rows for rows, _, _ in drawn]), torch.cat([each for *_, each in drawn])
     sampling = track("importance sampling", f"x {IMAGES_AT_ONCE} examples")
-    return Calibration(ranks, num_draws, log_likelihood(model, guide, x, num_samples, context=context, track=sampling))
+    found = log_likelihood(model, guide, x, num_samples, context=context, track=sampling)
+    return Calibration(ranks, num_draws, found, weights.to(found.per_image))
 
 
 def _simulated(
@@ -202,6 +219,21 @@ def _ranks(guide: Program, rows: Sequence[Tensor], latents: Mapping[str, Tensor]
     if not below:
         raise ValueError(f"expected a guide that draws latents of the model, {sorted(latents)}; it draws none of them")
     return below
+
+
+def _log_weights(model: Program, guide: Program, rows: Sequence[Tensor], latents: Mapping[str, Tensor]) -> Tensor:
+    """The log-weight ``(B,)`` of the latents that made each example; latents that the guide does not draw do not count."""
+    conditioned = (poutine.trace(poutine.condition(each, dict(latents))).get_trace(*rows) for each in (model, guide))
+    of_model, of_guide = (list(sample_sites(prune_subsample_sites(each))) for each in conditioned)
+    drawn = [site["name"] for site in of_guide]
+    counted = [site for site in of_model if site["name"] in drawn or site["name"] not in latents]
+    terms = [_log_prob(site) for site in counted] + [-_log_prob(site) for site in of_guide]
+    return torch.stack(terms).sum(0)
+
+
+def _log_prob(site: Site) -> Tensor:
+    density: Tensor = site["fn"].log_prob(site["value"])
+    return density.double().reshape(len(density), -1).sum(1)
 
 
 def shift_score(ranks: Tensor, num_draws: int) -> Tensor:

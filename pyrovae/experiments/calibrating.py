@@ -99,6 +99,8 @@ def calibration_record(found: Calibration) -> dict[str, Any]:
         "false_alarm_rate": FALSE_ALARMS,
         "elbo_gap_nats": found.gap.mean,
         "elbo_gap_standard_error": found.gap.standard_error,
+        "largest_elbo_gap_nats": found.largest_gap.mean,
+        "largest_elbo_gap_standard_error": found.largest_gap.standard_error,
         "share_of_heavy_tails": _finite(found.log_likelihood.share_of_heavy_tails),
         "coverage_bands": {_percent(level): found.coverage_band(level) for level in LEVELS},
         "layers": {
@@ -124,6 +126,8 @@ def calibration_rows(found: Calibration) -> dict[str, str]:
     gap = f"{found.gap.mean:.2f} ± {found.gap.standard_error:.2f} (log p(x) less ELBO; standard error over examples"
     return rows | {
         "gap of the ELBO, nats per example": f"{gap}; heavy tails of {heavy:.1%})" if heavy == heavy else f"{gap})",
+        "the gap is at most": f"{found.largest_gap.mean:.2f} ± {found.largest_gap.standard_error:.2f} "
+        "(log p(x, z) - log q(z | x) at the latents that made each example, less ELBO)",
         "examples": f"{found.num_examples:,} that the model drew, {found.num_draws} draws of the guide each; an exact guide "
         f"has a fault by chance in {FALSE_ALARMS:.0%} of such checks",
     }

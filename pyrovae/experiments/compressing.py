@@ -2,7 +2,7 @@
 
     8 bytes     the mark and version of the format
     4 bytes     the length of the header
-    header      JSON, deflated: the checksum of the model, the kind of data, the batches, and what computed them
+    header      JSON, deflated: the checksum of the model, the kind and shape of the data, the batches, and what computed them
     words       the bits, in unsigned 32-bit words, least byte first
     16 bytes    the BLAKE2 checksum of all before
 
@@ -42,7 +42,7 @@ MARK, DIGEST_BYTES = b"pyrovae\x01", 16
 MOST_BYTES, MOST_HEADER_BYTES = 2**34, 2**28
 # Each count has a probability for each entry.
 MOST_COUNTS = 2**16
-HEADER = {"model": str, "data": str, "letters": int, "batches": list, "arithmetic": dict}
+HEADER = {"model": str, "data": str, "shape": list, "letters": int, "batches": list, "arithmetic": dict}
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,8 @@ def _alphabet(run: RunFolder, letters: int) -> Tensor:
 def _content(run: RunFolder, found: Compressed) -> bytes:
     """The bytes of the file."""
     batches = [[each.size, each.has_bits_back, each.checksum] for each in found.batches]
-    header = {"model": run.checksum, "data": run.required_preparation.values, "letters": len(found.alphabet)}
+    preparation = run.required_preparation
+    header = {"model": run.checksum, "data": preparation.values, "shape": preparation.shape, "letters": len(found.alphabet)}
     header |= {"batches": batches, "arithmetic": arithmetic(run)}
     deflated = zlib.compress(json.dumps(header, separators=(",", ":")).encode(), 9)
     content = MARK + struct.pack("<I", len(deflated)) + deflated + found.words.astype("<u4").tobytes()
