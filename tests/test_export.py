@@ -18,13 +18,14 @@ from test_combinations import dataset, recipe
 
 from pyrovae.data.conditions import CONDITIONS
 from pyrovae.data.preparation import Preparation
+from pyrovae.engine.capture import is_random
 from pyrovae.errors import InputError
 from pyrovae.evaluation.functions import FUNCTIONS, Decode, Encode, LogLikelihood, Sample
 from pyrovae.evaluation.noise import NoQuantileError, noise_size, value_of
 from pyrovae.experiments import exported_files, model_export
 from pyrovae.experiments.building import build, resolve
-from pyrovae.experiments.exported_files import EXACT, METADATA, Format, from_torch, to_torch
-from pyrovae.experiments.model_export import TOLERANCE, export_model
+from pyrovae.experiments.exported_files import EXACT, METADATA, Format, from_torch, to_torch, trace_function
+from pyrovae.experiments.model_export import TOLERANCE, example_inputs, export_model
 from pyrovae.experiments.original_units import OriginalUnits
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
@@ -281,6 +282,14 @@ def test_a_file_runs_with_onnxruntime_alone(tmp_path, monkeypatch):
     shape, number, name = run_without(("pyro", "pyrovae", "torch", "onnx"), ONNX_ALONE, found.path).rsplit(" ", 2)
     assert (shape, name) == ("(5,)", "log_likelihood")
     assert float(number) == pytest.approx(known.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["decode", "sample"])
+def test_a_graph_draws_nothing(tmp_path, name):
+    run = run_of(tmp_path, likelihood="negative_binomial")
+    function = FUNCTIONS[name](run.vae.model, run.vae.guide)
+    program = trace_function(function, example_inputs(run, function, 3, 2))
+    assert not [node for node in program.graph.nodes if is_random(node)]
 
 
 def test_a_file_that_differs_is_refused_and_not_written(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pyrovae.evaluation.latents import latent_sites
 from pyrovae.evaluation.measuring import measuring
-from pyrovae.evaluation.noise import NoQuantileError, explicit_noise, noise_size, value_of
+from pyrovae.evaluation.noise import NoQuantileError, at_mean, explicit_noise, noise_size, value_of
 from pyrovae.inference.plates import Site
 from pyrovae.programs.distributions import gaussian_of
 
@@ -103,7 +103,8 @@ class PureFunction(nn.Module):
     def _generate(self, inputs: Mapping[str, Tensor], latents: Mapping[str, Tensor], noise: Mapping[str, Tensor]) -> Any:
         """The trace of the model without data, given some latents and the noise of the others."""
         batch_size = next(iter(inputs.values())).shape[0]
-        with explicit_noise(noise):
+        # The inner handler comes first: data without noise are not drawn.
+        with at_mean("x"), explicit_noise(noise):
             program = poutine.trace(poutine.condition(self.model, dict(latents)))
             return program.get_trace(None, inputs.get("context"), batch_size=batch_size)
 

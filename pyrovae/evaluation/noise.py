@@ -67,6 +67,22 @@ class explicit_noise(Messenger):  # noqa: N801 - used as a context, like a pouti
             msg["value"], msg["done"] = value_of(msg["fn"], self.noise[msg["name"]]), True
 
 
+class at_mean(Messenger):  # noqa: N801 - used as a context, like a poutine
+    """A handler that gives a site its mean, where no other handler has given it a value, and draws nothing there.
+
+    Args:
+        name: the name of the site.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if msg["name"] == self.name and not msg["done"]:
+            msg["value"], msg["done"] = msg["fn"].mean, True
+
+
 def _probability(noise: Tensor) -> Tensor:
     """The standard normal distribution function. It is of ``erf`` alone, which every runtime has."""
     return 0.5 * (1 + torch.erf(noise / math.sqrt(2)))
