@@ -115,7 +115,7 @@ class Calibration:
 
     @property
     def largest_gap(self) -> Estimates:
-        r"""What the gap is at most, on average, in nats: at latents that are draws of the posterior, the bound is from above.
+        r"""The bound of the mean gap from above, in nats, by the latents that made each example: they are draws of its posterior.
 
         .. math:: E[\log p(x, z^*) - \log q(z^* | x)] - L = \operatorname{KL}(q \| p) + \operatorname{KL}(p \| q)
         """
