@@ -58,8 +58,9 @@ def export(run: str, output: Path, seed: int, as_json: bool) -> None:
         for name, each in found.functions.items()
     ]
     console.show_list(("function", "file", "inputs", "outputs"), rows)
-    largest = max(each.largest_difference for each in found.functions.values())
-    click.echo(f"largest difference from the run: {largest:.1g} of 1 + |value|")
+    for name, each in found.functions.items():
+        digits = f"the last digit of the weights makes {each.rounding:.1g}"
+        click.echo(f"{name}: largest difference from the run {each.largest_difference:.1g} of 1 + |value|; {digits}")
 
 
 def _shape(shape: tuple[str | int, ...]) -> str:

@@ -115,7 +115,7 @@ class Calibration:
 
     @property
     def largest_gap(self) -> Estimates:
-        r"""The bound of the mean gap from above, in nats, by the latents that made each example: they are draws of its posterior.
+        r"""The mean gap bounded from above, in nats, by the latents that made each example, draws of its posterior.
 
         .. math:: E[\log p(x, z^*) - \log q(z^* | x)] - L = \operatorname{KL}(q \| p) + \operatorname{KL}(p \| q)
         """

@@ -79,9 +79,9 @@ def to_onnx(program: ExportedProgram, example: Tensors, outputs: list[str], meta
     onnx = import_extra("onnx", "onnx", "to write ONNX files")
     with _quiet():
         exact = program.run_decompositions(EXACT)
-        made: Any = torch.onnx.export(
-            exact, (example,), dynamo=True, verbose=False, input_names=list(example), output_names=outputs
-        )
+        # onnxscript's optimizer takes a constant of 1e-8 for zero; onnxruntime has one of its own.
+        how: dict[str, Any] = {"dynamo": True, "verbose": False, "optimize": False}
+        made: Any = torch.onnx.export(exact, (example,), input_names=list(example), output_names=outputs, **how)
     model = made.model_proto
     onnx.helper.set_model_props(model, {METADATA: metadata})
     return model.SerializeToString()
@@ -125,11 +125,37 @@ def _log1p(x: Tensor) -> Tensor:
     return torch.where(near, x, rounded.log() * (x / torch.where(near, 1.0, rounded - 1)))
 
 
-# What ONNX lacks, or computes with fewer digits than torch.
-EXACT: dict[Any, Callable[..., Tensor]] = {
+def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """The logarithm of 1 + exp(beta x), by beta, which keeps its digits where it is small; onnxruntime's own does not."""
+    scaled = beta * x
+    return (scaled.clamp(min=0) + _log1p((-scaled.abs()).exp())) / beta
+
+
+def _log_sigmoid(x: Tensor) -> Tensor:
+    """The logarithm of the sigmoid, which is finite everywhere."""
+    return -_softplus(-x)
+
+
+def _log_sigmoid_forward(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of the sigmoid, and the buffer that torch keeps for gradients."""
+    return _log_sigmoid(x), x.new_zeros(0)
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    """The sigmoid, which keeps its digits near zero."""
+    small = (-x.abs()).exp()
+    return torch.where(x < 0, small, 1.0) / (1 + small)
+
+
+# What ONNX lacks, or onnxruntime computes with fewer digits than torch.
+EXACT: dict[Any, Callable[..., Any]] = {
     torch.ops.aten.lgamma.default: _log_gamma,
     torch.ops.aten.expm1.default: _expm1,
     torch.ops.aten.log1p.default: _log1p,
+    torch.ops.aten.softplus.default: _softplus,
+    torch.ops.aten.log_sigmoid.default: _log_sigmoid,
+    torch.ops.aten.log_sigmoid_forward.default: _log_sigmoid_forward,
+    torch.ops.aten.sigmoid.default: _sigmoid,
 }
 
 
