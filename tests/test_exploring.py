@@ -371,7 +371,7 @@ class Page:
 
     def moved(self, before, until=lambda latents: True):
         """The latents after something moved them as expected, once what is shown is what Python decodes of them."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             latents = self.latents()
             shown = self.pixels("Decoded")
