@@ -45,7 +45,7 @@ class ExportedFunction:
         path: the path of the file.
         inputs: the shape of each input, with B examples and K importance samples.
         outputs: the names of the outputs.
-        largest_difference: the largest difference of a value v of the file's function from the run's, divided by 1 + |v|.
+        largest_difference: the largest difference of a value v of the file's function from the run's, divided by ``1 + |v|``.
         rounding: the same of the run itself, as each of its weights moves to the next number of its precision.
     """
 
