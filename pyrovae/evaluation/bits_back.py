@@ -23,6 +23,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from pyrovae.errors import InputError
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.symbols import FAR, NEAR, Stack, locations, places_in, values_of
 
@@ -88,7 +89,7 @@ def compress(
     """
     stack, batches, costs = Stack(), list[Batch](), list[Tensor]()
     # What is put last is taken first.
-    end, size, most = len(x), 1, min(MOST_AT_ONCE, max(1, MOST_PROBABILITIES // (x.shape[1] * len(alphabet))))
+    end, size, most = len(x), 1, most_at_once(x.shape[1] * len(alphabet))
     with measuring(model, guide):
         while end:
             rows = x[end - min(size, end, most) : end]
@@ -110,55 +111,82 @@ def decompress(
         InputError: where constriction is not installed.
         DecodingError: where these programs, or their arithmetic, are not those that compressed the examples.
     """
-    stack = Stack(compressed.words)
+    stack = _stack_of(compressed)
     for batch in compressed.batches:
         with measuring(model, guide):
-            x, entries = _take(stack, model, guide, batch, compressed.alphabet)
-        if zlib.crc32(entries.tobytes()) != batch.checksum:
-            raise DecodingError("expected the examples that were compressed; the programs decode others here")
+            x = _take(stack, model, guide, batch, compressed.alphabet)
         track(batch.size)
         yield x
     if stack.num_bits:
         raise DecodingError(f"expected bits for {len(compressed.batches)} batches; {stack.num_bits:,} are left over")
 
 
+def most_at_once(probabilities: int) -> int:
+    """The most examples in a batch, by the number of probabilities of one example."""
+    return min(MOST_AT_ONCE, max(1, MOST_PROBABILITIES // probabilities))
+
+
+def _stack_of(compressed: Compressed) -> Stack:
+    try:
+        return Stack(compressed.words)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise DecodingError("expected the bits of a stack; its last word is zero") from error
+
+
 def _put(
     words: np.ndarray, model: nn.Module, guide: nn.Module, rows: Tensor, alphabet: Tensor, has_bits_back: bool
 ) -> tuple[Stack, Batch, Tensor]:
     """Put a batch, or as many of its last rows as the bits suffice for; return the stack, and the cost of each row in bits."""
+    entries = places_in(alphabet, rows)
     while True:
-        stack = Stack(words)
-        draws = _Drawing(stack, alphabet, like=rows, width=NEAR) if has_bits_back else _Locating(stack, alphabet, like=rows)
+        # The guide gets what it will get when it decodes, to the last digit and the place in memory.
+        stack, x = Stack(words), _values_at(entries, alphabet, rows)
+        draws = _Drawing(stack, alphabet, like=x, width=NEAR) if has_bits_back else _Locating(stack, alphabet, like=x)
         with draws:
-            guide(rows)
+            guide(x)
         if not has_bits_back or stack.num_bits >= FEWEST_BITS:
             break
-        has_bits_back, rows = len(rows) > 1, rows[len(rows) // 2 :]
-    known = _Known({**draws.values, "x": rows})
+        has_bits_back, entries = len(entries) > 1, entries[len(entries) // 2 :]
+    known = _Known({**draws.values, "x": x})
     with known:
-        model(None, batch_size=len(rows))
+        model(None, batch_size=len(x))
     if set(known.sites) != {*draws.sites, "x"}:
         raise ValueError(f"expected a model of 'x' and the latents of its guide {list(draws.sites)}; got {list(known.sites)}")
-    entries = places_in(alphabet, rows)
     for name, distribution in reversed(known.sites.items()):
         if name == "x":
             stack.put_data(entries, distribution, alphabet)
         else:
             stack.put_latents(draws.symbols[name], distribution, FAR)
     cost = (draws.log_prob - known.log_prob) / math.log(2)
-    return stack, Batch(len(rows), has_bits_back, zlib.crc32(entries.tobytes())), cost
+    return stack, Batch(len(x), has_bits_back, zlib.crc32(entries.tobytes())), cost
 
 
-def _take(stack: Stack, model: nn.Module, guide: nn.Module, batch: Batch, alphabet: Tensor) -> tuple[Tensor, np.ndarray]:
-    """Take a batch: its examples ``(B, D)``, and the places of their entries in the alphabet."""
+def _take(stack: Stack, model: nn.Module, guide: nn.Module, batch: Batch, alphabet: Tensor) -> Tensor:
+    """Take a batch ``(B, D)``.
+
+    Raises:
+        DecodingError: where it is not the one that was put.
+    """
     with _Drawing(stack, alphabet, like=next(iter(model.parameters())), width=FAR) as draws:
         model(None, batch_size=batch.size)
+    if zlib.crc32(np.ascontiguousarray(draws.symbols["x"]).tobytes()) != batch.checksum:
+        raise DecodingError("expected the examples that were compressed; the programs decode others here")
     if batch.has_bits_back:
         with _Known(draws.values) as known:
             guide(draws.values["x"])
-        for name, distribution in reversed(known.sites.items()):
-            stack.put_latents(draws.symbols[name], distribution, NEAR)
-    return draws.values["x"], draws.symbols["x"]
+        try:
+            for name, distribution in reversed(known.sites.items()):
+                stack.put_latents(draws.symbols[name], distribution, NEAR)
+        except ValueError as error:
+            raise DecodingError("expected latents of the guide; the programs decode others here") from error
+    return draws.values["x"]
+
+
+def _values_at(places: np.ndarray, alphabet: Tensor, like: Tensor) -> Tensor:
+    """The values at some places of an alphabet, on the device and in the precision of a tensor."""
+    return alphabet[torch.as_tensor(places, device=alphabet.device).long()].to(like)
 
 
 class _Sites(Messenger):
@@ -208,7 +236,7 @@ class _Drawing(_Sites):
         shape = tuple(distribution.batch_shape + distribution.event_shape)
         if name == "x":
             self.symbols[name] = self.stack.take_data(shape, distribution, self.alphabet)
-            return self.alphabet[torch.as_tensor(self.symbols[name])].to(self.like)
+            return _values_at(self.symbols[name], self.alphabet, self.like)
         self.symbols[name] = self.symbols_of(shape, distribution)
         return values_of(self.symbols[name], self.like)
 

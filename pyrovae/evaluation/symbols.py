@@ -189,4 +189,5 @@ def _flat(symbols: np.ndarray) -> np.ndarray:
 
 def values_of(symbols: np.ndarray, like: Tensor) -> Tensor:
     """The latents of symbols, on the device and in the precision of a tensor."""
-    return torch.as_tensor(symbols * STEP).to(like)
+    # Memory of torch's own, aligned as that of any other tensor: products of others may differ in the last digit.
+    return torch.tensor(symbols * STEP, dtype=like.dtype, device=like.device)

@@ -17,7 +17,7 @@ import platform
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyrovae.data.preparation import RANGES
 from pyrovae.errors import InputError
-from pyrovae.evaluation.bits_back import MOST_AT_ONCE, Batch, Compressed, DecodingError, compress, decompress
+from pyrovae.evaluation.bits_back import Batch, Compressed, DecodingError, compress, decompress, most_at_once
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE, check_value
 from pyrovae.experiments.measuring import Track
@@ -89,19 +90,26 @@ def compress_file(
     import torch
 
     _refuse_what_cannot_be_coded(run)
-    blocks, is_grey = [], False
+    preparation, blocks, is_grey = run.required_preparation, [], False
     for each in new_examples(run, source, seed, note):
         blocks.append(each.x)
-        is_grey |= (
-            run.required_preparation.binarize != "no" and not np.isin(each.block.values, (0, each.block.values.max())).all()
-        )
+        stored = each.block.values
+        ends = (False, True) if stored.dtype == bool else RANGES[preparation.values]
+        is_grey |= preparation.binarize != "no" and not np.isin(stored, ends).all()
     if is_grey:
         note(f"the file holds bits that grey values became, drawn with seed {seed} as for training, not the grey values")
     x = torch.cat(blocks)
-    alphabet = _alphabet(run, int(x.max().item()) + 1 if run.required_preparation.values == "counts" else 0)
+    alphabet = _alphabet(run, max(2, int(x.max().item()) + 1) if preparation.values == "counts" else 0)
     try:
         with _progress(track, len(x)) as advance:
             found = compress(run.vae.model, run.vae.guide, x, alphabet=alphabet, track=advance)
+        # What cannot be read again is not written.
+        deque(decompress(run.vae.model, run.vae.guide, found), maxlen=0)
+    except DecodingError as error:
+        raise InputError(
+            f"{run.folder}: expected arithmetic that repeats itself to the last bit; that of this device does not: name another "
+            "by --device"
+        ) from error
     except ValueError as error:
         raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error
     content = _content(run, found)
@@ -130,7 +138,9 @@ def decompress_file(run: RunFolder, path: Path, *, track: Track = iter) -> np.nd
             f"{run.checksum[:8]}: name that run, and do not train it further"
         )
     batches = [Batch(*each) for each in header["batches"]]
-    found = Compressed(words, batches, _alphabet(run, header["letters"]))
+    alphabet = _alphabet(run, header["letters"])
+    _refuse_other_data(path, run, header, alphabet)
+    found = Compressed(words, batches, alphabet)
     try:
         with _progress(track, sum(each.size for each in batches)) as advance:
             x = torch.cat(list(decompress(run.vae.model, run.vae.guide, found, track=advance)))
@@ -143,6 +153,17 @@ def decompress_file(run: RunFolder, path: Path, *, track: Track = iter) -> np.nd
         ) from error
     whole = np.rint(run.required_preparation.restore(x))
     return whole.astype(np.int64 if run.required_preparation.values == "counts" else np.uint8)
+
+
+def _refuse_other_data(path: Path, run: RunFolder, header: Mapping[str, Any], alphabet: Tensor) -> None:
+    """Refuse a header that does not fit the data of the run, or batches that would fill memory."""
+    preparation = run.required_preparation
+    fits = (header["data"], tuple(header["shape"]), header["letters"]) == (preparation.values, preparation.shape, len(alphabet))
+    numbers = preparation.size * len(alphabet)
+    if not fits or len(alphabet) < 2 or any(size > most_at_once(numbers) for size, *_ in header["batches"]):
+        raise InputError(
+            f"{path}: expected a file that 'pyrovae compress' wrote; got one of other data than those of {run.folder}"
+        )
 
 
 def arithmetic(run: RunFolder) -> dict[str, str]:
@@ -229,8 +250,8 @@ def _parts(path: Path) -> tuple[dict[str, Any], np.ndarray]:
             check_value(
                 "batch", {"size": size, "back": has_bits_back, "sum": checksum}, {"size": int, "back": bool, "sum": int}
             )
-            if not 0 < size <= MOST_AT_ONCE:
-                raise ValueError(f"expected batches of up to {MOST_AT_ONCE} examples; got {size}")
+            if not size:
+                raise ValueError("expected batches of one example or more; got none")
         return header, np.frombuffer(content[start + length :], "<u4")
     except (*DAMAGE, zlib.error, struct.error) as error:
         raise InputError(f"{path}: expected a file that 'pyrovae compress' wrote; got {error}") from error
