@@ -71,14 +71,15 @@ def detect(
     distance of log p(x) from that of typical validation data (Nalisnick et al., 2019) and, with --also, WAIC over trainings
     (Choi et al., 2019). With --against, the area under the ROC curve of each score is printed, with 95 % intervals.
     """
-    from pyrovae.experiments.detecting import aurocs, detect_blocks
+    from pyrovae.experiments.detecting import aurocs, detect_blocks, reference_likelihoods
     from pyrovae.experiments.exporting import TABLES, check_ending, write_table
 
     check_ending(output, TABLES, data)
     trained = open_run(run, device)
     how: dict[str, Any] = {"also": [open_run(each, device) for each in also], "num_samples": samples, "num_steps": steps}
     reference = _reference(trained, root, mirror, device)
-    score = partial(detect_blocks, trained, reference=reference, **how, class_name=class_name, seed=seed, note=note_remark)
+    typical = None if reference is None else reference_likelihoods(trained, reference, samples, seed)
+    score = partial(detect_blocks, trained, typical=typical, **how, class_name=class_name, seed=seed, note=note_remark)
     odd = _table(score, data, quiet=as_json)
     found = aurocs(odd, _table(score, against, quiet=as_json)) if against else {}
     write_table(output, [odd])

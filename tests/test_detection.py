@@ -105,9 +105,18 @@ def test_what_is_far_from_the_data_is_odder_by_every_score():
     assert (typicality(far.log_likelihood, known) > typicality(near.log_likelihood, known).max()).float().mean() > 0.9
 
 
+def test_waic_of_trainings_that_agree_is_their_mean_whatever_the_noise():
+    """20,000 examples, three trainings, noise of two nats: the covariance is off by more than four errors of 0.016 rarely."""
+    generator = torch.Generator().manual_seed(0)
+    one, other = (-90 + 2 * torch.randn(3, 20_000, generator=generator, dtype=torch.float64) for _ in range(2))
+    assert negative_waic(one, other).mean().item() == pytest.approx(90, abs=0.1)
+    apart = torch.tensor([-3.0, 0.0, 3.0])[:, None]
+    assert negative_waic(one + apart, other + apart).mean().item() == pytest.approx(90 + 9, abs=0.2)
+
+
 def test_waic_needs_trainings():
     with pytest.raises(ValueError, match="expected two trainings or more for a variance over them; got 1"):
-        negative_waic(torch.zeros(1, 4))
+        negative_waic(torch.zeros(1, 4), torch.zeros(1, 4))
 
 
 POSSIBLE = [

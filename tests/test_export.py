@@ -332,9 +332,19 @@ def test_a_file_that_differs_is_refused_and_not_written(tmp_path, monkeypatch):
     monkeypatch.setitem(exported_files.FORMATS, ".pt2", Format(to_torch, off))
     with pytest.raises(
         InputError,
-        match=r"expected an exported 'encode' that agrees .* the largest difference is 0.00\d+, where the last digit of",
+        match=r"expected an exported 'encode' that agrees .* the largest difference is 0.00\d+ in 'z1\w*', where",
     ):
         run_of(tmp_path).export(tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_whose_values_are_no_numbers_is_refused_and_not_written(tmp_path):
+    run = run_of(tmp_path)
+    with torch.no_grad():
+        for each in run.vae.parameters():
+            each.fill_(torch.nan)
+    with pytest.raises(InputError, match="expected weights that are numbers"):
+        run.export(tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
 
 

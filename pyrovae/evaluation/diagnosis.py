@@ -37,6 +37,8 @@ LEAST_RESPONSE = 0.1
 LEAST_SHARE = 0.1
 # A gain is one if it is above the least rate by so many standard errors.
 CLEAR = 3.0
+# The images that information is estimated from: all pairs of them are looked at.
+MOST_FOR_INFORMATION = 2000
 # The pairs of images at once.
 PAIRS_AT_ONCE = 5_000_000
 
@@ -113,8 +115,8 @@ def diagnose(
 
     The rate is :math:`E_q[\operatorname{KL}(q(z_{lu} | \cdot) \| p(z_{lu} | z_{l+1}))]`, the activity that of ``activity``, and
     the information :math:`I(u; n) = E_n[E_{q(u | x_n)} \log q(u | x_n) - \log \frac 1 N \sum_m q(u | x_m)]`, of Hoffman and
-    Johnson (2016), where q(u | x) is the Gaussian of its moments; at most :math:`\log N`. Where a layer depends on others its
-    moments are those of 50 samples, whose noise adds about a hundredth of a nat.
+    Johnson (2016), where q(u | x) is the Gaussian of its moments, over 2,000 images at most; it is at most :math:`\log N`. Where
+    a layer depends on others its moments are those of 50 samples, whose noise adds about a hundredth of a nat.
 
     A unit is drawn anew from its conditional prior given the layer above; under a prior that is no product over units, from its
     marginal. Layers below it are drawn from the model, with the same noise before and after. At the exact posterior of a single
@@ -227,7 +229,7 @@ class _Units:
         # The mean over images of these terms is the activity.
         self.activity = (means - means.mean(0)).square() * len(means) / (len(means) - 1) - noise
         self.prior_width = drawn.prior_variance / drawn.value.var(0)
-        self.information = unit_information(*moments)
+        self.information = unit_information(*(each[:MOST_FOR_INFORMATION] for each in moments))
 
     def figures(self, unit: int | None) -> tuple[Any, ...]:
         """The rate, activity, information and prior width of a unit; of the layer its rate alone."""

@@ -185,20 +185,28 @@ def typicality(log_likelihoods: Tensor, reference: Tensor) -> Tensor:
     return (log_likelihoods - reference.mean()).abs()
 
 
-def negative_waic(log_likelihoods: Sequence[Tensor] | Tensor) -> Tensor:
-    r"""The negative WAIC of each example ``(N,)``, in nats, from log p(x) of trainings ``(R, N)``: larger for what is odder.
+def negative_waic(one: Sequence[Tensor] | Tensor, other: Sequence[Tensor] | Tensor) -> Tensor:
+    r"""The negative WAIC of each example ``(N,)``, in nats, from log p(x) of trainings: larger for what is odder.
 
     .. math:: \operatorname{Var}_r(\log p_r(x)) - E_r(\log p_r(x))
 
-    Choi et al. (2019), with the unbiased variance over the R trainings. It is high where models disagree.
+    Choi et al. (2019). It is high where models disagree. Each log p(x) is estimated twice, by samples of their own: the
+    variance over the R trainings is the covariance of both estimates, to which the noise of sampling adds nothing on average.
+    It may fall below zero by chance.
+
+    Args:
+        one: the log-likelihoods of R trainings ``(R, N)``.
+        other: the same, estimated again.
 
     Raises:
         ValueError: for fewer than two trainings, which have no variance.
 
-    >>> negative_waic(torch.tensor([[-80.0, -90.0], [-82.0, -90.0]]))
+    >>> one = torch.tensor([[-80.0, -90.0], [-82.0, -90.0]])
+    >>> negative_waic(one, one)
     tensor([83., 90.])
     """
-    found = torch.stack(list(log_likelihoods))
-    if len(found) < 2:
-        raise ValueError(f"expected two trainings or more for a variance over them; got {len(found)}")
-    return found.var(0) - found.mean(0)
+    first, second = (torch.stack(list(each)) for each in (one, other))
+    if len(first) < 2:
+        raise ValueError(f"expected two trainings or more for a variance over them; got {len(first)}")
+    covariance = ((first - first.mean(0)) * (second - second.mean(0))).sum(0) / (len(first) - 1)
+    return covariance - (first.mean(0) + second.mean(0)) / 2

@@ -43,8 +43,8 @@ def auroc(odd: ArrayLike, normal: ArrayLike, *, confidence: float = 0.95) -> Int
 
     It is the area under the ROC curve: one half where the score says nothing. The standard error is that of DeLong et al.
     (1988), over both kinds of examples; the interval is that of :math:`\log A / (1 - A)`, which stays between zero and one.
-    Where the score separates all examples, the error is zero and says nothing: the interval is then the exact one of
-    :math:`\min(M, N)` independent pairs, all in order, of Clopper and Pearson (1934).
+    Where the score separates all examples, or is the same for all, the error is zero and says nothing: the interval is then
+    the exact one of :math:`\min(M, N)` independent pairs, all alike, of Clopper and Pearson (1934).
 
     Args:
         odd: the scores s of odd examples ``(M,)``, larger for odder.
@@ -68,7 +68,8 @@ def auroc_difference(
 ) -> Interval:
     r"""The difference of two areas under the ROC curve of the same examples, :math:`A_1 - A_2`, with its interval.
 
-    What is difficult for both scores cancels: DeLong et al. (1988). The interval is that of a Gaussian.
+    What is difficult for both scores cancels: DeLong et al. (1988). The interval is that of a Gaussian; where the error is
+    zero, as where both scores separate all examples, it is as wide as that of ``auroc``. A score does not differ from itself.
 
     Args:
         one: one score of the odd examples ``(M,)`` and of the normal ones ``(N,)``.
@@ -84,8 +85,9 @@ def auroc_difference(
     differences = [first - second for first, second in pairs]
     value = float(differences[0].mean())
     error = math.sqrt(sum(each.var(ddof=1) / len(each) for each in differences))
-    reach = _quantile(confidence) * error
-    return Interval(value, error, value - reach, value + reach, confidence)
+    same = all(np.array_equal(first, second) for first, second in zip(one, other, strict=True))
+    reach = _quantile(confidence) * error if error or same else _unseen(min(map(len, pairs[0])), confidence)
+    return Interval(value, error, max(-1.0, value - reach), min(1.0, value + reach), confidence)
 
 
 def placements(odd: ArrayLike, normal: ArrayLike) -> tuple[Array, Array]:
@@ -110,12 +112,17 @@ def placements(odd: ArrayLike, normal: ArrayLike) -> tuple[Array, Array]:
 
 
 def _ends(area: float, error: float, pairs: int, confidence: float) -> tuple[float, float]:
-    if area in (0.0, 1.0):
-        edge = ((1 - confidence) / 2) ** (1 / pairs)
-        return (edge, 1.0) if area else (0.0, 1 - edge)
+    if not error:
+        reach = _unseen(pairs, confidence)
+        return max(0.0, area - reach), min(1.0, area + reach)
     middle, reach = math.log(area / (1 - area)), _quantile(confidence) * error / (area * (1 - area))
     lower, upper = (1 / (1 + math.exp(-end)) for end in (middle - reach, middle + reach))
     return lower, upper
+
+
+def _unseen(pairs: int, confidence: float) -> float:
+    """The largest probability of what was not seen in so many independent pairs: Clopper and Pearson (1934)."""
+    return 1 - float(((1 - confidence) / 2) ** (1 / pairs))
 
 
 def _quantile(confidence: float) -> float:

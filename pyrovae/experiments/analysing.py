@@ -84,10 +84,11 @@ class AnalysedRun(RunFolder):
         """
         import pandas
 
-        from pyrovae.experiments.detecting import detect_blocks
+        from pyrovae.experiments.detecting import detect_blocks, reference_likelihoods
 
+        typical = None if reference is None else reference_likelihoods(self, reference, num_samples, seed)
         how: dict[str, Any] = {"also": also, "num_samples": num_samples, "num_steps": num_steps, "class_name": class_name}
-        return pandas.concat(list(detect_blocks(self, data, reference, **how, seed=seed, note=warn)))
+        return pandas.concat(list(detect_blocks(self, data, typical, **how, seed=seed, note=warn)))
 
     def diagnose(
         self, *, num_images: int = 500, num_steps: int = 100, seed: int = 0, dataset: Dataset | None = None

@@ -107,8 +107,8 @@ def compress_file(
         deque(decompress(run.vae.model, run.vae.guide, found), maxlen=0)
     except DecodingError as error:
         raise InputError(
-            f"{run.folder}: expected arithmetic that repeats itself to the last bit; that of this device does not: name another "
-            "by --device"
+            f"{run.folder}: expected arithmetic that repeats itself to the last bit; this device's does not: name another "
+            "one by --device"
         ) from error
     except ValueError as error:
         raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error

@@ -33,7 +33,7 @@ ERROR = "_error"
 def detect_blocks(
     run: RunFolder,
     source: Any,
-    reference: Dataset | None = None,
+    typical: Tensor | None = None,
     *,
     also: Sequence[RunFolder] = (),
     num_samples: int = 100,
@@ -45,13 +45,14 @@ def detect_blocks(
     """Score how odd examples are, in nats: every score is larger for what is odder.
 
     Columns are ``negative_log_likelihood``, -log p(x); ``ratio_above_z1``, ..., the likelihood ratios of layers, for all but
-    the top layer; ``regret``, for guides of Gaussians; with a reference ``typicality``, the distance of log p(x) from its mean
-    over the reference; and with other runs ``negative_waic``. NAME_error is the standard error of NAME, from the samples.
+    the top layer; ``regret``, for guides of Gaussians; with typical examples ``typicality``, the distance of log p(x) from its
+    mean over these; and with other runs ``negative_waic``. NAME_error is the standard error of NAME, from the samples, for all
+    but the last two.
 
     Args:
         run: the trained model.
         source: a path, a DataFrame or an array: see ``blocks_of``.
-        reference: the run's own data, of which validation or test examples are typical.
+        typical: the log p(x) of typical examples ``(R,)``, of ``reference_likelihoods``.
         also: trainings on the same data, with other seeds.
         num_samples: the number of samples for each example and score.
         num_steps: the number of steps of the regret; with 0 it is left out.
@@ -65,7 +66,6 @@ def detect_blocks(
     for each_run in (run, *also):
         refuse_a_loss(each_run)
     _refuse_other_data(run, also)
-    typical = None if reference is None else reference_likelihoods(run, reference, num_samples, seed)
     warned = not num_steps
     for each in new_examples(run, source, seed, note, class_name):
         if not warned and not has_gaussian_latents(run.vae.guide, each.x, each.context):
@@ -101,9 +101,14 @@ def scores_of(
     if typical is not None:
         columns["typicality"] = typicality(found.log_likelihood, typical.to(found.log_likelihood))
     if also:
-        others = [log_likelihood(each.vae.model, each.vae.guide, x, num_samples, context=context).per_image for each in also]
-        columns["negative_waic"] = negative_waic([found.log_likelihood, *others]) - shift
+        again = [_log_likelihood(each, x, context, num_samples) for each in (run, *also)]
+        others = [_log_likelihood(each, x, context, num_samples) for each in also]
+        columns["negative_waic"] = negative_waic([found.log_likelihood, *others], again) - shift
     return columns
+
+
+def _log_likelihood(run: RunFolder, x: Tensor, context: Tensor | None, num_samples: int) -> Tensor:
+    return log_likelihood(run.vae.model, run.vae.guide, x, num_samples, context=context).per_image
 
 
 def reference_likelihoods(run: RunFolder, reference: Dataset, num_samples: int, seed: int) -> Tensor:
@@ -111,7 +116,7 @@ def reference_likelihoods(run: RunFolder, reference: Dataset, num_samples: int, 
     x, context = held_out_examples(run, reference)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return log_likelihood(run.vae.model, run.vae.guide, x, num_samples, context=context).per_image
+        return _log_likelihood(run, x, context, num_samples)
 
 
 def _refuse_other_data(run: RunFolder, also: Sequence[RunFolder]) -> None:
@@ -120,7 +125,10 @@ def _refuse_other_data(run: RunFolder, also: Sequence[RunFolder]) -> None:
     Raises:
         InputError: for such a run.
     """
-    for each in also:
+    checksums = [each.checksum for each in (run, *also)]
+    for number, each in enumerate(also, start=1):
+        if checksums[number] in checksums[:number]:
+            raise InputError(f"{each.folder}: expected another training; it has the weights of one that is there: leave it out")
         for what in ("protocol_hash", "preparation"):
             if getattr(each, what) != getattr(run, what):
                 raise InputError(

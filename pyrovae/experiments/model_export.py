@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,6 +29,7 @@ from pyrovae.programs.likelihoods import LIKELIHOODS
 if TYPE_CHECKING:
     from pyrovae.experiments.folder import RunFolder
 
+Differences = dict[str, float]
 # The numbers of examples and samples of the traced example, and of the two checks.
 TRACED, CHECKED = (3, 2), ((1, 1), (5, 4))
 # The largest difference of a value v from the run's, by 1 + |v|; and the share of entries of draws that may round otherwise.
@@ -86,6 +88,8 @@ def export_model(run: RunFolder, path: str | Path, *, seed: int = 0) -> Export:
     """
     path = Path(path)
     check_ending(path, tuple(FORMATS))
+    if not all(each.isfinite().all() for each in run.vae.parameters()):
+        raise InputError(f"{run.folder}: expected weights that are numbers; some are NaN or infinite: train it anew")
     left_out, found = _left_out(run), {}
     with _on_cpu(run.vae) as vae, torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -128,27 +132,30 @@ def _checked(
     Raises:
         InputError: where they differ, or it cannot be traced.
     """
-    example = example_inputs(run, function, *TRACED)
-    outputs = list(_values(function, example))
+    rounds = LIKELIHOODS[run.recipe.likelihood].discrete or run.required_preparation.values == "mixed"
     try:
+        example = example_inputs(run, function, *TRACED)
+        outputs = list(_values(function, example))
         program = trace_function(function, example)
         content = form.write(program, example, outputs, json.dumps(_metadata(run, name, function, outputs)))
         loaded = form.load(content, outputs)
         checks = [example_inputs(run, function, *sizes) for sizes in CHECKED]
-        largest = max(_difference(function, loaded, each) for each in checks)
-        rounding = max(_difference(function, partial(_values, moved), each) for each in checks)
+        largest = _worst([_differences(function, loaded, each, rounds) for each in checks])
+        rounding = _worst([_differences(function, partial(_values, moved), each, rounds) for each in checks])
     except InputError:
         raise
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{run.folder}: expected a model that can be exported; of {name!r} torch says: {reason}") from error
-    if not largest <= max(TOLERANCE, ROUNDINGS * rounding):
-        raise InputError(
-            f"{run.folder}: expected an exported {name!r} that agrees with the run within {TOLERANCE:g} of 1 + |value|; the "
-            f"largest difference is {largest:.2g}, where the last digit of the weights makes {rounding:.2g}: nothing is written"
-        )
+    for output, difference in largest.items():
+        if not (math.isfinite(rounding[output]) and difference <= max(TOLERANCE, ROUNDINGS * rounding[output])):
+            raise InputError(
+                f"{run.folder}: expected an exported {name!r} that agrees with the run within {TOLERANCE:g} of 1 + |value|; "
+                f"the largest difference is {difference:.2g} in {output!r}, where the last digit of the weights makes "
+                f"{rounding[output]:.2g}: nothing is written"
+            )
     target = path.with_name(f"{path.stem}.{name}{path.suffix}")
-    return ExportedFunction(target, function.inputs, outputs, largest, rounding), content
+    return ExportedFunction(target, function.inputs, outputs, max(largest.values()), max(rounding.values())), content
 
 
 def _values(function: PureFunction, inputs: Tensors) -> Tensors:
@@ -156,19 +163,24 @@ def _values(function: PureFunction, inputs: Tensors) -> Tensors:
         return function(inputs)
 
 
-def _difference(function: PureFunction, loaded: Any, inputs: Tensors) -> float:
-    """The largest difference, relative to 1 + |value|; infinity for other shapes or types, or where only one is not finite."""
+def _differences(function: PureFunction, loaded: Any, inputs: Tensors, rounds: bool) -> Differences:
+    """The largest difference of each output, relative to 1 + |value|; infinity for another shape, type or finiteness."""
     known, found = _values(function, inputs), loaded(inputs)
-    return max(_largest(name, each, found[name]) for name, each in known.items())
+    return {name: _largest(each, found[name], ROUNDED if rounds and name == "x" else None) for name, each in known.items()}
 
 
-def _largest(name: str, known: Tensor, found: Tensor) -> float:
+def _largest(known: Tensor, found: Tensor, rounded: float | None) -> float:
     if known.shape != found.shape or known.dtype != found.dtype:
         return float("inf")
-    away = ((known - found).abs() / (1 + known.abs())).masked_fill(known == found, 0.0).nan_to_num(torch.inf).flatten()
+    same = (known == found) | (known.isnan() & found.isnan())
+    away = ((known - found).abs() / (1 + known.abs())).masked_fill(same, 0.0).nan_to_num(torch.inf).flatten()
     # A draw is rounded to a bit, level or category: where it lies on the edge, the last digit decides.
-    allowed = int(ROUNDED * len(away)) + 1 if name == "x" else 0
+    allowed = 0 if rounded is None else int(rounded * len(away)) + 1
     return float(away.sort().values[max(0, len(away) - 1 - allowed)])
+
+
+def _worst(parts: Sequence[Differences]) -> Differences:
+    return {name: max(each[name] for each in parts) for name in parts[0]}
 
 
 def example_inputs(run: RunFolder, function: PureFunction, num_examples: int, num_samples: int) -> Tensors:
