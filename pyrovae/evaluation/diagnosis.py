@@ -115,8 +115,8 @@ def diagnose(
 
     The rate is :math:`E_q[\operatorname{KL}(q(z_{lu} | \cdot) \| p(z_{lu} | z_{l+1}))]`, the activity that of ``activity``, and
     the information :math:`I(u; n) = E_n[E_{q(u | x_n)} \log q(u | x_n) - \log \frac 1 N \sum_m q(u | x_m)]`, of Hoffman and
-    Johnson (2016), where q(u | x) is the Gaussian of its moments, over 2,000 images at most, and at most :math:`\log N`. Where a
-    layer depends on others its moments are those of 50 samples, whose noise adds about a hundredth of a nat.
+    Johnson (2016), where q(u | x) is the Gaussian of its moments, over 2,000 images at most, and at most :math:`\log N`. Where
+    a layer depends on others its moments are those of 50 samples, whose noise adds about a hundredth of a nat.
 
     A unit is drawn anew from its conditional prior given the layer above; under a prior that is no product over units, from its
     marginal. Layers below it are drawn from the model, with the same noise before and after. At the exact posterior of a single
