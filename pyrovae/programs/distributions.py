@@ -105,6 +105,28 @@ class GaussianMixture(TorchDistribution):
             return torch.normal(self.loc[component], self.scale[component])
 
 
+class ContinuousBits(dist.ContinuousBernoulli):
+    r"""The continuous Bernoulli distribution with a mean that keeps its digits where the probability is near one half.
+
+    .. math:: E[x] = \frac{1}{1 - e^{-\lambda}} - \frac 1 \lambda
+        = \frac 1 2 + \frac{\lambda}{12} - \frac{\lambda^3}{720} + \frac{\lambda^5}{30240} - \dots
+
+    Loaiza-Ganem and Cunningham (2019), equation 8, by the logit.
+
+    >>> ContinuousBits(logits=torch.tensor([0.0, 0.004, 2.0])).mean
+    tensor([0.5000, 0.5003, 0.6565])
+    """
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of each value."""
+        logits = self.logits
+        is_small = logits.abs() < 0.5
+        far = torch.where(is_small, 1.0, logits)
+        series = 0.5 + logits * (1 / 12 - logits**2 * (1 / 720 - logits**2 * (1 / 30240 - logits**2 / 1209600)))
+        return torch.where(is_small, series, -1 / torch.expm1(-far) - 1 / far)
+
+
 class IndependentBits(Independent):
     r"""The distribution of independent bits by their logits ``(*, D)``: event shape ``(D,)``.
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pyrovae.programs.columns import ByColumn, Columns
 from pyrovae.programs.conditionals import DiagonalGaussian, Likelihood, Readout, scale_of
-from pyrovae.programs.distributions import DiscretizedLogistic, GreyBernoulli, IndependentBits
+from pyrovae.programs.distributions import ContinuousBits, DiscretizedLogistic, GreyBernoulli, IndependentBits
 
 # The largest logarithm of a mean: larger counts are not exact in single precision.
 LARGEST_LOG_MEAN = 17.0
@@ -75,7 +75,7 @@ class ContinuousBernoulli(Bernoulli):
 
     def forward(self, h: Tensor) -> Independent:
         """Features ``(*, in_features)`` to a distribution of batch shape ``(*,)`` and event shape ``(size,)``."""
-        return dist.ContinuousBernoulli(logits=self.readout(h)).to_event(1)
+        return ContinuousBits(logits=self.readout(h)).to_event(1)
 
 
 class FixedScaleGaussian(Likelihood):
