@@ -21,9 +21,7 @@ from .opening import open_run_and_contexts
 @click.option(
     "--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of importance samples per example."
 )
-@click.option(
-    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
-)
+@options.seed
 @click.option(
     "-o", "--output", metavar="FOLDER", type=click.Path(), help="Folder of the pictures.  [default: figures/, in RUN]"
 )

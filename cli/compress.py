@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from . import console, options
-from .using import note_remark, open_run, output_flag, say_written, seed_flag
+from .opening import open_run
 
 
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
 @click.argument("data", metavar="DATA", type=click.Path())
-@output_flag("FILE", "File to write.")
-@seed_flag
+@options.output("FILE", "File to write.")
+@options.seed
 @options.device
 @options.threads
 @options.as_json
@@ -30,7 +30,7 @@ def compress(run: str, data: str, output: Path, seed: int, device: str | None, a
     check_ending(output, (output.suffix.lower(),), data)
     opened = open_run(run, device)
     track = console.progress_track("compressing", "examples", quiet=as_json)
-    found = compress_file(opened, data, output, seed=seed, note=note_remark, track=track)
+    found = compress_file(opened, data, output, seed=seed, note=console.warn, track=track)
     if as_json:
         console.print_json(found.as_dict())
         return
@@ -47,7 +47,7 @@ def compress(run: str, data: str, output: Path, seed: int, device: str | None, a
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@output_flag("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
+@options.output("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
 @options.device
 @options.threads
 @options.as_json
@@ -64,4 +64,4 @@ def decompress(run: str, file: Path, output: Path, device: str | None, as_json: 
         write_images(output, range(len(x)), x)
     else:
         write_table(output, [as_table(preparation, x, range(len(x)))])
-    say_written(output, len(x), as_json)
+    console.say_written(output, len(x), as_json)

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -62,6 +63,19 @@ def show_list(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def print_json(results: Mapping[str, Any]) -> None:
     """Print one JSON object alone on standard output."""
     click.echo(json.dumps(results))
+
+
+def warn(remark: str) -> None:
+    """Show a remark of the library as a warning."""
+    say(f"warning: {remark}", fg="yellow")
+
+
+def say_written(output: Path, rows: int, as_json: bool) -> None:
+    """Say which file was written."""
+    if as_json:
+        print_json({"output": str(output), "rows": rows})
+    else:
+        click.echo(output)
 
 
 class Meter:

@@ -10,23 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyrovae.experiments.devices import torch_device
-
 from . import console, options
-from .using import class_flag, note_remark, open_run, output_flag, seed_flag
+from .opening import open_run, reference_of
 
 if TYPE_CHECKING:
     import pandas
 
-    from pyrovae.data.datasets import Dataset
     from pyrovae.evaluation.ranking import Interval
-    from pyrovae.experiments.run import Run
 
 
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path())
 @click.argument("data", metavar="DATA", type=click.Path())
-@output_flag("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
+@options.output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
 @click.option(
     "--against", metavar="DATA2", type=click.Path(), help="Normal examples, from which each score should tell those of DATA."
 )
@@ -43,8 +39,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of steps of the posterior of each example, for the regret; 0 leaves it out.",
 )
-@class_flag
-@seed_flag
+@options.class_name
+@options.seed
 @options.root
 @options.mirror
 @options.device
@@ -77,9 +73,9 @@ def detect(
     check_ending(output, TABLES, data)
     trained = open_run(run, device)
     how: dict[str, Any] = {"also": [open_run(each, device) for each in also], "num_samples": samples, "num_steps": steps}
-    reference = _reference(trained, root, mirror, device)
+    reference = reference_of(trained, root, mirror, device, "typicality")
     typical = None if reference is None else reference_likelihoods(trained, reference, samples, seed)
-    score = partial(detect_blocks, trained, typical=typical, **how, class_name=class_name, seed=seed, note=note_remark)
+    score = partial(detect_blocks, trained, typical=typical, **how, class_name=class_name, seed=seed, note=console.warn)
     odd = _table(score, data, quiet=as_json)
     found = aurocs(odd, _table(score, against, quiet=as_json)) if against else {}
     write_table(output, [odd])
@@ -90,16 +86,6 @@ def detect(
     if found:
         _show(found)
     click.echo(output)
-
-
-def _reference(run: Run, root: str | None, mirror: str | None, device: str | None) -> Dataset | None:
-    from pyrovae.errors import InputError
-
-    try:
-        return run.dataset(root=root, mirror=mirror).to(torch_device(device))
-    except InputError as error:
-        console.say(f"warning: no typicality: {error}", fg="yellow")
-        return None
 
 
 def _table(score: Callable[..., Any], source: str, *, quiet: bool) -> pandas.DataFrame:

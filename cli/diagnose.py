@@ -9,7 +9,6 @@ import click
 
 from . import console, options
 from .opening import open_run_and_data
-from .using import seed_flag
 
 FIGURES = ("rate", "activity", "information", "prior_width", "change", "loss", "response", "gain")
 
@@ -31,7 +30,7 @@ FIGURES = ("rate", "activity", "information", "prior_width", "change", "loss", "
     type=click.Path(path_type=Path),
     help="Table to write: .csv, .parquet, .npz or .npy.  [default: none]",
 )
-@seed_flag
+@options.seed
 @options.root
 @options.mirror
 @options.device

@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     from pyrovae.experiments.run import Run
 
 
+def open_run(folder: str, device: str | None) -> Run:
+    """Open a run folder, with its programs on a device."""
+    from pyrovae.experiments.run import Run
+
+    run = Run.load(folder)
+    run.vae.to(torch_device(device))
+    return run
+
+
+def reference_of(run: Run, root: str | None, mirror: str | None, device: str | None, purpose: str) -> Dataset | None:
+    """The run's own data; a warning, and None, where they are not at hand."""
+    try:
+        return run.dataset(root=root, mirror=mirror).to(torch_device(device))
+    except InputError as error:
+        console.warn(f"no {purpose}: {error}")
+        return None
+
+
 def open_run_and_data(
     folder: str, root: str | None, mirror: str | None, device: str | None, *, other: str | None = None, quiet: bool
 ) -> tuple[Run, Dataset]:

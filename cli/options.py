@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Callable
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,6 +41,23 @@ threads = click.option(
     callback=_set_threads,
     help="Number of processor threads; of several trainings on one machine, give each a share of the cores.",
 )
+class_name = click.option(
+    "--class",
+    "class_name",
+    metavar="CLASS",
+    default="",
+    help="Class of all examples, for a model conditioned on classes.  [default: as in DATA]",
+)
+seed = click.option(
+    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
+)
+
+
+def output(metavar: str, help: str) -> Callable[..., Any]:
+    """The flag of the file that a command writes."""
+    return click.option("-o", "--output", metavar=metavar, required=True, type=click.Path(path_type=Path), help=help)
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object alone on standard output.")
 
 

@@ -8,44 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyrovae.experiments.devices import torch_device
-
 from . import console, options
+from .opening import open_run, reference_of
 
 if TYPE_CHECKING:
     import pandas
 
-    from pyrovae.experiments.run import Run
 
 _run = click.argument("run", metavar="RUN", type=click.Path())
 _data = click.argument("data", metavar="DATA", type=click.Path())
-class_flag = click.option(
-    "--class",
-    "class_name",
-    metavar="CLASS",
-    default="",
-    help="Class of all examples, for a model conditioned on classes.  [default: as in DATA]",
-)
-seed_flag = click.option(
-    "--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the random numbers."
-)
-
-
-def output_flag(metavar: str, help: str) -> Callable[..., Any]:
-    """The flag of the file that a command writes."""
-    return click.option("-o", "--output", metavar=metavar, required=True, type=click.Path(path_type=Path), help=help)
 
 
 @click.command()
 @_run
 @_data
-@output_flag("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
+@options.output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
 @click.option("--layer", metavar="NAME", default="", help="Latent layer to encode, z1 next to the data.  [default: all]")
 @click.option(
     "--samples", "draws", type=click.IntRange(min=1), help="Number of draws of each latent in place of mean and deviation."
 )
-@class_flag
-@seed_flag
+@options.class_name
+@options.seed
 @options.device
 @options.threads
 @options.as_json
@@ -75,12 +58,12 @@ def encode(
 @click.command()
 @_run
 @_data
-@output_flag("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
+@options.output("FILE", "Table to write: .csv, .parquet, .npz or .npy.")
 @click.option(
     "--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Number of importance samples per example."
 )
-@class_flag
-@seed_flag
+@options.class_name
+@options.seed
 @options.root
 @options.mirror
 @options.device
@@ -103,14 +86,10 @@ def score(
     Figures are in nats: for a table in the units of the file, with the column whose log-density is furthest below that of
     validation data; for images as the model sees them, as bits or grey values in [0, 1].
     """
-    from pyrovae.errors import InputError
     from pyrovae.experiments.using import score_blocks
 
-    opened, reference = open_run(run, device), None
-    try:
-        reference = opened.dataset(root=root, mirror=mirror).to(torch_device(device))
-    except InputError as error:
-        console.say(f"warning: no percentiles: {error}", fg="yellow")
+    opened = open_run(run, device)
+    reference = reference_of(opened, root, mirror, device, "percentiles")
     how: dict[str, Any] = {"num_samples": samples, "class_name": class_name, "seed": seed}
     _written(output, data, as_json, lambda note: score_blocks(opened, data, reference, **how, note=note))
 
@@ -118,9 +97,9 @@ def score(
 @click.command()
 @_run
 @_data
-@output_flag("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
-@class_flag
-@seed_flag
+@options.output("FILE", "Array to write, .npz or .npy; of a table also .csv or .parquet.")
+@options.class_name
+@options.seed
 @options.device
 @options.threads
 @options.as_json
@@ -134,21 +113,21 @@ def reconstruct(run: str, data: str, output: Path, class_name: str, seed: int, d
     opened = open_run(run, device)
     check_ending(output, TABLES if opened.required_preparation.is_table else ARRAYS, data)
     if output.suffix.lower() in (".csv", ".parquet"):
-        found = reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=note_remark)
+        found = reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=console.warn)
         _written(output, data, as_json, lambda note: (as_table(opened.required_preparation, x, some) for some, x in found))
         return
     rows, blocks = [], []
-    for some, x in reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=note_remark):
+    for some, x in reconstruct_blocks(opened, data, class_name=class_name, seed=seed, note=console.warn):
         rows += list(some)
         blocks.append(x)
     write_images(output, rows, np.concatenate(blocks))
-    say_written(output, len(rows), as_json)
+    console.say_written(output, len(rows), as_json)
 
 
 @click.command()
 @_run
 @_data
-@output_flag("FILE", "Table to write, .csv or .parquet; or all fillings as an array (M, N, ...), .npz or .npy.")
+@options.output("FILE", "Table to write, .csv or .parquet; or all fillings as an array (M, N, ...), .npz or .npy.")
 @click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="Number of fillings of each gap.")
 @click.option(
     "--samples", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of importance samples per example."
@@ -161,8 +140,8 @@ def reconstruct(run: str, data: str, output: Path, class_name: str, seed: int, d
 @click.option(
     "--mask", metavar="FILE", type=click.Path(), help="Mask of entries to fill: not zero in an .npy file or an image."
 )
-@class_flag
-@seed_flag
+@options.class_name
+@options.seed
 @options.device
 @options.threads
 @options.as_json
@@ -195,11 +174,11 @@ def impute(
     opened = open_run(run, device)
     check_ending(output, TABLES if opened.required_preparation.is_table else ARRAYS, data)
     how: dict[str, Any] = {"class_name": class_name, "draws": draws, "num_samples": samples, "num_steps": steps, "seed": seed}
-    found = impute_blocks(opened, data, mask=mask, **how, note=note_remark)
+    found = impute_blocks(opened, data, mask=mask, **how, note=console.warn)
     if output.suffix.lower() in ARRAYS:
         rows, blocks = zip(*found, strict=True)
         write_images(output, [name for some in rows for name in some], np.concatenate(blocks, 1))
-        say_written(output, sum(map(len, rows)), as_json)
+        console.say_written(output, sum(map(len, rows)), as_json)
         return
     _written(
         output, data, as_json, lambda note: (summary_of(opened.required_preparation, filled, some) for some, filled in found)
@@ -209,7 +188,7 @@ def impute(
 @click.command()
 @_run
 @click.option("-n", "--number", type=click.IntRange(min=1), default=64, show_default=True, help="Number of examples to draw.")
-@output_flag("PATH", "File to write: .npz, .npy, a grid as .png, of a table .csv or .parquet; or a new folder of PNG files.")
+@options.output("PATH", "File to write: .npz, .npy, a grid as .png, of a table .csv or .parquet; or a new folder of PNG files.")
 @click.option("--class", "class_name", metavar="CLASS", default="", help="Class to draw, for a model conditioned on classes.")
 @click.option(
     "--context",
@@ -225,7 +204,7 @@ def impute(
     show_default=True,
     help="Factor of the latents' standard deviations: below one, samples are more typical and less varied.",
 )
-@seed_flag
+@options.seed
 @options.device
 @options.threads
 @options.as_json
@@ -256,7 +235,7 @@ def sample(
     if preparation.values in ("real", "counts") and not preparation.is_table and suffix not in (".npz", ".npy"):
         raise InputError(f"{output}: expected .npz or .npy for images of real values or counts, which have no white; name one")
     how: dict[str, Any] = {"means": means, "temperature": temperature, "seed": seed}
-    x = draw_samples(opened, number, class_name=class_name, context=context, **how, note=note_remark)
+    x = draw_samples(opened, number, class_name=class_name, context=context, **how, note=console.warn)
     if suffix in (".csv", ".parquet"):
         _written(output, "", as_json, lambda note: iter([as_table(preparation, x, range(len(x)))]))
         return
@@ -267,21 +246,7 @@ def sample(
         write_images(output, range(len(x)), x)
     else:
         write_pictures(output, x, white)
-    say_written(output, len(x), as_json)
-
-
-def open_run(folder: str, device: str | None) -> Run:
-    """Open a run folder, with its programs on a device."""
-    from pyrovae.experiments.run import Run
-
-    run = Run.load(folder)
-    run.vae.to(torch_device(device))
-    return run
-
-
-def note_remark(remark: str) -> None:
-    """Show a remark of the library as a warning."""
-    console.say(f"warning: {remark}", fg="yellow")
+    console.say_written(output, len(x), as_json)
 
 
 def _written(
@@ -294,21 +259,13 @@ def _written(
 
     def counted() -> Iterator[pandas.DataFrame]:
         done = 0
-        for block in blocks(note_remark):
+        for block in blocks(console.warn):
             done += len(block)
             if not as_json:
                 console.say(f"{done:,} rows")
             yield block
 
-    say_written(output, write_table(output, counted()), as_json)
-
-
-def say_written(output: Path, rows: int, as_json: bool) -> None:
-    """Say which file was written."""
-    if as_json:
-        console.print_json({"output": str(output), "rows": rows})
-    else:
-        click.echo(output)
+    console.say_written(output, write_table(output, counted()), as_json)
 
 
 def _write_grid(path: Path, x: Any, shape: tuple[int, int, int], white: float) -> None:

@@ -125,7 +125,7 @@ def _refuse_other_data(run: RunFolder, also: Sequence[RunFolder]) -> None:
     Raises:
         InputError: for such a run.
     """
-    checksums = [each.checksum for each in (run, *also)]
+    checksums = [each.checksum for each in (run, *also)] if also else []
     for number, each in enumerate(also, start=1):
         if checksums[number] in checksums[:number]:
             raise InputError(f"{each.folder}: expected another training; it has the weights of one that is there: leave it out")
