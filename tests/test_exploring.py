@@ -411,15 +411,32 @@ def test_a_slider_decodes_by_keyboard_and_by_mouse(page):
     page.moved(by_key, lambda latents: latents["z3"][1] > 100 * step)
 
 
+def place_of(page, chosen):
+    """Where on the screen an image is that ``chosen`` picks of all points of the map, with its number and its point."""
+    left, top, width = page.page.evaluate(
+        """() => { const map = document.querySelector('canvas.map'); const box = map.getBoundingClientRect();
+        return [box.left, box.top, box.width]; }"""
+    )
+    points = np.array(page.explorer.answer("map", {"layer": "z3", "axes": "components"})["points"])
+    middle, span = (points.max(0) + points.min(0)) / 2, 1.1 * (points.max(0) - points.min(0)).max()
+    index = int(chosen(points))
+    x, y = (points[index] - middle) / span * width * [1, -1] + width / 2
+    return index, points[index], (left + x, top + y)
+
+
 def test_the_map_decodes_along_a_drag_and_by_the_arrows(page):
     before, map_ = page.latents(), page.page.locator("canvas.map")
     map_.scroll_into_view_if_needed()
+    # Away from the first image, which is pinned as A: what is pinned as B here is another.
+    _, point, (x, y) = place_of(page, lambda points: np.abs(points - points[0]).sum(1).argmax())
     box = map_.bounding_box()
     page.page.mouse.move(box["x"] + 30, box["y"] + 40)
     page.page.mouse.down()
-    page.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"], steps=5)
+    page.page.mouse.move(x, y, steps=5)
     page.page.mouse.up()
-    dragged = page.moved(before)
+    asked = {"layer": "z3", "axes": "components", "point": point.tolist(), "latents": before}
+    end = page.explorer.answer("go_to", asked)["latents"]["z3"]
+    dragged = page.moved(before, lambda latents: np.allclose(latents["z3"], end, atol=0.05))
     map_.focus()
     page.page.keyboard.press("ArrowUp")
     page.page.keyboard.press("+")
@@ -435,18 +452,11 @@ def test_the_map_decodes_along_a_drag_and_by_the_arrows(page):
 
 
 def test_hovering_shows_an_image_and_a_click_pins_it(page):
-    place = page.page.evaluate(
-        """() => { const map = document.querySelector('canvas.map'); const box = map.getBoundingClientRect();
-        return [box.left, box.top, box.width]; }"""
-    )
-    points = np.array(page.explorer.answer("map", {"layer": "z3", "axes": "components"})["points"])
-    middle, span = (points.max(0) + points.min(0)) / 2, 1.1 * (points.max(0) - points.min(0)).max()
-    chosen = int(np.abs(points - middle).sum(1).argmax())
-    x, y = (points[chosen] - middle) / span * place[2] * [1, -1] + place[2] / 2
-    page.page.mouse.move(place[0] + x, place[1] + y)
+    chosen, _, place = place_of(page, lambda points: np.abs(points - (points.max(0) + points.min(0)) / 2).sum(1).argmax())
+    page.page.mouse.move(*place)
     page.page.wait_for_selector(".hint:not([hidden])")
     assert f"image {chosen}," in page.page.locator(".hint figcaption").inner_text()
-    page.page.mouse.click(place[0] + x, place[1] + y)
+    page.page.mouse.click(*place)
     page.page.locator(".figures", has_text=re.compile(f"^image {chosen}, class")).wait_for()
     assert page.latents() == latents_of(page.explorer, chosen)
 
