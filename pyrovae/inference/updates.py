@@ -156,7 +156,7 @@ def with_update(graph: Graph, parameters: Sequence[Tensor], optimizer: Any) -> G
     module, constants, sources = copy.deepcopy(graph.module), list(graph.constants), list(graph.sources)
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     bound = {memory_key(tensor): node for tensor, node in zip(constants, inputs, strict=False)}
-    output = next(reversed(module.graph.nodes))
+    output = next(iter(reversed(module.graph.nodes)))
     loss, healthy, taken, *gradients = output.args[0]
     gradient_of = dict(zip(map(id, parameters), gradients, strict=True))
 
