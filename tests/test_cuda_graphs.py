@@ -7,6 +7,7 @@ from pyrovae.engine.capture import capture
 from pyrovae.engine.cuda_graphs import CudaGraphFunction
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.svi import CompiledSVI
+from pyrovae.inference.updates import adam
 from pyrovae.programs.architecture import Architecture
 from pyrovae.programs.guides import VAE, Ladder, MeanField
 from pyrovae.programs.models import GenerativeModel
@@ -40,6 +41,16 @@ def test_a_captured_step_holds_nothing_of_another_device():
     assert {constant.device.type for constant in graph.constants} == {"meta"}
 
 
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_captured_update_reads_no_value(decoupled):
+    """On the device meta, which has none to read: all before torch's fused kernel, which meta has not."""
+    lists = [[torch.zeros(3, device="meta"), torch.zeros((), device="meta")] for _ in range(4)]
+    steps = [torch.zeros((), device="meta") for _ in range(2)]
+    rate, taken = torch.zeros((), device="meta"), torch.ones((), dtype=torch.bool, device="meta")
+    with pytest.raises(NotImplementedError, match="_fused_adam"):
+        adam(*lists, steps, rate, taken, 0.9, 0.99, 0.1, 1e-8, decoupled)
+
+
 @on_cuda
 def test_a_recording_moves_its_state_once_for_each_call():
     count = torch.zeros((), device="cuda")
@@ -54,6 +65,24 @@ def test_random_numbers_are_new_at_every_replay():
     run = CudaGraphFunction(lambda inputs: [torch.rand_like(inputs[0])], [], torch.device("cuda"))
     first, second = (run([torch.zeros(5, device="cuda")])[0] for _ in range(2))
     assert not torch.equal(first, second)
+
+
+@on_cuda
+def test_a_recording_that_fails_leaves_random_numbers_as_they_were():
+    device = torch.device("cuda")
+    earlier = CudaGraphFunction(lambda inputs: [torch.rand_like(inputs[0])], [], device)
+    x = torch.ones(5, device=device)
+
+    def drawn(run):
+        torch.manual_seed(3)
+        return run([x])[0]
+
+    expected = drawn(earlier)
+    run = CudaGraphFunction(lambda inputs: [torch.rand_like(inputs[0]) * inputs[0].sum().item()], [], device)
+    with pytest.warns(UserWarning, match="could not be recorded: .*not permitted"):
+        run([x])
+    torch.testing.assert_close(drawn(earlier), expected, rtol=0, atol=0)
+    torch.testing.assert_close(drawn(run), 5 * drawn(lambda inputs: [torch.rand_like(inputs[0])]))
 
 
 @on_cuda

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
     module = with_fastest_products(graph.module)
     assert module is not None
     cache, key = _cache(), _fingerprint(module, everything)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # The precision of products is the caller's, float32 unless asked otherwise.
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
         artifact = _with_whole_libraries(lambda: _loaded(cache, key))
         if artifact is None:
             # On a CPU random numbers are torch's own, the same as in plain Pyro for the same seed.

@@ -58,7 +58,12 @@ class CudaGraphFunction:
             with torch.cuda.graph(graph):
                 self._outputs = self._function(self._inputs)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
+            # Until the next recording ends, no generator of the device could draw.
+            with torch.cuda.graph(torch.cuda.CUDAGraph()):
+                pass
+            # What ends the recording fails too, and says nothing of the cause.
+            cause = error.__context__ or error
+            reason = str(cause).strip().splitlines()[0]
             warnings.warn(f"the compiled step runs without a CUDA graph, which could not be recorded: {reason}", stacklevel=4)
         else:
             self._graph = graph

@@ -26,7 +26,7 @@ _library.define(
 
 
 @torch.library.impl(_library, "adam_", "CompositeExplicitAutograd")
-def _adam(
+def adam(
     parameters: list[Tensor],
     gradients: list[Tensor],
     first_moments: list[Tensor],
@@ -40,11 +40,16 @@ def _adam(
     epsilon: float,
     decoupled: bool,
 ) -> None:
+    """Take a step of Adam, or of AdamW where ``decoupled``, if it is ``taken``."""
     # On a CPU ``taken`` can be read at once, and steps are counted by a number instead of a tensor for each parameter.
     at_once = taken.device.type == "cpu"
     if at_once and not taken:
         return
-    torch._foreach_add_(steps, 1 if at_once else taken.to(steps[0].dtype))
+    if at_once:
+        torch._foreach_add_(steps, 1)
+    else:
+        # By its full name: torch would take a tensor of one number for a number, and wait for the device to read it.
+        aten._foreach_add_.Tensor(steps, taken.to(steps[0].dtype))
     update = torch._fused_adamw_ if decoupled else torch._fused_adam_
     update(
         parameters,
