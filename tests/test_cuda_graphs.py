@@ -103,7 +103,7 @@ def test_compiled_training_agrees_with_eager_on_cuda(fused):
         svi.check()
         ends.append(torch.stack(losses[-50:]).mean().item())
         if engine == "compiled":
-            (plan,) = svi._plans.values()
+            (plan,) = (each.payload for each in svi._function.situations)
             assert isinstance(plan.run, CudaGraphFunction)
             assert plan.run._graph is not None
             assert all(int(state["step"]) == 200 for state in optimizer.state.values())

@@ -58,9 +58,9 @@ class CudaGraphFunction:
             with torch.cuda.graph(graph):
                 self._outputs = self._function(self._inputs)
         except RuntimeError as error:
-            # Until the next recording ends, no generator of the device could draw.
+            # Until another recording ends, no generator of the device could draw.
             with torch.cuda.graph(torch.cuda.CUDAGraph()):
-                pass
+                torch.zeros((), device=self._device)
             # What ends the recording fails too, and says nothing of the cause.
             cause = error.__context__ or error
             reason = str(cause).strip().splitlines()[0]
