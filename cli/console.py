@@ -234,7 +234,8 @@ def training(*others: "Callable[[Status], None]", quiet: bool) -> "Iterator[Call
             if status.record is None:
                 meters[0].advance()
             else:
-                bound, nats = next((key, value) for key, value in status.record.items() if key.endswith("elbo_nats"))
+                bounds = ((key, value) for key, value in status.record.items() if key.endswith("elbo_nats"))
+                bound, nats = next(bounds, ("loss_nats", status.record["loss_nats"]))
                 name = bound.removesuffix("_nats").replace("_", " ")
                 meters[0].note(f"epoch {status.record['epoch']}, {name} {nats:.2f} nats")
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import resumption
 import torch
@@ -19,6 +20,8 @@ from pyrovae.evaluation.surgery import elbo_surgery
 from pyrovae.experiments import checkpoints, tracking, training
 from pyrovae.experiments.building import build
 from pyrovae.experiments.methods import build_optimizer
+from pyrovae.experiments.pictures.gallery import draw
+from pyrovae.experiments.pictures.views import View
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.training import train
 from pyrovae.inference.objectives import ELBO
@@ -107,6 +110,53 @@ def test_what_is_followed_changes_no_training(name, tmp_path, monkeypatch):
     assert one.keys() == other.keys()
     assert all(torch.equal(each, other[key]) for key, each in one.items())
     assert [row["loss_nats"] for row in history] == [row["loss_nats"] for row in plain.history]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 20, 21, 99, 100, 101, 450, 2000])
+@pytest.mark.parametrize("num_examples", [160, 60_000])
+def test_a_long_training_is_measured_at_some_epochs(epochs, num_examples):
+    """The first, the last, and some between, evenly spread; the guide is refined at some of these."""
+    examples = replace(data(), train=torch.zeros(num_examples, 12))
+    tracker = tracking.TrainingTracker.of(programs(SMALL)[0], examples, epochs)
+    measured = [epoch for epoch in range(1, epochs + 1) if tracker.measures(epoch)]
+    assert {1, epochs} <= set(measured)
+    assert len(measured) == epochs if epochs <= tracking.MEASURED_EPOCHS else len(measured) <= tracking.MEASURED_EPOCHS + 2
+    assert max(np.diff(measured), default=1) <= -(-epochs // tracking.MEASURED_EPOCHS)
+    refined = [epoch for epoch in range(1, epochs + 1) if tracker._refines(epoch)]
+    assert set(refined) <= set(measured)
+    assert len(refined) <= tracking.REFINED_EPOCHS + 1
+    assert epochs in refined or epochs * num_examples < tracking.EXAMPLES_PER_REFINEMENT
+
+
+def test_epochs_between_measurements_hold_their_loss_and_pictures_leave_them_out(tmp_path, monkeypatch):
+    recipe = replace(SMALL, epochs=7, average_decay=0.9)
+    whole = train(recipe, tmp_path / "whole", dataset=data(), engine="graph")
+    monkeypatch.setattr(tracking, "MEASURED_EPOCHS", 3)
+    some = train(recipe, tmp_path / "some", dataset=data(), engine="graph")
+    assert all(torch.equal(*pair) for pair in zip(state(whole.vae), state(some.vae), strict=True))
+    losses = [[row["loss_nats"] for row in run.history] for run in (whole, some)]
+    assert losses[0] == losses[1]
+    view = View(some, "some", data())
+    assert [row["epoch"] for row in view.measured] == [1, 3, 6, 7]
+    measured = [row["train_elbo_nats"] for row in whole.history if row["epoch"] in (1, 3, 6, 7)]
+    assert view.over_epochs("train_elbo_nats").tolist() == measured
+    for kind in ("learning-curves", "kl-heat-map", "activity-heat-map"):
+        assert draw(kind, [view]).axes
+
+
+def test_pseudo_inputs_are_not_tracked_more_than_other_images():
+    """Chosen by the same numbers, half of the tracked images were pseudo-inputs, which the guide encodes otherwise."""
+    marked = torch.zeros(20_000, 12)
+    marked[:, 0] = torch.arange(20_000.0)
+    examples = replace(data(), train=marked, binarize=False)
+    torch.manual_seed(0)
+    chosen = set(
+        build(replace(SMALL, prior="vamp_data", num_components=500, likelihood="gaussian"), examples)
+        .model.prior.pseudo_inputs()[:, 0]
+        .tolist()
+    )
+    tracked = set(tracking.Images.of(examples)["train"].x[:, 0].tolist())
+    assert len(chosen & tracked) < 50
 
 
 def checkpoint(run):

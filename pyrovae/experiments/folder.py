@@ -4,7 +4,7 @@
     environment.json    versions, device, threads, engine and reason, command line; also for each time that it was resumed
     history.jsonl       one JSON object per epoch
     checkpoints/        whole states of the training: see ``checkpoints.py``
-    weights.safetensors the measured weights of model and guide, replaced after every epoch
+    weights.safetensors the measured weights of model and guide, replaced whenever measured
     evaluations/        see ``measuring.py``, and ``sharding.py`` for shards
     bounds.json         the last bounds from both sides
     figures/            pictures

@@ -1,4 +1,4 @@
-"""The tracking of a training: bounds and latents on fixed images, the same at every epoch and never test images."""
+"""The tracking of a training: bounds and latents on fixed images, the same whenever measured and never test images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyrovae.experiments.measuring import measure_latents
+from pyrovae.seeds import seed_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 # The numbers of images for bounds and the aggregate posterior, for layers, and for refining the guide.
 BOUND_IMAGES, LATENT_IMAGES, REFINED_IMAGES = 1000, 500, 20
 NUM_SAMPLES, NUM_STEPS, LEARNING_RATE = 100, 20, 0.2
-# Refining takes as long as training on a few thousand examples: it is done once for this many, at the end of an epoch.
+# Measuring takes as long as training on thousands of examples, and refining on more: of long trainings some epochs are enough.
+MEASURED_EPOCHS, REFINED_EPOCHS = 100, 20
 EXAMPLES_PER_REFINEMENT = 50_000
+TRACKING_SEED = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +46,9 @@ class Images:
         import torch
 
         def chosen(rows: Any) -> Tensor:
-            # A random choice, since rows may be sorted.
-            return torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:BOUND_IMAGES].to(rows.device)
+            # A random choice, since rows may be sorted, and another one than that of pseudo-inputs.
+            generator = torch.Generator().manual_seed(seed_of(0, TRACKING_SEED))
+            return torch.randperm(len(rows), generator=generator)[:BOUND_IMAGES].to(rows.device)
 
         def images(x: Tensor, context: Tensor | None) -> Images:
             return cls(x, context, dataset.log_jacobians(x).mean().item())
@@ -66,20 +70,28 @@ class TrainingTracker:
     Args:
         vae: the programs.
         images: the images by the name of their split; the first split decides when training stops early.
+        epochs_per_measurement: the number of epochs between two measurements.
         epochs_per_refinement: the number of epochs between two refinements of the guide.
         epochs: the number of epochs of the whole training.
     """
 
     vae: VAE
     images: Mapping[str, Images]
+    epochs_per_measurement: int
     epochs_per_refinement: int
     epochs: int
 
     @classmethod
     def of(cls, vae: VAE, dataset: Dataset, epochs: int) -> TrainingTracker:
         """Make a tracker on images of the validation data if there are any, and of the training data."""
-        refinement = -(-EXAMPLES_PER_REFINEMENT // len(dataset.train))
-        return cls(vae, Images.of(dataset), refinement, epochs)
+        measurement = math.ceil(epochs / MEASURED_EPOCHS)
+        refinement = max(math.ceil(EXAMPLES_PER_REFINEMENT / len(dataset.train)), math.ceil(epochs / REFINED_EPOCHS))
+        # The guide is refined where the rest is measured.
+        return cls(vae, Images.of(dataset), measurement, measurement * math.ceil(refinement / measurement), epochs)
+
+    def measures(self, epoch: int) -> bool:
+        """True for an epoch at whose end the programs are measured, as for the first and the last one."""
+        return epoch in (1, self.epochs) or epoch % self.epochs_per_measurement == 0
 
     def bounds(self, stage: Recipe) -> dict[str, float]:
         """The true bound on each split, in nats per image, followed by the trained one where it has more samples."""

@@ -1,4 +1,4 @@
-"""``train``: train the stages of a recipe, measure and record each epoch, and survive the death of the process at any time.
+"""``train``: train the stages of a recipe, record and measure its epochs, and survive the death of the process at any time.
 
 Everything that decides the bits of a training is in its folder: the recipe, the engine, and checkpoints. The data of an epoch
 depend on the seed and the number of the epoch, the random numbers of a step on the seed and the number of the step, so that a
@@ -215,7 +215,16 @@ class _Training:
         return TrainingInterrupted(number, f"{saved}: go on with 'pyrovae fit --resume {self.run.folder}'")
 
     def _after_epoch(self, epoch: Epoch) -> bool:
-        """Measure and record an epoch that has ended; returns whether to stop."""
+        """Record an epoch that has ended, and measure the programs where it is due; returns whether to stop."""
+        # Early stopping compares every epoch.
+        is_due = self.state.stopping is not None or self.tracked.measures(epoch.number)
+        record = self._record(epoch) | (self._measure(epoch) if is_due else {})
+        self.run.record(record | ({"stopped_early": True} if self.state.stopped_early else {}))
+        self.track(Status(self.run, self.state.position.steps, self.total_steps, record))
+        return self.state.stopped_early
+
+    def _measure(self, epoch: Epoch) -> dict[str, Any]:
+        """Measure the programs on the tracked images, and keep the weights that are measured."""
         with self._measured():
             batches = len(batches_of(self.state.stage, self.dataset))
             recollect(
@@ -231,10 +240,7 @@ class _Training:
             self.state.elbo = next(iter(bounds.values()))
             self.state.stopped_early = self.state.stopping is not None and self.state.stopping(epoch)
             self.run.save_weights()
-        record = self._record(epoch) | bounds | latents
-        self.run.record(record | ({"stopped_early": True} if self.state.stopped_early else {}))
-        self.track(Status(self.run, self.state.position.steps, self.total_steps, record))
-        return self.state.stopped_early
+        return bounds | latents
 
     def _record(self, epoch: Epoch) -> dict[str, Any]:
         record: dict[str, Any] = {

@@ -117,8 +117,8 @@ def _count(variances: NDArray[np.floating], threshold: float, number: int) -> Es
 
 
 def _early_active_units(view: View) -> Estimate | None:
-    """The number of units above the higher threshold after the first tenth of the epochs."""
-    rows = [row.get("activity_by_unit") for row in view.history]
+    """The number of units above the higher threshold after the first tenth of the measured epochs."""
+    rows = [row.get("activity_by_unit") for row in view.measured]
     early = rows[max(0, round(EARLY * len(rows)) - 1)] if rows else None
     if not early:
         return None

@@ -32,7 +32,7 @@ def learning_curves(views: Sequence[View]) -> Figure:
             _epochs(view),
             view.over_epochs(train),
             view.over_epochs(valid),
-            np.array([row["kl_weight"] for row in view.history], float),
+            np.array([row["kl_weight"] for row in view.measured], float),
         )
     bounds = {view.bound[2] for view in views}
     return curves.learning_curves(courses, f"{bounds.pop() if len(bounds) == 1 else 'bound'} (nats per example)")
@@ -153,4 +153,4 @@ def _units(view: View, name: str) -> dict[str, units.UnitCourse]:
 
 
 def _epochs(view: View) -> NDArray[np.floating]:
-    return np.array([row["epoch"] for row in view.history], float)
+    return np.array([row["epoch"] for row in view.measured], float)

@@ -75,14 +75,19 @@ class View:
         """The records of the epochs."""
         return self.run.history
 
+    @cached_property
+    def measured(self) -> list[dict[str, Any]]:
+        """The records of the T epochs at whose end the programs were measured."""
+        return [row for row in self.history if "train_elbo_nats" in row]
+
     def over_epochs(self, name: str) -> NDArray[np.floating] | None:
-        """A number at every epoch ``(T,)``; None where an epoch does not have it."""
-        values = [row.get(name) for row in self.history]
+        """A number at every measured epoch ``(T,)``; None where one does not have it."""
+        values = [row.get(name) for row in self.measured]
         return np.array(values, float) if values and None not in values else None
 
     def units_over_epochs(self, name: str) -> dict[str, NDArray[np.floating]]:
-        """A number of each unit at every epoch ``(T, U)``, by layer from the top down; for layers that have it at every one."""
-        rows = [row.get(name) or {} for row in self.history]
+        """A number of each unit at every measured epoch ``(T, U)``, by layer from the top down, for layers that have it."""
+        rows = [row.get(name) or {} for row in self.measured]
         kept = [layer for layer in self.layers if rows and all(len(row.get(layer, ())) for row in rows)]
         sizes = {layer: {len(row[layer]) for row in rows} for layer in kept}
         return {layer: np.array([row[layer] for row in rows], float) for layer in kept if len(sizes[layer]) == 1}
