@@ -1,5 +1,6 @@
 """Pictures of runs: each kind of the gallery, what it is of, and why it cannot be drawn of other runs."""
 
+import json
 import shutil
 
 import numpy as np
@@ -181,7 +182,8 @@ def test_what_was_measured_before_the_training_went_on_is_no_figure_of_it(runs, 
 def test_a_folder_that_holds_what_no_training_writes_is_one_reason(runs, tmp_path):
     folder = tmp_path / "odd"
     shutil.copytree(runs["vae"][0].folder, folder)
-    (folder / "history.jsonl").write_text('{"epoch": 1, "kl_weight": 1.0, "seconds": 1.0, "kl_by_unit": {"z1": 3}}\n')
+    row = {"epoch": 1, "kl_weight": 1.0, "seconds": 1.0, "train_elbo_nats": -1.0, "kl_by_unit": {"z1": 3}}
+    (folder / "history.jsonl").write_text(f"{json.dumps(row)}\n")
     (view,) = views((Run.load(folder), dataset()))
     assert "its folder holds what no training writes" in obstacle("kl-heat-map", [view])
 
