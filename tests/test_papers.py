@@ -180,6 +180,10 @@ def test_a_statement_needs_all_its_claims_and_says_what_it_lacks():
     missing = verdict((up,), a=both["a"])
     assert missing.verdict == UNTESTED
     assert missing.evidence == ("without b",)
+    assert verdict((up, More("elbo", "a", "c")), **both).verdict == UNTESTED
+    refuted = verdict((down, More("elbo", "a", "c")), **both)
+    assert refuted.verdict == FAILS
+    assert refuted.evidence[1:] == ("without c",)
 
 
 def test_a_statement_of_equal_models_is_decided_wrongly_one_time_in_twenty():

@@ -54,21 +54,24 @@ def verdict_on(statement: Statement, found: Found) -> Verdict:
     """Test a statement: all its claims together at an error rate of one in twenty.
 
     Each of m claims has an interval of confidence 1 - 0.05 / m, over test images, and over seeds where there are several. A
-    statement holds where all its claims do, and does not where one does not.
+    statement holds where all its claims do, and does not where one does not, whatever trainings of others are missing.
 
     Args:
         statement: the statement.
         found: the measured estimates.
     """
-    missing = [name for claim in statement.claims for name in claim.names if not found.get(name, {}).get(claim.quantity)]
-    if missing:
-        return Verdict(statement.says, UNTESTED, (f"without {', '.join(dict.fromkeys(missing))}",))
+
+    def lacking(claim: Claim) -> list[str]:
+        return [name for name in claim.names if not found.get(name, {}).get(claim.quantity)]
+
     confidence = 1 - ERROR_RATE / len(statement.claims)
-    tested = [_tested(claim, found, confidence) for claim in statement.claims]
-    verdicts = {verdict for verdict, _ in tested}
-    verdict = FAILS if FAILS in verdicts else UNDECIDED if UNDECIDED in verdicts else HOLDS
-    reason = "" if verdict == HOLDS else statement.otherwise
-    return Verdict(statement.says, verdict, tuple(evidence for _, evidence in tested), reason)
+    tested = [_tested(claim, found, confidence) for claim in statement.claims if not lacking(claim)]
+    missing = dict.fromkeys(name for claim in statement.claims for name in lacking(claim))
+    verdicts = {verdict for verdict, _ in tested} | ({UNTESTED} if missing else set())
+    verdict = next((each for each in (FAILS, UNTESTED, UNDECIDED) if each in verdicts), HOLDS)
+    reason = statement.otherwise if verdict in (FAILS, UNDECIDED) else ""
+    without = (f"without {', '.join(missing)}",) if missing else ()
+    return Verdict(statement.says, verdict, (*(evidence for _, evidence in tested), *without), reason)
 
 
 def _tested(claim: Claim, found: Found, confidence: float) -> tuple[str, str]:
