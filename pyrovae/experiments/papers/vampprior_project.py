@@ -60,8 +60,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         num_samples=500,
         short_samples=100,
         remarks=(
-            "Trained for all 1,000 epochs that the paper states, models of Caltech learn its 4,100 training images by heart: their "
-            "bound on validation images is best, at -139 to -151 nats, near epoch 50. The paper says nothing of validation; its "
+            "Trained for all 1,000 epochs that the paper states, models of Caltech learn its 4,100 training images by heart: "
+            "their bound on validation images is best, at -139 to -151 nats, near epoch 50. The paper says nothing of "
+            "validation; its "
             "figures are near these bounds.",
         ),
     ),
