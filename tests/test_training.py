@@ -211,15 +211,22 @@ def test_a_moving_average_leaves_the_buffers_that_are_trained_and_begins_anew():
         assert module.weight.item() == 5
 
 
-def test_the_moving_average_is_that_of_its_equation():
+@pytest.mark.parametrize("decay", [0.2, 0.3, 0.9])
+def test_the_moving_average_is_that_of_its_equation(decay):
+    """Of a decay that is reached at the third step, at the fourth, and not at all; another goes on from its state."""
     module = torch.nn.Linear(2, 1, bias=False)
-    average = MovingAverage(module, 0.9)
-    values = torch.randn(5, 1, 2)
+    average = MovingAverage(module, decay)
+    values = torch.randn(6, 1, 2)
     expected = values[0]
-    for number, value in enumerate(values):
+    for step, value in enumerate(values, 1):
         torch.nn.init.zeros_(module.weight).data.add_(value)
         average()
-        expected = expected if number == 0 else 0.9 * expected + 0.1 * value
+        now = min(decay, step / (step + 9))
+        expected = value if step == 1 else now * expected + (1 - now) * value
+        if step == 4:
+            state = {name: each.clone() for name, each in average.state_dict().items()}
+            average = MovingAverage(module, decay)
+            average.load_state_dict(state)
     with average.averaged_parameters():
         torch.testing.assert_close(module.weight.data, expected)
     torch.testing.assert_close(module.weight.data, values[-1])

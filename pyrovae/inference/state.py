@@ -95,7 +95,10 @@ class _Spread(nn.Module):
 class MovingAverage:
     r"""A callback for the steps of ``fit`` that keeps the exponential moving average of a module's parameters.
 
-    .. math:: \bar\theta_t = d \, \bar\theta_{t-1} + (1 - d) \, \theta_t, \quad \bar\theta_1 = \theta_1
+    .. math:: \bar\theta_t = d_t \, \bar\theta_{t-1} + (1 - d_t) \, \theta_t, \quad d_t = \min(d, t / (t + 9)), \quad
+        \bar\theta_1 = \theta_1
+
+    Early averages are those of about the last ninth of the steps, so that a short training is not held to its first weights.
 
     Args:
         module: the module whose parameters are averaged.
@@ -104,11 +107,18 @@ class MovingAverage:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._module, self.decay = module, decay
-        self._average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        # Counted here, since reading a count on a GPU would wait for it.
+        self._steps = 0
+        self._average = AveragedModel(module, multi_avg_fn=self._add)
 
     def __call__(self) -> None:
         """Add the current parameters to the average."""
+        self._steps += 1
         self._average.update_parameters(self._module)
+
+    def _add(self, averages: Any, parameters: Any, _: Any) -> None:
+        decay = min(self.decay, self._steps / (self._steps + 9))
+        get_ema_multi_avg_fn(decay)(averages, parameters, _)
 
     @contextmanager
     def averaged_parameters(self) -> Iterator[None]:
@@ -130,8 +140,10 @@ class MovingAverage:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue from the state of another average."""
         self._average.load_state_dict(state)
+        self._steps = int(state["n_averaged"])
 
     def restart(self) -> None:
         """Start anew with the current parameters."""
+        self._steps = 0
         self._average.n_averaged.zero_()
         self()
