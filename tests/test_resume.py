@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -201,7 +202,7 @@ def test_another_machine_goes_on_and_says_that_bits_may_differ(tmp_path):
     with pytest.warns(UserWarning, match="bits may differ from an uninterrupted training: ") as warned:
         train(IWAE, tmp_path, dataset=grey())
     assert {str(each.message).partition("training: ")[2].split(",")[0] for each in warned} == {"torch 1.0", "threads 77"}
-    assert json.loads((tmp_path / "environment.json").read_text())["gone_on_with"][0]["torch"] == torch.__version__
+    assert json.loads((tmp_path / "environment.json").read_text())["gone_on_with"][0]["torch"] == version("torch")
 
 
 @pytest.mark.parametrize("way", ["skip", "rewind", "stop"])

@@ -53,8 +53,8 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
     assert module is not None
     cache, key = _cache(), _fingerprint(module, everything)
     with torch.no_grad(), warnings.catch_warnings():
-        # The precision of products is the caller's, float32 unless asked otherwise.
-        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
+        # The precision of products is the caller's, float32 unless asked otherwise; torch 2.9 warns of its own call, too.
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores|Please use the new API settings to control TF32")
         artifact = _with_whole_libraries(lambda: _loaded(cache, key))
         if artifact is None:
             # On a CPU random numbers are torch's own, the same as in plain Pyro for the same seed.
