@@ -8,7 +8,8 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,7 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
     module = with_fastest_products(graph.module)
     assert module is not None
     cache, key = _cache(), _fingerprint(module, everything)
-    with torch.no_grad(), warnings.catch_warnings():
-        # The precision of products is the caller's, float32 unless asked otherwise; torch 2.9 warns of its own call, too.
-        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores|Please use the new API settings to control TF32")
+    with torch.no_grad(), _without_advice():
         artifact = _with_whole_libraries(lambda: _loaded(cache, key))
         if artifact is None:
             # On a CPU random numbers are torch's own, the same as in plain Pyro for the same seed.
@@ -70,6 +69,14 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
 
     device = cuda_device(everything)
     return run if device is None else CudaGraphFunction(run, graph.constants, device)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Hide torch's advice on TF32: the precision of products is the caller's, and torch 2.9 warns where it is read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TensorFloat32 tensor cores|Please use the new API settings to control TF32")
+        yield
 
 
 def _with_whole_libraries(make: Callable[[], Any]) -> Any:
@@ -127,7 +134,8 @@ def _cache() -> SharedFolder:
 def _fingerprint(module: fx.GraphModule, tensors: Sequence[Tensor]) -> str:
     layout = [(tuple(t.shape), t.stride(), str(t.dtype), str(t.device)) for t in tensors]
     gpu = torch.cuda.get_device_properties(device).name if (device := cuda_device(tensors)) else None
-    precision = (torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled())
+    with _without_advice():
+        precision = (torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled())
     everything = (module.code, layout, machine(), torch.version.cuda, gpu, precision)
     return hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
 
