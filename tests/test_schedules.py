@@ -88,8 +88,9 @@ def test_an_average_starts_with_its_stage(tmp_path):
 
     run = train(recipe, tmp_path / "run", dataset=grey(), engine="graph", track=keep)
     average = weights[4]
-    for each in weights[5:]:
-        average = [0.7 * old + 0.3 * new for old, new in zip(average, each, strict=True)]
+    for step, each in enumerate(weights[5:], 2):
+        decay = min(0.7, step / (step + 9))
+        average = [decay * old + (1 - decay) * new for old, new in zip(average, each, strict=True)]
     for expected, got in zip(average, run.vae.parameters(), strict=True):
         torch.testing.assert_close(got, expected)
 
