@@ -12,8 +12,11 @@ import pyro
 import pytest
 import torch
 from linear_gaussian import Chain, Several
+from pyro import poutine
 from pyro.infer import RenyiELBO as PyrosRenyiELBO
 
+from pyrovae.experiments.methods import gradient_warning
+from pyrovae.experiments.recipe import Recipe
 from pyrovae.inference.objectives import ELBO, IWELBO, RenyiELBO
 from pyrovae.inference.registration import register_parameters
 from pyrovae.inference.svi import CompiledSVI
@@ -256,3 +259,19 @@ def test_stock_svi_and_captured_graphs_take_the_estimators(family, objective):
     assert outcomes["eager"][0] == outcomes["graph"][0]
     assert all(map(torch.equal, outcomes["eager"][1], outcomes["graph"][1]))
     assert outcomes["stock"][0] == pytest.approx(outcomes["eager"][0], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_warning_names_the_guides_whose_densities_hold_parameters_of_the_model(name):
+    depth = 1 if name == "mean_field" else 3
+    sizes = Architecture(shape=(1, 3, 4), latent_sizes=(3, 2, 2)[:depth], hidden_sizes=(5, 5, 5)[:depth])
+    model = GenerativeModel.of(sizes)
+    guide = GUIDES[name].of(model, sizes)
+    trace = poutine.trace(guide).get_trace(torch.rand(6, 12).round())
+    trace.compute_log_prob()
+    density = sum(site["log_prob"].sum() for site in trace.nodes.values() if site["type"] == "sample")
+    shared = any(each is not None for each in torch.autograd.grad(density, list(model.parameters()), allow_unused=True))
+    recipe = Recipe(guide=name, latent_sizes=sizes.latent_sizes, hidden_sizes=sizes.hidden_sizes)
+    assert gradient_warning(recipe) == ""
+    assert bool(gradient_warning(recipe.replace(gradient="sticking_the_landing"))) == shared
+    assert not gradient_warning(recipe.replace(gradient="sticking_the_landing", latent_sizes=(3,), hidden_sizes=(5,)))
