@@ -212,12 +212,12 @@ def test_stages_follow_each_other_with_another_optimizer_and_the_average_of_the_
 
 @pytest.mark.slow
 def test_averaged_weights_are_what_is_measured(tmp_path):
-    """With a decay of almost one the average stays what it was after the first step, hardly trained."""
+    """With a decay of almost one the average is that of the last ninth of the steps, which early in training lags behind."""
     flags = ("fit", "--epochs", "2", "--samples", "5", *("--latent-sizes", "4", "--hidden-sizes", "8"), "--json")
     raw = json.loads(invoked(*flags, "--output", "raw", cwd=tmp_path).stdout)
     averaged = json.loads(invoked(*flags, "--average-decay", "0.999999", "--output", "averaged", cwd=tmp_path).stdout)
-    assert averaged["elbo"] < raw["elbo"] - 50
-    assert Run.load(tmp_path / "averaged").history[-1]["valid_elbo_nats"] == pytest.approx(averaged["elbo"], abs=15)
+    assert averaged["elbo"] < raw["elbo"] - 10
+    assert Run.load(tmp_path / "averaged").history[-1]["valid_elbo_nats"] == pytest.approx(averaged["elbo"], abs=10)
 
 
 def test_a_loss_that_is_no_density_has_no_likelihood(tmp_path):
