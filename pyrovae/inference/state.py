@@ -116,9 +116,9 @@ class MovingAverage:
         self._steps += 1
         self._average.update_parameters(self._module)
 
-    def _add(self, averages: Any, parameters: Any, _: Any) -> None:
+    def _add(self, averages: Any, parameters: Any, num_averaged: Any) -> None:
         decay = min(self.decay, self._steps / (self._steps + 9))
-        get_ema_multi_avg_fn(decay)(averages, parameters, _)
+        get_ema_multi_avg_fn(decay)(averages, parameters, num_averaged)
 
     @contextmanager
     def averaged_parameters(self) -> Iterator[None]:

@@ -62,8 +62,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         remarks=(
             "Trained for all 1,000 epochs that the paper states, models of Caltech learn its 4,100 training images by heart: "
             "their bound on validation images is best, at -139 to -151 nats, near epoch 50. The paper says nothing of "
-            "validation; its "
-            "figures are near these bounds.",
+            "validation; its figures are near these bounds.",
         ),
     ),
     "vampprior-project-figure-5": Experiment(
