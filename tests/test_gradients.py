@@ -23,6 +23,7 @@ from pyrovae.inference.svi import CompiledSVI
 from pyrovae.inference.warmup import scale_latents
 from pyrovae.inference.weights import log_weights
 from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.flows import POSTERIORS
 from pyrovae.programs.guides import GUIDES, VAE, MeanField
 from pyrovae.programs.models import GenerativeModel
 
@@ -273,5 +274,34 @@ def test_a_warning_names_the_guides_whose_densities_hold_parameters_of_the_model
     shared = any(each is not None for each in torch.autograd.grad(density, list(model.parameters()), allow_unused=True))
     recipe = Recipe(guide=name, latent_sizes=sizes.latent_sizes, hidden_sizes=sizes.hidden_sizes)
     assert gradient_warning(recipe) == ""
-    assert bool(gradient_warning(recipe.replace(gradient="sticking_the_landing"))) == shared
-    assert not gradient_warning(recipe.replace(gradient="sticking_the_landing", latent_sizes=(3,), hidden_sizes=(5,)))
+    doubly = {"objective": "iwelbo", "num_particles": 2, "gradient": "doubly_reparameterized"}
+    assert bool(gradient_warning(recipe.replace(**doubly))) == shared
+    assert not gradient_warning(recipe.replace(gradient="sticking_the_landing"))
+    assert not gradient_warning(recipe.replace(**doubly, latent_sizes=(3,), hidden_sizes=(5,)))
+
+
+@pytest.mark.parametrize("posterior", POSTERIORS)
+@pytest.mark.parametrize("family", GUIDES)
+def test_sticking_the_landing_leaves_out_the_score_of_the_guides_own_parameters_alone(family, posterior):
+    """Draw by draw: the model's parameters have the plain gradient, the guide's own the plain one and the score it contains."""
+    x = torch.bernoulli(torch.full((16, 6), 0.4))
+    sizes = Architecture(
+        shape=(1, 2, 3), latent_sizes=(3, 2, 2), hidden_sizes=(5, 4, 4), batch_norm=True, posterior=POSTERIORS[posterior]
+    )
+    torch.manual_seed(0)
+    model = GenerativeModel.of(sizes)
+    guide = GUIDES[family].of(model, sizes)
+    of_model, own = list(model.parameters()), list(guide.parameters())
+    found = []
+    for estimator in ("reparameterized", "sticking_the_landing"):
+        torch.manual_seed(1)
+        found.append(torch.autograd.grad(ELBO(gradient=estimator).bound(model, guide, x), [*of_model, *own]))
+    torch.manual_seed(1)
+    drawn = poutine.trace(guide).get_trace(x)
+    values = {f"z{layer}": drawn.nodes[f"z{layer}"]["value"].detach() for layer in (1, 2, 3)}
+    density = poutine.trace(poutine.condition(guide, values)).get_trace(x).log_prob_sum()
+    scores = torch.autograd.grad(density, [*of_model, *own], allow_unused=True)
+    assert max(each.abs().max() for each in scores[len(of_model) :] if each is not None) > 0.1
+    for index, (plain, left, score) in enumerate(zip(*found, scores, strict=True)):
+        expected = plain if index < len(of_model) or score is None else plain + score
+        torch.testing.assert_close(left, expected, rtol=1e-7, atol=1e-7)

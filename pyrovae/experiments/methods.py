@@ -66,12 +66,12 @@ def build_objective(recipe: Recipe) -> Objective:
 def gradient_warning(recipe: Recipe) -> str:
     """The warning of a gradient that gets noisier; empty for others."""
     shares = recipe.guide in SHARING_GUIDES and len(recipe.latent_sizes) > 1
-    if not shares or all(stage.gradient == "reparameterized" for stage in recipe.schedule):
+    if not shares or all(stage.gradient != "doubly_reparameterized" for stage in recipe.schedule):
         return ""
     return (
         f"the guide {recipe.guide!r} holds parameters of the model: without the guide's score the model's own is no longer "
-        "cancelled, and the gradient of these parameters had a hundred times the variance on MNIST; the gradient "
-        "'reparameterized' reaches better bounds there"
+        "cancelled, and the doubly reparameterized gradient of these parameters had a hundred times the variance on MNIST; "
+        "the gradient 'reparameterized' reaches better bounds there"
     )
 
 

@@ -12,9 +12,11 @@ equation 8):
 with :math:`\hat w` the normalised :math:`w^{1 - \alpha}` and :math:`\beta` the weight of the latent terms; :math:`c_k` is
 :math:`\hat w_k^2` for the importance-weighted bound at weight one, and :math:`1 / K` for the ELBO. All layers of one draw are
 one z: each layer's drawn parents pass their derivatives on. Parameters that a ladder shares with its model get both
-derivatives, that of the guide as above and that of the model, :math:`\sum_k \hat w_k \partial_\theta \log p_\theta(x, z_k)`.
-For these the score is no mere noise: it cancels most of the model's own, and without it their gradient, right on average, had
-a hundred times the variance in a ladder of five layers on MNIST.
+derivatives, that of the guide and that of the model, :math:`\sum_k \hat w_k \partial_\theta \log p_\theta(x, z_k)`. For
+these the score is no mere noise: it cancels most of the model's own, and without it their gradient, right on average, had a
+hundred times the variance in a ladder of five layers on MNIST. Sticking the landing therefore leaves out the score of the
+guide's own parameters alone, where a site's ``infer`` says which these are (``OWN_SCORE``); in a doubly reparameterized
+gradient the score of the others cannot stay, since their share of the derivative through the samples has another factor.
 
 The score is left out by a term that cancels it, for any guide: with every latent fixed at its drawn value, the derivative of
 log q is the score. The guide runs once.
@@ -27,6 +29,8 @@ import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+
+from pyrovae.programs.conditionals import OWN_SCORE
 
 Site = Any
 
@@ -77,13 +81,18 @@ class PathDerivatives(Messenger):
         """
         for site in sites:
             if site["log_prob"].requires_grad:
-                score = _log_density(site, site["value"].detach())
+                score = _log_density(site, site["value"].detach(), self._scored(site))
                 if check:
                     self._check(site, score)
                 site["log_prob"] = site["log_prob"] + self._cancelling(score)
             if self.weighted:
                 site["log_prob"] = self._weigh(site["log_prob"], 0)
                 site["value"] = self._weigh(site["value"], site["fn"].event_dim)
+
+    def _scored(self, site: Site) -> Any:
+        """The distribution whose score is left out."""
+        own = None if self.weighted else site["infer"].get(OWN_SCORE)
+        return site["fn"] if own is None else own()
 
     def _cancelling(self, score: Tensor) -> Tensor:
         """Zeros whose derivative is minus the score, with derivatives by the values of latents above kept."""
@@ -107,8 +116,11 @@ class PathDerivatives(Messenger):
         """Refuse a density whose score is not gone."""
         what = f"site {site['name']!r} of the guide is a {distribution_name(site)}"
         with torch.enable_grad(), self._fixing:
-            again = _log_density(site, _Parent.apply(site["value"], self._fixing))
-            scores, rest = (_derivatives(each) for each in (score, again + self._cancelling(score)))
+            again = _log_density(site, _Parent.apply(site["value"], self._fixing), site["fn"])
+            left = again + self._cancelling(score)
+            scores = _derivatives(score, _leaves(score))
+            # The score of parameters that are not the guide's own stays.
+            rest = _derivatives(left, _leaves(left if self._scored(site) is site["fn"] else score))
         if distribution_name(site) in POINT_MASSES and scores:
             raise ValueError(
                 f"expected latents that are drawn where the guide says pyro.sample; {what} whose log_density depends on "
@@ -188,14 +200,14 @@ def distribution_name(site: Site) -> str:
     return type(fn).__name__
 
 
-def _log_density(site: Site, value: Tensor) -> Tensor:
-    """The log-density of a site at a value that need not be the drawn one, scaled and masked as in the program.
+def _log_density(site: Site, value: Tensor, fn: Any) -> Tensor:
+    """The log-density of a site's distribution at a value that need not be the drawn one, scaled and masked as in the program.
 
     Raises:
         ValueError: for a distribution that can be evaluated only at the value that it drew.
     """
     try:
-        log_density = site["fn"].log_prob(value, *site["args"], **site["kwargs"])
+        log_density = fn.log_prob(value, *site["args"], **site["kwargs"])
     except (KeyError, NotImplementedError) as error:
         raise ValueError(
             f"expected densities that can be evaluated at any value; site {site['name']!r} of the guide is a "
@@ -204,9 +216,8 @@ def _log_density(site: Site, value: Tensor) -> Tensor:
     return scale_and_mask(log_density, site["scale"], site["mask"])
 
 
-def _derivatives(value: Tensor) -> list[Tensor]:
-    """The derivatives of the sum of a tensor by all leaves that it was computed from."""
-    leaves = _leaves(value)
+def _derivatives(value: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """The derivatives of the sum of a tensor by leaves that it was computed from."""
     if not leaves:
         return []
     derivatives = torch.autograd.grad(value.sum(), leaves, retain_graph=True, allow_unused=True)

@@ -9,7 +9,8 @@ q(z | x, c): its networks, and ``top_posterior``, are called with data and conte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import pyro
 import pyro.distributions as dist
@@ -18,7 +19,7 @@ from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import DiagonalGaussian, evaluate_conditional
+from pyrovae.programs.conditionals import OWN_SCORE, DiagonalGaussian, evaluate_conditional
 from pyrovae.programs.distributions import product_of_gaussians
 from pyrovae.programs.encoders import LadderEncoder, UpwardPass
 from pyrovae.programs.models import GenerativeModel, beside
@@ -57,7 +58,22 @@ class Guide(nn.Module):
 
     def draw(self, layer: int, gaussian: Independent) -> Tensor:
         """Draw a layer ``(B, D_l)`` given its Gaussian."""
-        return pyro.sample(f"z{layer}", self.posteriors[layer - 1](gaussian) if self.posteriors else gaussian)
+        return pyro.sample(f"z{layer}", self._posterior(layer, gaussian))
+
+    def draw_beside(self, layer: int, prior: Independent, corrected: Callable[[Independent], Independent]) -> Tensor:
+        """Draw a layer ``(B, D_l)`` whose Gaussian is a correction of the model's, of the same parameters.
+
+        The site's ``infer[OWN_SCORE]`` makes the posterior whose score is that of the guide's own parameters alone.
+        """
+        own = partial(self._own_posterior, layer, prior, corrected)
+        return pyro.sample(f"z{layer}", self._posterior(layer, corrected(prior)), infer={OWN_SCORE: own})
+
+    def _own_posterior(self, layer: int, prior: Independent, corrected: Callable[[Independent], Independent]) -> Independent:
+        loc, scale = prior.base_dist.loc, prior.base_dist.scale
+        return self._posterior(layer, corrected(dist.Normal(loc.detach(), scale.detach()).to_event(1)))
+
+    def _posterior(self, layer: int, gaussian: Independent) -> Independent:
+        return self.posteriors[layer - 1](gaussian) if self.posteriors else gaussian
 
 
 class MeanField(Guide):
@@ -164,9 +180,9 @@ class TopDown(Guide):
     def _top_gaussian(self, rows: Tensor) -> Independent:
         return self.conditionals[-1](self.features(rows)[-1])
 
-    def _gaussian(self, layer: int, features: Tensor, above: Tensor) -> Independent:
-        """The Gaussian of a layer given its features and the layer above."""
-        return self.conditionals[layer - 1](beside(features, above))
+    def _draw_below(self, layer: int, features: Tensor, above: Tensor) -> Tensor:
+        """Draw a layer given its features and the layer above."""
+        return self.draw(layer, self.conditionals[layer - 1](beside(features, above)))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> None:
         """Sample all layers given data ``(B, D)`` and a context ``(B, C)``."""
@@ -174,7 +190,7 @@ class TopDown(Guide):
         with pyro.plate("data", x.shape[0], dim=-1):
             z = self.draw(len(self.conditionals), self.conditionals[-1](top))
             for layer in range(len(below), 0, -1):
-                z = self.draw(layer, self._gaussian(layer, below[layer - 1], z))
+                z = self._draw_below(layer, below[layer - 1], z)
 
 
 class ResidualTopDown(TopDown):
@@ -208,10 +224,15 @@ class ResidualTopDown(TopDown):
         """Make the guide with a network for each layer after the shared pass."""
         return cls(model, *cls._networks(architecture), posteriors=architecture.posteriors)
 
-    def _gaussian(self, layer: int, features: Tensor, above: Tensor) -> Independent:
-        difference = super()._gaussian(layer, features, above).base_dist
-        prior = evaluate_conditional(self._model[0].conditionals[layer - 1], above).base_dist
-        return dist.Normal(prior.loc + difference.loc, prior.scale * difference.scale).to_event(1)
+    def _draw_below(self, layer: int, features: Tensor, above: Tensor) -> Tensor:
+        difference = self.conditionals[layer - 1](beside(features, above))
+        prior = evaluate_conditional(self._model[0].conditionals[layer - 1], above)
+        return self.draw_beside(layer, prior, partial(_displaced, difference))
+
+
+def _displaced(difference: Independent, prior: Independent) -> Independent:
+    by, of = difference.base_dist, prior.base_dist
+    return dist.Normal(of.loc + by.loc, of.scale * by.scale).to_event(1)
 
 
 class Ladder(Guide):
@@ -249,7 +270,7 @@ class Ladder(Guide):
             z = self.draw(model.depth, evidence[-1])
             for layer in reversed(range(1, model.depth)):
                 prior = evaluate_conditional(model.conditionals[layer - 1], z)
-                z = self.draw(layer, product_of_gaussians(evidence[layer - 1], prior))
+                z = self.draw_beside(layer, prior, partial(product_of_gaussians, evidence[layer - 1]))
 
 
 class VAE(nn.Module):
