@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyrovae.evaluation.surgery import elbo_surgery as elbo_surgery
     from pyrovae.experiments.building import build as build
     from pyrovae.experiments.comparison import compare as compare
-    from pyrovae.experiments.measuring import Evaluation as Evaluation
+    from pyrovae.experiments.evaluations import Evaluation as Evaluation
     from pyrovae.experiments.papers.reproducing import reproduce as reproduce
     from pyrovae.experiments.papers.table import PAPERS as PAPERS
     from pyrovae.experiments.published import RECIPES as RECIPES
@@ -97,7 +97,7 @@ _MODULES = {
     "experiments.published": ("RECIPES",),
     "experiments.building": ("build",),
     "experiments.comparison": ("compare",),
-    "experiments.measuring": ("Evaluation",),
+    "experiments.evaluations": ("Evaluation",),
     "experiments.run": ("Run",),
     "experiments.sweeping.grid": ("Grid",),
     "experiments.sweeping.sweep": ("sweep",),

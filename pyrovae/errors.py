@@ -54,3 +54,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     (found,) = difflib.get_close_matches(name, list(known), n=1) or ("",)
     return f"; did you mean {found!r}?" if found else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, without the tables that torch and Pyro add; its type where there is no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def in_one_line(error: Exception) -> str:
+    """The type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {visible(first_line(error)[:200])}"

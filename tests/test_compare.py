@@ -14,7 +14,7 @@ from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.evaluation.comparison import paired_difference
 from pyrovae.experiments.comparison import compare, incomparable
-from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.programs.likelihoods import LIKELIHOODS
 

@@ -19,7 +19,7 @@ from pyrovae.evaluation import annealing
 from pyrovae.evaluation.chunks import chunks_of_shard
 from pyrovae.evaluation.likelihood import IMAGES_AT_ONCE, Estimates, join_shards, log_likelihood
 from pyrovae.experiments.building import load_data
-from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.sharding import Measurement, Part

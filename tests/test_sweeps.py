@@ -20,8 +20,8 @@ from pyrovae.cli import main
 from pyrovae.data.loading import load_dataset
 from pyrovae.errors import InputError
 from pyrovae.evaluation.comparison import paired_difference
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.locks import lock_folder
-from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.run import Run
 from pyrovae.experiments.sweeping.backends import run_all
 from pyrovae.experiments.sweeping.grid import Grid, Member

@@ -22,7 +22,7 @@ from strangers import ODD, Payload, damage, flipped, seal
 
 from pyrovae.errors import InputError
 from pyrovae.experiments.comparison import compare
-from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.packing import pack, unpack
 from pyrovae.experiments.pictures.gallery import draw, views_of
 from pyrovae.experiments.recipe import Recipe

@@ -21,7 +21,7 @@ from pyrovae.engine.modules import preserved_buffers
 from pyrovae.engine.reachable import is_library
 from pyrovae.engine.tracing import ShapesOfValues, has_shape_of_values, without_reading_values
 from pyrovae.engine.validation import without_validation
-from pyrovae.errors import CaptureError, LostProcessError
+from pyrovae.errors import CaptureError, LostProcessError, first_line
 
 aten = torch.ops.aten
 # Operations that use only the layout of a tensor, not its values.
@@ -136,11 +136,6 @@ def _traceback_of(frame: FrameType) -> TracebackType | None:
         result = TracebackType(result, each, each.f_lasti, each.f_lineno)
         each = each.f_back  # type: ignore[assignment]
     return result
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, without the table of shapes that Pyro adds."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def reason_of(error: Exception) -> str:

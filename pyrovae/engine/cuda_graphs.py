@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.engine.capture import preserved_tensors
+from pyrovae.errors import first_line
 
 Function = Callable[[Sequence[Tensor]], Sequence[Tensor | None]]
 WARM_UP_CALLS = 3
@@ -62,8 +63,7 @@ class CudaGraphFunction:
             with torch.cuda.graph(torch.cuda.CUDAGraph()):
                 torch.zeros((), device=self._device)
             # What ends the recording fails too, and says nothing of the cause.
-            cause = error.__context__ or error
-            reason = str(cause).strip().splitlines()[0]
+            reason = first_line(error.__context__ or error)
             warnings.warn(f"the compiled step runs without a CUDA graph, which could not be recorded: {reason}", stacklevel=4)
         else:
             self._graph = graph

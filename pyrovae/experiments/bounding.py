@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError, visible
+from pyrovae.errors import InputError, in_one_line, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE, check_value
-from pyrovae.experiments.measuring import KINDS, in_one_line
+from pyrovae.experiments.evaluations import KINDS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, in_one_line
 from pyrovae.evaluation.comparison import Difference, paired_difference
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE
-from pyrovae.experiments.measuring import Evaluation, in_one_line
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 
 # The share above which a remark warns of heavy tails.

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pyrovae.data.preparation import RANGES
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, first_line
 from pyrovae.evaluation.bits_back import Batch, Compressed, DecodingError, compress, decompress, most_at_once
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE, check_value
@@ -111,7 +111,7 @@ def compress_file(
             "one by --device"
         ) from error
     except ValueError as error:
-        raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{run.folder}: {first_line(error)}") from error
     content = _content(run, found)
     files.write_file(path, content)
     bound = None if np.isnan(found.negative_elbo) else found.negative_elbo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,7 @@ def torch_device(name: str | None) -> torch.device:
         chosen = torch.device(name)
         torch.zeros(1, device=chosen).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"--device: expected a device of this machine, cpu for one; got {name!r} ({reason})") from error
+        raise InputError(
+            f"--device: expected a device of this machine, cpu for one; got {name!r} ({first_line(error)})"
+        ) from error
     return chosen

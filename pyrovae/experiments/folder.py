@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyrovae.data.conditions import CONDITIONS, Condition
 from pyrovae.data.preparation import Preparation
-from pyrovae.errors import InputError, visible
+from pyrovae.errors import InputError, in_one_line, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.building import assemble, columns_of, load_data, resolve
 from pyrovae.experiments.checking import DAMAGE, check_numbers, check_tensors, check_value, short_repr, tensors_in
 from pyrovae.experiments.environment import describe_environment
-from pyrovae.experiments.measuring import Evaluation, in_one_line
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.recipe import MOST_OF_A_FILE, Recipe
 from pyrovae.experiments.sizes import refuse_giants
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pyrovae.engine.validation import without_validation
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, first_line
 from pyrovae.evaluation.functions import FUNCTIONS, PureFunction
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.experiments import files
@@ -145,8 +145,9 @@ def _checked(
     except InputError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{run.folder}: expected a model that can be exported; of {name!r} torch says: {reason}") from error
+        raise InputError(
+            f"{run.folder}: expected a model that can be exported; of {name!r} torch says: {first_line(error)}"
+        ) from error
     for output, difference in largest.items():
         if not (math.isfinite(rounding[output]) and difference <= max(TOLERANCE, ROUNDINGS * rounding[output])):
             raise InputError(

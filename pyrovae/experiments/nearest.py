@@ -13,7 +13,7 @@ from pyrovae.experiments.published import PUBLISHED, RECIPES
 from pyrovae.experiments.recipe import Recipe
 
 if TYPE_CHECKING:
-    from pyrovae.experiments.measuring import Evaluation
+    from pyrovae.experiments.evaluations import Evaluation
 
 # The settings that a run and a publication must have in common to be set side by side.
 SAME = ("guide", "prior", "condition", "network")

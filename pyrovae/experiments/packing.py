@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from pyrovae.data.reading import reading
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, in_one_line
 from pyrovae.experiments import checkpoints, files
 from pyrovae.experiments.bounding import BOUNDS
 from pyrovae.experiments.checking import DAMAGE, check_tensors, tensors_in
+from pyrovae.experiments.evaluations import FOLDER as EVALUATIONS
 from pyrovae.experiments.folder import ENVIRONMENT, FIGURES, HISTORY, RECIPE, WEIGHTS
-from pyrovae.experiments.measuring import FOLDER as EVALUATIONS
-from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.recipe import MOST_OF_A_FILE
 from pyrovae.experiments.run import Run
 

@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pyrovae.errors import InputError, LostProcessError
+from pyrovae.errors import InputError, LostProcessError, in_one_line
 from pyrovae.experiments.beginning import begin
 from pyrovae.experiments.launch import launched_number
-from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
 

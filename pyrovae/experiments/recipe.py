@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from pyrovae.errors import InputError, nearest
+from pyrovae.errors import InputError, first_line, nearest
 from pyrovae.experiments.contradictions import refuse_contradictions
 from pyrovae.experiments.values import check_range, check_type
 
@@ -265,8 +265,7 @@ def settings_in(path: str | Path, also: Sequence[str] = ()) -> dict[str, Any]:
             raise ValueError(f"{len(content):,} bytes, which no recipe has")
         values = {key: _immutable(value) for key, value in tomllib.loads(content.decode()).items()}
     except (OSError, ValueError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: expected a recipe as TOML; got {reason[:200]}") from error
+        raise InputError(f"{path}: expected a recipe as TOML; got {first_line(error)[:200]}") from error
     _refuse_unknown({key: value for key, value in values.items() if key not in also}, f"{path}: a recipe with keys")
     return values
 

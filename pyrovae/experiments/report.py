@@ -15,10 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, in_one_line
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE
-from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.nearest import nearest_publication
 from pyrovae.experiments.pictures.gallery import draw, obstacle
 from pyrovae.experiments.pictures.kinds import KINDS

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError, visible
+from pyrovae.errors import InputError, in_one_line, visible
 from pyrovae.experiments import files
 from pyrovae.experiments.bounding import bounded_images, sample_bounds
 from pyrovae.experiments.checking import DAMAGE, check_finite, check_value, tensors_in
-from pyrovae.experiments.measuring import FOLDER as EVALUATIONS
-from pyrovae.experiments.measuring import file_name, in_one_line, sample_evaluation
+from pyrovae.experiments.evaluations import FOLDER as EVALUATIONS
+from pyrovae.experiments.evaluations import file_name
+from pyrovae.experiments.measuring import sample_evaluation
 
 if TYPE_CHECKING:
     from torch import Tensor

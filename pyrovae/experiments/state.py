@@ -6,12 +6,11 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, in_one_line
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE, check_tensors, check_value
 from pyrovae.experiments.checkpoints import Checkpoint
 from pyrovae.experiments.folder import HISTORY
-from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.methods import build_learning_rates, build_optimizer
 from pyrovae.experiments.optimizers import load_optimizer, optimizer_state
 from pyrovae.experiments.recipe import Recipe

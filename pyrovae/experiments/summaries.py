@@ -13,7 +13,7 @@ from pyrovae.errors import visible
 
 if TYPE_CHECKING:
     from pyrovae.experiments.bounding import Bounds
-    from pyrovae.experiments.measuring import Evaluation
+    from pyrovae.experiments.evaluations import Evaluation
 
 
 def duration(seconds: float) -> str:

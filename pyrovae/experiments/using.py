@@ -14,7 +14,7 @@ import pandas
 import torch
 
 from pyrovae.data.datasets import log_jacobians
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, first_line
 from pyrovae.evaluation import using
 from pyrovae.experiments.new_examples import Note, contexts_for_sampling, new_examples
 
@@ -223,5 +223,5 @@ def draw_samples(
             number = number if context is None else len(context)
             x = using.sample(run.vae.model, number, context, means=means, temperature=temperature)
         except using.TemperatureError as error:
-            raise InputError(f"{run.folder}: {str(error).splitlines()[0]}") from error
+            raise InputError(f"{run.folder}: {first_line(error)}") from error
     return run.required_preparation.restore(x)

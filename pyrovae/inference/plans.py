@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from pyrovae.engine.capture import Graph, first_line
+from pyrovae.engine.capture import Graph
 from pyrovae.engine.captured import Situation
 from pyrovae.engine.choice import NO_COMPILER, can_compile, compiling_pays
 from pyrovae.engine.compiled import Run, compile_with_draws
 from pyrovae.engine.matmul_kernels import products_by
+from pyrovae.errors import first_line
 from pyrovae.inference.updates import CapturedUpdate, can_be_captured, learning_rates, with_update
 
 # The share of a step that compiling saves, measured on two cores.

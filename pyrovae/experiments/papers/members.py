@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pyrovae.errors import InputError
 from pyrovae.experiments import files
 from pyrovae.experiments.building import resolve
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.folder import name_of
 from pyrovae.experiments.locks import OccupiedError, lock_folder
-from pyrovae.experiments.measuring import Evaluation
 from pyrovae.experiments.papers.experiment import SUBSTITUTES, Experiment
 from pyrovae.experiments.papers.planning import Plan
 from pyrovae.experiments.recipe import Recipe

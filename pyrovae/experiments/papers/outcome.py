@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, in_one_line
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE
-from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.papers.verdicts import Verdict
 
 OUTCOME = "outcome.json"

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrovae.errors import InputError
+from pyrovae.errors import InputError, in_one_line
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE, check_value
-from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.papers.experiment import Experiment
 from pyrovae.experiments.papers.schedules import affordable_share, shorten_recipe
 from pyrovae.experiments.recipe import Recipe

@@ -11,7 +11,7 @@ from typing import Any
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
 from pyrovae.experiments.comparison import recipe_in
-from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.papers.experiment import SUBSTITUTES
 from pyrovae.experiments.papers.members import RUNS
 from pyrovae.experiments.papers.planning import MINUTES, plan_in, plans_beside

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pyrovae.errors import InputError, nearest
+from pyrovae.errors import InputError, in_one_line, nearest
 from pyrovae.experiments import files
 from pyrovae.experiments.checking import DAMAGE
 from pyrovae.experiments.folder import FIGURES, RunFolder
-from pyrovae.experiments.measuring import in_one_line
 from pyrovae.experiments.pictures.kinds import KINDS
 from pyrovae.experiments.pictures.views import View, names_of
 from pyrovae.plots.encoding import encode_figure

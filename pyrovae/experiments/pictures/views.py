@@ -20,8 +20,8 @@ from pyrovae.errors import InputError, visible
 from pyrovae.evaluation.latents import activity, latent_sites
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.experiments.bounding import Bounds
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.folder import RunFolder
-from pyrovae.experiments.measuring import Evaluation
 from pyrovae.plots.style import as_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pyrovae.errors import InputError
 from pyrovae.experiments.comparison import incomparable
-from pyrovae.experiments.measuring import Evaluation
+from pyrovae.experiments.evaluations import Evaluation
 from pyrovae.experiments.papers.quantities import Estimate
 from pyrovae.experiments.papers.verdicts import Interval, difference
 from pyrovae.experiments.sweeping.grid import Member, as_text
