@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -65,8 +66,8 @@ class Guide(nn.Module):
 
         The site's ``infer[OWN_SCORE]`` makes the posterior whose score is that of the guide's own parameters alone.
         """
-        own = partial(self._own_posterior, layer, prior, corrected)
-        return pyro.sample(f"z{layer}", self._posterior(layer, corrected(prior)), infer={OWN_SCORE: own})
+        infer: Any = {OWN_SCORE: partial(self._own_posterior, layer, prior, corrected)}
+        return pyro.sample(f"z{layer}", self._posterior(layer, corrected(prior)), infer=infer)
 
     def _own_posterior(self, layer: int, prior: Independent, corrected: Callable[[Independent], Independent]) -> Independent:
         loc, scale = prior.base_dist.loc, prior.base_dist.scale
