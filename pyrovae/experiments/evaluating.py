@@ -172,8 +172,7 @@ class EvaluatedRun(AnalysedRun):
         """
         refuse_what_has_no_bounds(self.folder, self.vae, self.recipe)
         dataset, start = self._at_hand(dataset), time.perf_counter()
-        settings = {"images": num_images, "temperatures": num_temperatures, "chains": num_chains}
-        settings |= {"samples": num_samples, "seed": seed}
+        settings = _annealing_settings(num_images, num_temperatures, num_chains, num_samples, seed)
         with memory_for("annealing", "--images", "--chains", "--samples"):
             estimates = sample_bounds(self.vae, dataset, settings, WHOLE, track)
         return self._save_bounds(dataset, estimates, settings, time.perf_counter() - start, show)
@@ -208,8 +207,7 @@ class EvaluatedRun(AnalysedRun):
             InputError: as ``bounds``, for a shard out of range, and a folder with shards of another measurement.
         """
         refuse_what_has_no_bounds(self.folder, self.vae, self.recipe)
-        settings = {"images": num_images, "temperatures": num_temperatures, "chains": num_chains}
-        settings |= {"samples": num_samples, "seed": seed}
+        settings = _annealing_settings(num_images, num_temperatures, num_chains, num_samples, seed)
         with memory_for("annealing", "--images", "--chains", "--samples"):
             return measure_shard(self, "bounds", shard, settings, self._at_hand(dataset), track)
 
@@ -248,3 +246,8 @@ class EvaluatedRun(AnalysedRun):
         show(results)
         results.save(self.folder)
         return results
+
+
+def _annealing_settings(images: int, temperatures: int, chains: int, samples: int, seed: int) -> dict[str, int]:
+    """The settings of ``bounds`` by flag, which shards of one measurement share."""
+    return {"images": images, "temperatures": temperatures, "chains": chains, "samples": samples, "seed": seed}

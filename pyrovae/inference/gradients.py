@@ -81,9 +81,10 @@ class PathDerivatives(Messenger):
         """
         for site in sites:
             if site["log_prob"].requires_grad:
-                score = _log_density(site, site["value"].detach(), self._scored(site))
+                scored = self._scored(site)
+                score = _log_density(site, site["value"].detach(), scored)
                 if check:
-                    self._check(site, score)
+                    self._check(site, score, own=scored is not site["fn"])
                 site["log_prob"] = site["log_prob"] + self._cancelling(score)
             if self.weighted:
                 site["log_prob"] = self._weigh(site["log_prob"], 0)
@@ -112,15 +113,14 @@ class PathDerivatives(Messenger):
         coefficients = self.coefficients.reshape(*self.coefficients.shape, *(1,) * event_dim)
         return (gradient * coefficients).reshape(gradient.shape)
 
-    def _check(self, site: Site, score: Tensor) -> None:
-        """Refuse a density whose score is not gone."""
+    def _check(self, site: Site, score: Tensor, *, own: bool) -> None:
+        """Refuse a density whose score, or that of the guide's own parameters, is not gone."""
         what = f"site {site['name']!r} of the guide is a {distribution_name(site)}"
         with torch.enable_grad(), self._fixing:
             again = _log_density(site, _Parent.apply(site["value"], self._fixing), site["fn"])
             left = again + self._cancelling(score)
             scores = _derivatives(score, _leaves(score))
-            # The score of parameters that are not the guide's own stays.
-            rest = _derivatives(left, _leaves(left if self._scored(site) is site["fn"] else score))
+            rest = _derivatives(left, _leaves(score if own else left))
         if distribution_name(site) in POINT_MASSES and scores:
             raise ValueError(
                 f"expected latents that are drawn where the guide says pyro.sample; {what} whose log_density depends on "
