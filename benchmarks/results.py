@@ -27,7 +27,7 @@ NAMES = {
     "ladder-vae": "Ladder VAE (Sønderby et al.)",
     "vae-tutorial": "Tutorial on VAEs (Doersch)",
     "iwae": "Importance weighted autoencoders (Burda et al.)",
-    "pyrovae": "A table of our own",
+    "pyrovae": "Tables of our own",
 }
 
 

@@ -1,6 +1,7 @@
 """The papers' experiments: what the table says is possible, verdicts are calibrated, and a call that goes on ends alike."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from resumption import SMALL, grey
 
 from pyrovae.data.benchmarks import DATASETS
 from pyrovae.errors import InputError
+from pyrovae.evaluation.gaps import inference_gaps
 from pyrovae.evaluation.latents import kl_by_layer
 from pyrovae.experiments import training
 from pyrovae.experiments.building import assemble
@@ -46,7 +48,7 @@ from pyrovae.experiments.run import Run
 def test_an_experiment_names_only_what_there_is(name):
     experiment = PAPERS[name]
     assert re.fullmatch(
-        r"(latent-activity|vampprior-project|ladder-vae|vae-tutorial|iwae)-(figure|table|appendix)-[\d.a]+|pyrovae-ablation",
+        r"(latent-activity|vampprior-project|ladder-vae|vae-tutorial|iwae)-(figure|table|appendix)-[\d.a]+|pyrovae-(ablation|best)",
         name,
     )
     for claim in (claim for each in experiment.statements for claim in each.claims):
@@ -262,6 +264,23 @@ def test_quantities_of_a_run_are_those_of_its_evaluation(run):
     assert found["class_purity"] is None  # no classes
     assert found["kl_z3"] is None
     assert found["seconds_per_epoch"].value > 0
+    assert found["annealed"] is None  # no bounds
+
+
+def test_the_parts_of_the_loss_make_up_the_bound_and_its_gap(run):
+    view = View(run, "run", grey())
+    found = {name: each.of(view) for name, each in QUANTITIES.items()}
+    assert found["rate"].value == pytest.approx(sum(found[f"kl_z{layer}"].value for layer in (1, 2)))
+    assert -found["rate"].value - found["distortion"].value == pytest.approx(found["elbo"].value)
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        gaps = inference_gaps(run.vae.model, run.vae.guide, grey().test[:100])
+    for name in ("approximation", "amortization"):
+        # False alarm at 5 standard errors: below one in a million.
+        error = math.hypot(getattr(gaps, name).standard_error, found[f"{name}_gap"].standard_error)
+        assert abs(found[f"{name}_gap"].value - getattr(gaps, name).mean) < 5 * error + 1e-3
+    marginal_kl, top = found["marginal_kl"], found["kl_z2"]
+    assert marginal_kl.value < top.value + 5 * math.hypot(marginal_kl.standard_error, top.standard_error)
 
 
 # Reproducing.
@@ -311,6 +330,16 @@ def remade(folder):
         row["seconds"] = 0
         row["figures"].pop("seconds per epoch", None)
     return {**values, "seconds": 0, "environment": {}}
+
+
+def test_bounds_made_later_enter_the_table(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(PAPERS, "tiny-table-1", replace(EXPERIMENT, columns=("log_likelihood", "annealed")))
+    first = reproduce("tiny-table-1", tmp_path / "one", epochs=1, load=load)
+    assert not any("annealed" in title for row in first.rows for title in row.figures)
+    for row in first.rows:
+        Run.load(tmp_path / "runs" / row.runs[0]).bounds(4, num_samples=5, num_temperatures=3, num_chains=2, dataset=grey())
+    second = reproduce("tiny-table-1", tmp_path / "one", epochs=1, load=load)
+    assert all(math.isfinite(row.figures["annealed less sampled log p, nats"].value) for row in second.rows)
 
 
 def test_a_table_is_made_once(tiny, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The published trainings: the recipe of each, its paper, and where the paper states each setting.
+"""The published trainings, and our best: the recipe of each, its paper, and where the paper states each setting.
 
 Importing this does not import torch: the command line lists recipes without waiting for it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from pyrovae.experiments.best import BEST, CHOSEN
 from pyrovae.experiments.recipe import Recipe
 
 _LADDER = Recipe(
@@ -101,6 +102,7 @@ RECIPES: dict[str, Recipe] = {
     "tutorial-regressor": replace(_COMPLETION, latent_sizes=()),
     "iwae-1": _IWAE,
     "iwae-2": replace(_IWAE, guide="bottom_up", latent_sizes=(100, 50), hidden_sizes=(200, 100)),
+    **BEST,
 }
 
 
@@ -265,4 +267,5 @@ PUBLISHED: dict[str, Publication] = {
         _IWAE_SAYS,
         {"mnist": (-82.90, 5000)},
     ),
+    **{name: Publication("pyrovae: pyrovae-best", "see 'pyrovae reproduce'", says) for name, says in CHOSEN.items()},
 }

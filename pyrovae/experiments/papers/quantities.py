@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +20,15 @@ from pyrovae.experiments.tracking import LATENT_IMAGES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pyrovae.evaluation.gaps import InferenceGaps
+
+T = TypeVar("T")
 # The papers' thresholds: a unit is active above one of these, and used where its KL is above the first.
 LOW, HIGH = 0.01, 0.1
 EARLY = 0.1
 NEIGHBOURS, PARTS = 10, 10
+# The test images on which the guide is refined, and the steps; the draws of all top layers.
+REFINED, REFINING_STEPS, DRAWS = 100, 300, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +162,9 @@ def _kl(*layers: str) -> Callable[[View], Estimate | None]:
     return of
 
 
+RATE = _kl("z1", "z2", "z3", "z4", "z5")
+
+
 def _over_parts(values: NDArray[np.floating]) -> Estimate:
     """The mean of a value over parts of the test images of about the same size."""
     return Estimate(float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5), degrees=len(values) - 1)
@@ -172,16 +180,71 @@ def _units_of_parts(view: View) -> NDArray[np.floating] | None:
 
 def _parts(view: View) -> list[dict[str, torch.Tensor]]:
     """The divergences of ten parts of the test images, computed once."""
-    known: list[dict[str, torch.Tensor]] | None = view.__dict__.get("_divergences_of_parts")
-    if known is None:
-        # The order is random, since test sets may be sorted.
-        order = torch.randperm(len(view.dataset.test), generator=torch.Generator().manual_seed(0)).to(view.dataset.test.device)
-        with torch.random.fork_rng(), measuring(view.run.vae):
+    return _once(view, _divergences_of_parts)
+
+
+def _once(view: View, compute: Callable[[View], T]) -> T:
+    """The value of a function of a view, computed by its first call, from the same random numbers each time."""
+    known: dict[Any, Any] = view.__dict__.setdefault("_known", {})
+    if compute not in known:
+        with torch.random.fork_rng():
             torch.manual_seed(0)
-            model, guide = view.run.vae.model, view.run.vae.guide
-            known = [kl_divergences(model, guide, *view.rows(each)) for each in order.chunk(PARTS)]
-        view.__dict__["_divergences_of_parts"] = known
-    return known
+            known[compute] = compute(view)
+    return known[compute]
+
+
+def _divergences_of_parts(view: View) -> list[dict[str, torch.Tensor]]:
+    # The order is random, since test sets may be sorted.
+    order = torch.randperm(len(view.dataset.test), generator=torch.Generator().manual_seed(0)).to(view.dataset.test.device)
+    with measuring(view.run.vae):
+        return [kl_divergences(view.run.vae.model, view.run.vae.guide, *view.rows(each)) for each in order.chunk(PARTS)]
+
+
+def _distortion(view: View) -> Estimate | None:
+    """The negative expected log-likelihood given the latents: what is left of the bound without the rate."""
+    elbo, rate = _of_images("elbo")(view), RATE(view)
+    if elbo is None or rate is None:
+        return None
+    return Estimate(-elbo.value - rate.value, float(np.hypot(elbo.standard_error, rate.standard_error)), degrees=rate.degrees)
+
+
+def _gap(part: str) -> Callable[[View], Estimate | None]:
+    """A part of the gap between the bound and log p, on some test images."""
+
+    def of(view: View) -> Estimate | None:
+        # Of a flow, moves of its Gaussian alone would not tell the cost of the family from that of amortization.
+        if not view.layers or not view.run.vae.guide.is_gaussian:
+            return None
+        return Estimate.over_images(getattr(_once(view, _gaps), part).per_image.cpu().numpy())
+
+    return of
+
+
+def _gaps(view: View) -> InferenceGaps:
+    from pyrovae.evaluation.gaps import inference_gaps
+
+    x, context = view.some_images(REFINED)
+    return inference_gaps(view.run.vae.model, view.run.vae.guide, x, context, num_steps=REFINING_STEPS)
+
+
+def _marginal_kl(view: View) -> Estimate | None:
+    """The misfit of the prior to the aggregate posterior of the top layer, on some test images; the error is over draws."""
+    from pyrovae.evaluation.surgery import elbo_surgery, obstacle
+
+    x, context = view.some_images(SCATTERED)
+    if obstacle(view.run.vae.model, view.run.vae.guide, context):
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = [elbo_surgery(view.run.vae.model, view.run.vae.guide, x, context).marginal_kl for _ in range(DRAWS)]
+    return _over_parts(np.array(found))
+
+
+def _annealed(view: View) -> Estimate | None:
+    """The nats by which annealing raises the sampled log p of the images of ``pyrovae bounds``."""
+    if view.bounds is None:
+        return None
+    return Estimate(view.bounds.test.difference, view.bounds.test.difference_standard_error)
 
 
 def _purity(of_class: int | None = None) -> Callable[[View], Estimate | None]:
@@ -222,6 +285,12 @@ QUANTITIES: dict[str, Quantity] = {
     "kl_z4": Quantity("KL of z4, nats", _kl("z4")),
     "kl_z5": Quantity("KL of z5, nats", _kl("z5")),
     "upper_kl": Quantity("KL above z2, nats", _kl("z3", "z4", "z5")),
+    "rate": Quantity("rate, nats", RATE),
+    "distortion": Quantity("distortion, nats", _distortion),
+    "approximation_gap": Quantity("approximation gap, nats", _gap("approximation")),
+    "amortization_gap": Quantity("amortization gap, nats", _gap("amortization")),
+    "marginal_kl": Quantity("marginal KL of the top layer, nats", _marginal_kl),
+    "annealed": Quantity("annealed less sampled log p, nats", _annealed),
     "class_purity": Quantity("neighbours of the same class, in the top layer", _purity()),
     "purity_of_1": Quantity("neighbours of the same class, of digits 1", _purity(1)),
     "purity_of_2": Quantity("neighbours of the same class, of digits 2", _purity(2)),

@@ -165,7 +165,8 @@ class _Made:
         evaluations = [self.runs[each.folder].evaluation for each in self.members]
         figures = [(each.num_samples, each.elbo, each.log_likelihood, each.epochs) for each in evaluations]
         folders = [each.folder.name for each in self.members]
-        values = [repr(self.experiment), asdict(self.plan), folders, figures, self.missing, version("pyrovae")]
+        bounds = [View(self.runs[each.folder], each.name).bounds for each in self.members]
+        values = [repr(self.experiment), asdict(self.plan), folders, figures, bounds, self.missing, version("pyrovae")]
         return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:16]
 
     def outcome(self) -> Outcome:

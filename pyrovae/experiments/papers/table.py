@@ -1,4 +1,4 @@
-"""``PAPERS``: every table and figure of the papers, by name, PAPER-figure-N and PAPER-table-N, and a table of our own.
+"""``PAPERS``: every table and figure of the papers, by name, PAPER-figure-N and PAPER-table-N, and two tables of our own.
 
 Importing this does not import torch.
 """
@@ -6,7 +6,7 @@ Importing this does not import torch.
 from __future__ import annotations
 
 from pyrovae.errors import InputError, nearest
-from pyrovae.experiments.papers import ablation, iwae, ladder_vae, latent_activity, vae_tutorial, vampprior_project
+from pyrovae.experiments.papers import ablation, best, iwae, ladder_vae, latent_activity, vae_tutorial, vampprior_project
 from pyrovae.experiments.papers.experiment import Experiment
 
 PAPERS: dict[str, Experiment] = {
@@ -16,6 +16,7 @@ PAPERS: dict[str, Experiment] = {
     **vae_tutorial.EXPERIMENTS,
     **iwae.EXPERIMENTS,
     **ablation.EXPERIMENTS,
+    **best.EXPERIMENTS,
 }
 
 
