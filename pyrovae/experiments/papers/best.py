@@ -42,6 +42,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         quoted=True,
         statements=(
             *(_above(name, value, "the best published") for name, value in _PUBLISHED.items()),
+            _above("Fashion-MNIST", -231.94, "that of the project"),
             *(_above(name, value, "our aim") for name, value in _AIMS.items()),
             Statement(
                 "OMNIGLOT 28: a higher log p than the architecture of IWAE",
@@ -50,7 +51,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         differs={
             "Fashion-MNIST": "bits drawn anew each epoch; the published figure is of binarized images, how is not known",
-            "Frey Faces": "256 levels, split 1,900 / 65; the published split is not known",
+            "Frey Faces": "256 levels, split 1,565 / 200 / 200; the published split is not known",
         },
         remarks=(
             "'pyrovae recipes NAME' says how each setting was chosen: on validation images, before anything was tested. "
