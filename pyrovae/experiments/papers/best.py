@@ -12,8 +12,10 @@ _NAMES = {
     "Fashion-MNIST": "best-fashion-mnist",
     "Frey Faces": "best-freyfaces",
     "OMNIGLOT 28": "best-omniglot-28",
-    "OMNIGLOT 28, IWAE": "iwae-omniglot-28",
 }
+_IWAE = RECIPES["iwae-2"].replace(
+    dataset="omniglot-28", validation=True, num_particles=5, batch_size=100, stages=(), epochs=132
+)
 # The best log p published for models without convolutions, and what we set out to reach.
 _PUBLISHED = {"MNIST": -80.69, "static MNIST": -83.19, "Caltech": -108.28, "Fashion-MNIST": -226.5, "Frey Faces": -2257.76}
 _AIMS = {"MNIST": -80.0, "static MNIST": -82.9, "Caltech": -107.5}
@@ -27,7 +29,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "pyrovae-best": Experiment(
         shows="our best model of perceptrons for each dataset, with the parts of its loss",
         source="pyrovae",
-        recipes={name: RECIPES[recipe] for name, recipe in _NAMES.items()},
+        recipes={name: RECIPES[recipe] for name, recipe in _NAMES.items()} | {"OMNIGLOT 28, IWAE": _IWAE},
         columns=(
             "elbo",
             "log_likelihood",
@@ -54,7 +56,8 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Frey Faces": "256 levels, split 1,565 / 200 / 200; the published split is not known",
         },
         remarks=(
-            "'pyrovae recipes NAME' says how each setting was chosen: on validation images, before anything was tested. "
+            "'pyrovae recipes NAME' says how each setting was chosen: on Caltech on validation images, before it was tested; "
+            "on MNIST by an ablation whose figures are of test images; elsewhere most settings are not tuned. "
             "The gaps and the marginal KL are of 100 and of 2,000 test images; annealing is that of 'pyrovae bounds'.",
         ),
     )

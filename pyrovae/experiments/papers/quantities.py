@@ -229,15 +229,19 @@ def _gaps(view: View) -> InferenceGaps:
 
 def _marginal_kl(view: View) -> Estimate | None:
     """The misfit of the prior to the aggregate posterior of the top layer, on some test images; the error is over draws."""
-    from pyrovae.evaluation.surgery import elbo_surgery, obstacle
+    from pyrovae.evaluation.surgery import obstacle
 
-    x, context = view.some_images(SCATTERED)
+    context = view.some_images(SCATTERED)[1]
     if obstacle(view.run.vae.model, view.run.vae.guide, context):
         return None
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        found = [elbo_surgery(view.run.vae.model, view.run.vae.guide, x, context).marginal_kl for _ in range(DRAWS)]
-    return _over_parts(np.array(found))
+    return _over_parts(_once(view, _marginal_kls))
+
+
+def _marginal_kls(view: View) -> NDArray[np.floating]:
+    from pyrovae.evaluation.surgery import elbo_surgery
+
+    x, context = view.some_images(SCATTERED)
+    return np.array([elbo_surgery(view.run.vae.model, view.run.vae.guide, x, context).marginal_kl for _ in range(DRAWS)])
 
 
 def _annealed(view: View) -> Estimate | None:
