@@ -19,6 +19,7 @@ _PARTS: dict[str, dict[str, Any]] = {
     "residual top-down guide": {"guide": "residual_top_down"},
     "gates": {"activation": "gate"},
     "residual layers": {"residual_layers": True},
+    "no batch norm": {"batch_norm": False},
     "layer norm": {"batch_norm": False, "layer_norm": True},
     "skip connections": {"skip_connections": True},
     "averaged weights": {"average_decay": 0.9995},
@@ -43,7 +44,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         shows="what each part adds to a ladder of five layers, after 100 epochs",
         source="pyrovae",
         recipes={"plain": _PLAIN, **{name: _PLAIN.replace(**changed) for name, changed in _PARTS.items()}},
-        columns=("elbo", "log_likelihood", "seconds_per_epoch"),
+        columns=("elbo", "log_likelihood", "used_units", "seconds_per_epoch"),
         statements=tuple(
             Statement(
                 f"{name}: a higher log p than the plain ladder", (More("log_likelihood", name, "plain"),), _WHY.get(name, "")
