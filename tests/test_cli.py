@@ -309,6 +309,14 @@ REFUSED = {
         ["fit", "--guide", "ladder", "--batch-size", "1"],
         "expected batches of at least 2 images for batch norm",
     ),
+    "a prior that the user did not choose": (
+        ["fit", "--guide", "top_down", "--posterior", "flow"],
+        "or the posterior 'gaussian' (what was not set is as published for the guide 'top_down')",
+    ),
+    "two that the user chose": (
+        ["fit", "--guide", "top_down", "--batch-norm", "--layer-norm"],
+        "expected one normalization; got batch norm and layer norm: leave one of the two out\n",
+    ),
     "analytic": (["fit", "--guide", "bottom_up", "--analytic-kl"], "expected a guide that allows analytic_kl; got 'bottom_up'"),
     "vamp over bottom-up": (
         ["fit", "--guide", "bottom_up", "--prior", "vamp"],

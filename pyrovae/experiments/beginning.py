@@ -58,10 +58,28 @@ def recipe_for(settings: Mapping[str, Any], num_examples: int) -> Recipe:
 
 
 def recipe_like_the_guide(settings: Mapping[str, Any]) -> Recipe:
-    """The published architecture of the guide with settings, before a schedule is chosen by its data."""
-    default = Recipe()
-    guide = settings.get("guide", default.guide)
-    return replace(recipe_of_guide(guide), dataset=default.dataset).replace(**settings)
+    """The published architecture of the guide with settings, before a schedule is chosen by its data.
+
+    Raises:
+        InputError: for settings that contradict each other or the architecture, which the message then names.
+    """
+    guide = settings.get("guide", Recipe.guide)
+    architecture = replace(recipe_of_guide(guide), dataset=Recipe.dataset)
+    try:
+        return architecture.replace(**settings)
+    except InputError as error:
+        if str(error) == _refusal_of(settings):
+            raise
+        raise InputError(f"{error} (what was not set is as published for the guide {guide!r})") from error
+
+
+def _refusal_of(settings: Mapping[str, Any]) -> str:
+    """Why settings are refused without any architecture; empty where they are not."""
+    try:
+        Recipe().replace(**settings)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def begin(folder: str | Path | None, recipe: Recipe | None, dataset: Dataset | None) -> tuple[Run, Dataset]:
