@@ -33,10 +33,11 @@ _PARTS: dict[str, dict[str, Any]] = {
 }
 
 _WHY = {
+    "layer norm": "Few units carry information, as in a ladder without any normalization; batch norm keeps them in use.",
     "the same, doubly reparameterized": (
         "A ladder's guide holds parameters of the model. Without the guide's score the model's own is no longer cancelled: the "
         "gradient of these parameters has a hundred times the variance."
-    )
+    ),
 }
 
 EXPERIMENTS: dict[str, Experiment] = {
