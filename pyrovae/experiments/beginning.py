@@ -74,7 +74,7 @@ def recipe_like_the_guide(settings: Mapping[str, Any]) -> Recipe:
 
 
 def _refusal_of(settings: Mapping[str, Any]) -> str:
-    """Why settings are refused without any architecture; empty where they are not."""
+    """The refusal of settings without any architecture; empty where they are not refused."""
     try:
         Recipe().replace(**settings)
     except InputError as error:
