@@ -411,6 +411,28 @@ def test_a_slider_decodes_by_keyboard_and_by_mouse(page):
     page.moved(by_key, lambda latents: latents["z3"][1] > 100 * step)
 
 
+def test_no_key_is_lost_while_an_answer_is_awaited(page):
+    """Five keys, faster than the answers: five steps of a slider, and five of the point on the map."""
+    page.page.evaluate(
+        """() => { const ask = window.fetch;
+        window.fetch = (...asked) => new Promise((go) => setTimeout(() => go(ask(...asked)), 250)); }"""
+    )
+    before, (layer, unit) = page.latents(), ("z3", 1)
+    step = page.explorer.answer("begin", {})["reach"][layer] / 200
+    page.page.locator(f"[data-unit='{layer} {unit}']").focus()
+    for _ in range(5):
+        page.page.keyboard.press("ArrowRight", delay=75)
+    moved = page.moved(before, lambda latents: latents[layer][unit] > before[layer][unit] + 4.4 * step)
+    assert moved[layer][unit] < before[layer][unit] + 5.6 * step
+    page.page.locator("canvas.map").focus()
+    page.page.keyboard.press("ArrowUp")
+    once = page.moved(moved)
+    for _ in range(5):
+        page.page.keyboard.press("ArrowUp", delay=75)
+    wanted = np.array(once[layer]) + 5 * (np.array(once[layer]) - np.array(moved[layer]))
+    page.moved(once, lambda latents: np.allclose(latents[layer], wanted, atol=1e-4))
+
+
 def place_of(page, chosen):
     """Where on the screen an image is that ``chosen`` picks of all points of the map, with its number and its point."""
     left, top, width = page.page.evaluate(

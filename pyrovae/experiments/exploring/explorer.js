@@ -101,6 +101,7 @@ function pageOf(model, about) {
     scales: null,
     posterior: null,
     pins: {},
+    mover: null,
     decoded: picture("The decoded image"),
     status: element("p", { className: "status", role: "status", "aria-live": "polite" }),
     listeners: [],
@@ -121,9 +122,19 @@ function pageOf(model, about) {
     for (const changed of page.listeners) changed();
   };
   // What is asked depends on the latents of that moment: an answer may have come since.
-  page.move = latest((question, values) =>
-    page.attempt(async () => page.show(await page.ask(question, { latents: page.latents, ...values() }))),
+  const answered = latest((mover, question, values) =>
+    page.attempt(async () => {
+      const answer = await page.ask(question, { latents: page.latents, ...values() }).finally(() => {
+        if (page.mover === mover) page.mover = null;
+      });
+      page.show(answer);
+    }),
   );
+  // What moved last (a slider, the place of a map) is ahead of the latents until its answer comes: `page.mover.control`.
+  page.move = (question, values, control) => {
+    page.mover = { control };
+    answered(page.mover, question, values);
+  };
   return page;
 }
 
@@ -132,7 +143,7 @@ function pageOf(model, about) {
 function mapOf(page) {
   const { about } = page;
   const layers = Object.keys(about.sizes).reverse();
-  const map = { points: [], view: null, hovered: -1, place: null };
+  const map = { points: [], view: null, hovered: -1, place: null, aim: null };
   const canvas = element("canvas", {
     className: "map",
     tabIndex: 0,
@@ -248,7 +259,11 @@ function mapOf(page) {
     hint.style.left = `${Math.min(x + 12, size() - 100)}px`;
     hint.style.top = `${Math.max(0, y - 100)}px`;
   });
-  const goTo = (point) => page.move("go_to", () => ({ ...map.place, point }));
+  const goTo = (point) => {
+    map.aim = point;
+    page.move("go_to", () => ({ ...map.place, point }), map.place);
+  };
+  const aim = () => (page.mover?.control === map.place ? map.aim : map.here());
   const leave = () => {
     map.hovered = -1;
     hint.hidden = true;
@@ -296,7 +311,7 @@ function mapOf(page) {
       map.view = { ...map.view, x: map.view.x + 4 * step * direction[0], y: map.view.y + 4 * step * direction[1] };
       draw();
     } else if (direction) {
-      const [x, y] = map.here();
+      const [x, y] = aim();
       goTo([x + step * direction[0], y + step * direction[1]]);
     } else if (event.key === "Enter") {
       page.pin(event.shiftKey ? "B" : "A", { index: nearest(toScreen(map.here())).index });
@@ -419,7 +434,8 @@ function layerOf(page, layer) {
     const mark = element("span", { className: "mark", "aria-hidden": true }), value = element("output");
     slider.oninput = () => {
       const value = slider.valueAsNumber;
-      page.move("set_layer", () => ({ layer, new: page.latents[layer].map((each, other) => (other === unit ? value : each)) }));
+      const moved = () => page.latents[layer].map((each, other) => (other === unit ? value : each));
+      page.move("set_layer", () => ({ layer, new: moved() }), slider);
     };
     const worth = kl ? `KL ${kl[unit].toFixed(2)}` : `variance ${about.spread[layer][unit].toFixed(2)}`;
     slider.setAttribute("aria-label", `${layer} unit ${unit + 1}, ${worth}`);
@@ -429,7 +445,7 @@ function layerOf(page, layer) {
       element("span", { className: "track" }, slider, mark), value);
     page.listeners.push(() => {
       const now = page.latents[layer][unit];
-      if (document.activeElement !== slider || Math.abs(slider.valueAsNumber - now) > reach / 200) slider.value = now;
+      if (page.mover?.control !== slider) slider.value = now;
       value.textContent = now.toFixed(2);
       const known = page.posterior?.[layer][unit];
       mark.hidden = known === undefined;
