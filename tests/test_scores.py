@@ -319,7 +319,7 @@ def test_what_an_estimate_held_is_freed_with_it():
     guide, _ = exact_guide(chain, "list")
     paths = PathDerivatives(weighted=True)
     model_trace, guide_trace = traces_of(chain.model, guide, (X,), {}, 3, paths)
-    paths.coefficients = torch.ones(3, 3)
+    paths.weigh_by(torch.ones(3, 3))
     (model_trace.log_prob_sum() - guide_trace.log_prob_sum()).backward()
     held = weakref.ref(paths)
     gc.disable()

@@ -23,7 +23,6 @@ from pyrovae.evaluation.support import SupportOfData
 from pyrovae.evaluation.weighing import error_of_mean
 from pyrovae.inference.objectives import ELBO
 from pyrovae.inference.weights import log_mean_exp, log_weights
-from pyrovae.programs.conditionals import OWN_SCORE
 from pyrovae.programs.distributions import gaussian_of
 
 IMAGES_AT_ONCE = 100
@@ -231,5 +230,3 @@ class _Shifted(Messenger):
         assert gaussian is not None
         moved = Normal(gaussian.loc + gaussian.scale * shift, gaussian.scale * log_scale.exp())
         msg["fn"] = moved.to_event(msg["fn"].event_dim)
-        # What the guide says about its density does not hold of this one, whose score is left out whole.
-        msg["infer"] = {key: value for key, value in msg["infer"].items() if key != OWN_SCORE}

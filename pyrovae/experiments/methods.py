@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from pyrovae.inference.objectives import Objective
     from pyrovae.programs.guides import VAE
 
-# Guides whose layers below the top hold the model's conditionals.
-SHARING_GUIDES = ("ladder", "residual_top_down")
-
 
 def refuse_what_cannot_be_trained(recipe: Recipe, dataset: Dataset, vae: VAE) -> None:
     """Refuse settings that a training would refuse later, before anything is written.
@@ -46,10 +43,15 @@ def build_objective(recipe: Recipe) -> Objective:
     """Build the objective of a recipe.
 
     Raises:
-        InputError: for a gradient that does not fit the objective.
+        InputError: for a gradient that does not fit the objective, or the networks.
     """
     from pyrovae.inference.objectives import OBJECTIVES
 
+    if recipe.gradient == "doubly_reparameterized" and recipe.batch_norm:
+        raise InputError(
+            "expected no batch norm with the gradient 'doubly_reparameterized', which is right only where the log-weight of an "
+            "example depends on no other example: use --no-batch-norm, or the gradient 'reparameterized'"
+        )
     weighed = {"num_averages": recipe.num_averages}
     options: dict[str, dict[str, Any]] = {
         "elbo": {"analytic_kl": recipe.analytic_kl, "free_bits": recipe.free_bits},
@@ -61,18 +63,6 @@ def build_objective(recipe: Recipe) -> Objective:
         return objective(recipe.num_particles, gradient=recipe.gradient, **options[recipe.objective])
     except ValueError as error:
         raise InputError(str(error)) from error
-
-
-def gradient_warning(recipe: Recipe) -> str:
-    """The warning of a gradient that gets noisier; empty for others."""
-    shares = recipe.guide in SHARING_GUIDES and len(recipe.latent_sizes) > 1
-    if not shares or all(stage.gradient != "doubly_reparameterized" for stage in recipe.schedule):
-        return ""
-    return (
-        f"the guide {recipe.guide!r} holds parameters of the model: without the guide's score the model's own is no longer "
-        "cancelled, and the doubly reparameterized gradient of these parameters had a hundred times the variance on MNIST; "
-        "the gradient 'reparameterized' reaches better bounds there"
-    )
 
 
 def build_optimizer(recipe: Recipe, vae: VAE) -> torch.optim.Optimizer:

@@ -25,7 +25,6 @@ from pyrovae.experiments.failing import ON_NAN, Rewind, Steps
 from pyrovae.experiments.interruption import Signals, TrainingInterrupted
 from pyrovae.experiments.locks import lock_folder
 from pyrovae.experiments.memory import memory_for
-from pyrovae.experiments.methods import gradient_warning
 from pyrovae.experiments.processes import Processes
 from pyrovae.experiments.recipe import Recipe
 from pyrovae.experiments.run import Run
@@ -107,7 +106,7 @@ def train(
         if logger.isEnabledFor(logging.INFO):
             for line in describe_training(run, dataset):
                 logger.info(line)
-            for warning in filter(None, (gradient_warning(run.recipe), busy_warning())):
+            if warning := busy_warning():
                 logger.warning(warning)
         training = _Training(run, dataset, engine, track or (lambda status: None), checkpoint_every, on_nan, processes)
         training.train()

@@ -188,7 +188,7 @@ class RenyiELBO(Objective):
         weights = drawn.reshape(self.num_averages, self.num_particles, -1)
         if paths is not None:
             kl_weight = _kl_weight(model_trace, guide_trace)
-            paths.coefficients = path_coefficients(weights, self.alpha, kl_weight).reshape(drawn.shape)
+            paths.weigh_by(path_coefficients(weights, self.alpha, kl_weight).reshape(drawn.shape))
         return subsampling_of(model_trace, guide_trace) * self._means(weights).mean(0)
 
     def _means(self, weights: Tensor) -> Tensor:

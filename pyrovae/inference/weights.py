@@ -117,11 +117,12 @@ def _traces_without_scores(
         drawn = poutine.trace(paths(guide)).get_trace(*args, **kwargs)
         guide_trace = prune_subsample_sites(drawn)
         _refuse_unless_reparameterized(guide_trace)
-        guide_trace.compute_log_prob()
         paths.leave_out_scores(sample_sites(guide_trace), check=check)
-    replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args, **kwargs)
-    model_trace = prune_subsample_sites(replayed)
-    model_trace.compute_log_prob()
+        replayed = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args, **kwargs)
+        model_trace = prune_subsample_sites(replayed)
+        model_trace.compute_log_prob()
+        if check and paths.weighted:
+            paths.refuse_coupled(weights_of(model_trace, guide_trace))
     if is_validation_enabled():
         check_model_guide_match(replayed, drawn)
         for site in (*sample_sites(model_trace), *sample_sites(guide_trace)):

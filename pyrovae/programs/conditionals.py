@@ -15,8 +15,6 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from torch import Tensor, nn
 
-# The key in a latent's ``infer`` of a function that makes its density with the model's parameters in it fixed.
-OWN_SCORE = "own_score"
 # A scale never reaches zero, so that log-densities and their gradients stay finite when softplus underflows.
 MINIMAL_VARIANCE = 1e-8
 

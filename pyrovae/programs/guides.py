@@ -9,9 +9,7 @@ q(z | x, c): its networks, and ``top_posterior``, are called with data and conte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
+from collections.abc import Iterable
 
 import pyro
 import pyro.distributions as dist
@@ -20,7 +18,7 @@ from pyro.distributions import Independent
 from torch import Tensor, nn
 
 from pyrovae.programs.architecture import Architecture
-from pyrovae.programs.conditionals import OWN_SCORE, DiagonalGaussian, evaluate_conditional
+from pyrovae.programs.conditionals import DiagonalGaussian, evaluate_conditional
 from pyrovae.programs.distributions import product_of_gaussians
 from pyrovae.programs.encoders import LadderEncoder, UpwardPass
 from pyrovae.programs.models import GenerativeModel, beside
@@ -60,18 +58,6 @@ class Guide(nn.Module):
     def draw(self, layer: int, gaussian: Independent) -> Tensor:
         """Draw a layer ``(B, D_l)`` given its Gaussian."""
         return pyro.sample(f"z{layer}", self._posterior(layer, gaussian))
-
-    def draw_beside(self, layer: int, prior: Independent, corrected: Callable[[Independent], Independent]) -> Tensor:
-        """Draw a layer ``(B, D_l)`` whose Gaussian is a correction of the model's, of the same parameters.
-
-        The site's ``infer[OWN_SCORE]`` makes the posterior whose score is that of the guide's own parameters alone.
-        """
-        infer: Any = {OWN_SCORE: partial(self._own_posterior, layer, prior, corrected)}
-        return pyro.sample(f"z{layer}", self._posterior(layer, corrected(prior)), infer=infer)
-
-    def _own_posterior(self, layer: int, prior: Independent, corrected: Callable[[Independent], Independent]) -> Independent:
-        loc, scale = prior.base_dist.loc, prior.base_dist.scale
-        return self._posterior(layer, corrected(dist.Normal(loc.detach(), scale.detach()).to_event(1)))
 
     def _posterior(self, layer: int, gaussian: Independent) -> Independent:
         return self.posteriors[layer - 1](gaussian) if self.posteriors else gaussian
@@ -228,7 +214,7 @@ class ResidualTopDown(TopDown):
     def _draw_below(self, layer: int, features: Tensor, above: Tensor) -> Tensor:
         difference = self.conditionals[layer - 1](beside(features, above))
         prior = evaluate_conditional(self._model[0].conditionals[layer - 1], above)
-        return self.draw_beside(layer, prior, partial(_displaced, difference))
+        return self.draw(layer, _displaced(difference, prior))
 
 
 def _displaced(difference: Independent, prior: Independent) -> Independent:
@@ -271,7 +257,7 @@ class Ladder(Guide):
             z = self.draw(model.depth, evidence[-1])
             for layer in reversed(range(1, model.depth)):
                 prior = evaluate_conditional(model.conditionals[layer - 1], z)
-                z = self.draw_beside(layer, prior, partial(product_of_gaussians, evidence[layer - 1]))
+                z = self.draw(layer, product_of_gaussians(evidence[layer - 1], prior))
 
 
 class VAE(nn.Module):
