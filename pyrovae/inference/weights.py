@@ -13,7 +13,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, check_site_shape
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyrovae.engine.modules import Program
 from pyrovae.inference.gradients import PathDerivatives
@@ -22,7 +22,7 @@ from pyrovae.inference.plates import Site, examples_of, plates_of, sample_sites,
 from pyrovae.inference.supports import scored_by
 from pyrovae.programs.conditionals import share_conditionals
 
-# Guides whose log-densities were found to be without scores where these are left out.
+# Programs whose gradients without scores were found to be right, by estimator and by whether they were training.
 _CHECKED = ProgramCache()
 
 
@@ -97,10 +97,11 @@ def traces_of(
             traces = get_importance_trace("flat", math.inf, *arranged)
             _refuse_unless_reparameterized(traces[1])
             return traces
-        check = is_validation_enabled() and not torch.is_inference_mode_enabled() and not _CHECKED.get((guide,))
+        key = model, guide, (paths.weighted, *(each.training for each in (model, guide) if isinstance(each, nn.Module)))
+        check = is_validation_enabled() and not torch.is_inference_mode_enabled() and not _CHECKED.get(key)
         traces = _traces_without_scores(*arranged, paths, check)
     if check:
-        _CHECKED.add((guide,), True)
+        _CHECKED.add(key, True)
     return traces
 
 
