@@ -209,19 +209,19 @@ class _Parent(torch.autograd.Function):
 
 
 class _ByParents(torch.autograd.Function):
-    """Zeros in place of a log-density at fixed values, with its derivatives by each of the parents."""
+    """Zeros in place of a value or a log-density, with its derivatives by each of the parents alone."""
 
     @staticmethod
-    def forward(ctx: Any, told: _Backward, log_density: list[Tensor], *parents: Tensor) -> Tensor:
-        ctx.told, ctx.log_density, ctx.parents = told, log_density, parents
-        return torch.zeros_like(log_density[0])
+    def forward(ctx: Any, told: _Backward, of: list[Tensor], *parents: Tensor) -> Tensor:
+        ctx.told, ctx.of, ctx.parents = told, of, parents
+        return torch.zeros_like(of[0])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         # The graph is kept: the rest of the backward pass goes through the same networks.
         with ctx.told:
-            derivatives = torch.autograd.grad(ctx.log_density, ctx.parents, [gradient], retain_graph=True, allow_unused=True)
+            derivatives = torch.autograd.grad(ctx.of, ctx.parents, [gradient], retain_graph=True, allow_unused=True)
         return None, None, *derivatives
 
 
