@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -38,6 +39,8 @@ from pyrovae.experiments.run import Run
 
 if TYPE_CHECKING:
     from pyrovae.data.datasets import Dataset
+
+logger = logging.getLogger(__name__)
 
 
 def no_watch(title: str) -> AbstractContextManager[tuple[Any, Any]]:
@@ -174,6 +177,7 @@ class _Made:
         views: dict[str, list[View]] = {}
         for each in self.members:
             views.setdefault(each.name, []).append(View(self.runs[each.folder], each.name, each.dataset))
+        logger.info("measuring the table: %d quantities of %d trainings", len(self._quantities), len(self.members))
         found = {name: _estimates(self._quantities, of_seeds) for name, of_seeds in views.items()}
         drawn, obstacles = pictures_of(self.experiment, {name: of_seeds[0] for name, of_seeds in views.items()})
         rows = [self._row(name, views[name], found[name]) for name in views]
