@@ -97,9 +97,9 @@ def page(outcomes: dict[str, Outcome]) -> str:
         *counts(outcomes),
     ]
     for name, outcome in outcomes.items():
-        seconds = (
-            f" Took {duration(outcome.seconds)}, on {outcome.environment.get('threads')} thread." if outcome.seconds else ""
-        )
+        threads = outcome.environment["threads"]
+        on_threads = f"{threads} thread{'' if threads == 1 else 's'}"
+        seconds = f" Took {duration(outcome.seconds)}, on {on_threads}." if outcome.seconds else ""
         lines += ["", f"## {name}", "", f"{outcome.shows[0].upper()}{outcome.shows[1:]}.{seconds}", "", *outcome.body()]
     return "\n".join(lines) + "\n"
 
