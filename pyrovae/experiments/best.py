@@ -18,7 +18,6 @@ _OPEN = Recipe(
     batch_size=256,
 )
 _THREE: dict[str, Any] = {"latent_sizes": (64, 32, 16), "hidden_sizes": (512, 256, 128)}
-_FIVE: dict[str, Any] = {"latent_sizes": (64, 32, 16, 8, 4), "hidden_sizes": (512, 256, 128, 64, 32)}
 
 
 def _stages(epochs: int, warmup_epochs: float, weighted: int, **fine: Any) -> tuple[dict[str, Any], ...]:
@@ -30,11 +29,14 @@ def _stages(epochs: int, warmup_epochs: float, weighted: int, **fine: Any) -> tu
 BEST: dict[str, Recipe] = {
     "best-mnist": _OPEN.replace(
         dataset="mnist",
-        **_FIVE,
+        latent_sizes=(100, 50, 25),
+        hidden_sizes=(1024, 512, 256),
+        prior="flow",
         activation="gate",
-        average_decay=0.9995,
-        precision="bfloat16",
-        stages=_stages(280, 60.0, 12),
+        optimizer="AdamW",
+        optimizer_arguments={"weight_decay": 0.05},
+        average_decay=0.9999,
+        stages=_stages(250, 60.0, 12, average_decay=0.999),
     ),
     "best-static-mnist": _OPEN.replace(
         dataset="static-mnist",
@@ -108,7 +110,15 @@ _FOR_ALL = {
 }
 CHOSEN: dict[str, dict[str, str]] = {
     "best-mnist": _FOR_ALL
-    | {"activation": "gates, first by test images; validation images: 1.5 nats of ELBO above leaky ReLU"},
+    | {
+        "latent_sizes": "validation images: ELBO 0.2 nats above five layers of 64 to 4 with the same hidden sizes",
+        "hidden_sizes": "validation images: twice the published ones gain 0.7 nats of ELBO",
+        "prior": "validation images: three layers below a flow 0.5 nats of ELBO above five without",
+        "activation": "gates, first by test images; validation images: 1.5 nats of ELBO above leaky ReLU",
+        "optimizer_arguments": "not tuned: validation images at the published sizes: 0.02 changes nothing, 0.05 costs 0.2 nats",
+        "average_decay": "validation images: no worse than 0.9995",
+        "stages": "validation images: the ELBO hardly grows after 200 epochs; the end as on Caltech",
+    },
     "best-static-mnist": _FOR_ALL
     | {
         "activation": "validation images: log p -85.35 by gates, -85.49 by leaky ReLU after 98 epochs",
