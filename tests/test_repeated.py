@@ -6,12 +6,19 @@ import pytest
 import torch
 from products import rows_of_products
 
+from pyrovae.engine import captured
 from pyrovae.engine.capture import CaptureError, capture
 from pyrovae.engine.choice import compiling_pays_by_count
 from pyrovae.engine.compiled import compile_with_draws, seconds_to_compile
 from pyrovae.engine.matmul_kernels import products_by_size, with_fastest_products
 from pyrovae.engine.partition import split
 from pyrovae.engine.repeated import FEWEST_CALLS, RepeatedFunction
+from pyrovae.evaluation.gaps import GapEstimator
+from pyrovae.evaluation.paths import GeometricPath
+from pyrovae.evaluation.sampling import WeightSampler
+from pyrovae.programs.architecture import Architecture
+from pyrovae.programs.guides import GUIDES
+from pyrovae.programs.models import GenerativeModel
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -140,3 +147,29 @@ def test_large_products_are_computed_by_onednn_whatever_the_machine(home):
 def test_an_unknown_engine_is_refused():
     with pytest.raises(ValueError, match="expected an engine out of auto, eager, graph, compiled; got 'turbo'"):
         RepeatedFunction(reads_values, engine="turbo")
+
+
+def gaps_of(model, guide):
+    return GapEstimator(model, guide, num_samples=20, num_steps=2, learning_rate=0.1, times=10, engine="graph")
+
+
+def weights_of(model, guide):
+    sampler = WeightSampler(model, guide, samples_ahead=1000, engine="graph")
+    return lambda rows: sampler(rows, 20)
+
+
+def densities_of(model, guide):
+    path = GeometricPath(model, guide)
+    return lambda rows: path.density_for(rows, 2, calls_ahead=FEWEST_CALLS)(path.draw(rows, 2))
+
+
+@pytest.mark.parametrize(("measure", "functions"), [(gaps_of, 2), (weights_of, 1), (densities_of, 1)])
+def test_what_measures_examples_again_is_captured_once(measure, functions, monkeypatch):
+    """Programs in training mode, with batch norm; three sets of examples."""
+    sizes = Architecture(shape=(1, 2, 3), latent_sizes=(4, 2), hidden_sizes=(8, 6), batch_norm=True)
+    model = GenerativeModel.of(sizes)
+    measured, graphs = measure(model, GUIDES["ladder"].of(model, sizes)), []
+    monkeypatch.setattr(captured, "capture", lambda *args: graphs.append(capture(*args)) or graphs[-1])
+    for rows in torch.bernoulli(torch.full((3, 5, 6), 0.5)):
+        measured([rows])
+    assert len(graphs) == functions

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pyro.distributions import Normal
 from pyro.poutine.messenger import Messenger
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from pyrovae.engine.modules import Program
 from pyrovae.engine.repeated import RepeatedFunction
@@ -131,8 +130,8 @@ class GapEstimator:
         for captured in (self._gradients, self._weights):
             captured.refresh_parameters()
         with measuring(self.model, self.guide):
-            self._refined_guide = RefinedGuide(self.guide, rows)
-            unmoved = [torch.zeros_like(each) for each in self._refined_guide.parameters()]
+            moves = no_moves(self.guide, rows)
+            self._names, unmoved = list(moves), list(moves.values())
             after, before = (self._draw(moves, rows).double() for moves in (self._ascended(unmoved, rows), unmoved))
         error = torch.hypot(error_of_mean(after), error_of_mean(before))
         return InferenceGaps(log_mean_exp(after), after.mean(0), before.mean(0), error)
@@ -172,60 +171,62 @@ class GapEstimator:
         return [log_weights(self.model, self._with(moves), *rows, num_particles=PARTICLES_AT_ONCE)]
 
     def _split(self, inputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        count = len(list(self._refined_guide.parameters()))
-        return inputs[:count], inputs[count:]
+        return inputs[: len(self._names)], inputs[len(self._names) :]
 
-    def _with(self, moves: Sequence[Tensor]) -> Program:
-        names = [name for name, _ in self._refined_guide.named_parameters()]
-        return lambda *rows: functional_call(self._refined_guide, dict(zip(names, moves, strict=True)), rows)
+    def _with(self, moves: Iterable[Tensor]) -> Program:
+        return refined_guide(self.guide, dict(zip(self._names, moves, strict=True)))
 
 
-class RefinedGuide(nn.Module):
-    r"""A guide whose Gaussians are shifted and rescaled for each image and unit; initially not at all.
+def no_moves(guide: Program, rows: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The moves that leave a guide's Gaussians as they are, for each image: zeros, by ``shift_`` and ``log_scale_`` of a site.
+
+    Args:
+        guide: the guide.
+        rows: the images, followed by contexts if any.
+
+    Raises:
+        ValueError: for no latent, and for a latent that is no product of Gaussians over units.
+    """
+    sites = latent_sites(guide, rows)
+    if not sites:
+        raise ValueError(
+            "expected a guide with latents to refine; got none: without them the bound is log p(x), and has no gap"
+        )
+    for name, site in sites.items():
+        if gaussian_of(site["fn"]) is None:
+            raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is drawn from {site['fn']}")
+    parts = [(f"{part}_{name}", site) for name, site in sites.items() for part in ("shift", "log_scale")]
+    return {name: torch.zeros_like(site["fn"].mean) for name, site in parts}
+
+
+def refined_guide(guide: Program, moves: Mapping[str, Tensor]) -> Program:
+    r"""A guide whose Gaussians are shifted and rescaled for each image and unit.
 
     .. math:: q^*(z_l | \cdot) = N(z_l | \mu + \sigma a_l(x), \sigma^2 e^{2 b_l(x)})
 
     Args:
         guide: the original guide.
-        rows: the images, followed by contexts if any, that it will be called with.
-
-    Raises:
-        ValueError: for no latent, and for a latent that is no product of Gaussians over units.
+        moves: the shifts a and the logarithms b of scales, by the names of ``no_moves``.
     """
 
-    def __init__(self, guide: Program, rows: Sequence[Tensor]) -> None:
-        super().__init__()
-        # In a tuple, in which nn.Module finds no submodules: only shifts and scales are parameters.
-        self._guide = (guide,)
-        sites = latent_sites(guide, rows)
-        if not sites:
-            raise ValueError(
-                "expected a guide with latents to refine; got none: without them the bound is log p(x), and has no gap"
-            )
-        for name, site in sites.items():
-            if gaussian_of(site["fn"]) is None:
-                raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is drawn from {site['fn']}")
-            for part in ("shift", "log_scale"):
-                self.register_parameter(f"{part}_{name}", nn.Parameter(torch.zeros_like(site["fn"].mean)))
-
-    def forward(self, *rows: Tensor) -> None:
-        """Sample all layers."""
-        (guide,) = self._guide
-        with _Shifted(self._parameters):
+    def refined(*rows: Tensor) -> None:
+        with _Moved(moves):
             guide(*rows)
 
+    return refined
 
-class _Shifted(Messenger):
+
+class _Moved(Messenger):
     """A handler that shifts and rescales the Gaussians of latents."""
 
-    def __init__(self, by: Any) -> None:
+    def __init__(self, moves: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.by = by
+        self.moves = moves
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or f"shift_{msg['name']}" not in self.by:
+        if msg["is_observed"] or f"shift_{msg['name']}" not in self.moves:
             return
-        shift, log_scale = (self.by[f"{part}_{msg['name']}"] for part in ("shift", "log_scale"))
+        shift, log_scale = (self.moves[f"{part}_{msg['name']}"] for part in ("shift", "log_scale"))
         gaussian = gaussian_of(msg["fn"])
         assert gaussian is not None
         moved = Normal(gaussian.loc + gaussian.scale * shift, gaussian.scale * log_scale.exp())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from pyrovae.engine.modules import Program
 from pyrovae.evaluation.chunks import draw_seed, noise_of_chunk
-from pyrovae.evaluation.gaps import REFINING_PARTICLES, RefinedGuide
+from pyrovae.evaluation.gaps import REFINING_PARTICLES, no_moves, refined_guide
 from pyrovae.evaluation.likelihood import Estimates
 from pyrovae.evaluation.measuring import measuring
 from pyrovae.evaluation.sampling import PARTICLES_AT_ONCE
@@ -42,31 +41,32 @@ def unit_gains(
         num_steps: the number of steps of Adam.
     """
     with measuring(model, guide):
-        refined = RefinedGuide(guide, rows)
-        _refine(model, refined, rows, places, num_steps)
+        moves = no_moves(guide, rows)
+        _refine(model, guide, moves, rows, places, num_steps)
         seed = draw_seed(rows[0].device)
-        whole = _bound(model, refined, rows, seed)
-        gains = {}
-        for place in places:
-            with _unmoved(refined, *place):
-                gains[place] = Estimates((whole - _bound(model, refined, rows, seed)).cpu())
-    return gains
+        whole = _bound(model, refined_guide(guide, moves), rows, seed)
+        return {
+            place: Estimates((whole - _bound(model, refined_guide(guide, _without(moves, *place)), rows, seed)).cpu())
+            for place in places
+        }
 
 
-def _refine(model: Program, refined: RefinedGuide, rows: Sequence[Tensor], places: Sequence[Place], num_steps: int) -> None:
+def _refine(
+    model: Program, guide: Program, moves: dict[str, Tensor], rows: Sequence[Tensor], places: Sequence[Place], num_steps: int
+) -> None:
     """Ascend the bound by the Gaussians of the units alone, for each image."""
-    free = {name: torch.zeros_like(each) for name, each in refined.named_parameters()}
+    free = {name: torch.zeros_like(each) for name, each in moves.items()}
     for layer, unit in places:
         for part in ("shift", "log_scale") if unit is not None else ():
             free[f"{part}_{layer}"][..., unit] = 1
-    optimizer = torch.optim.Adam(refined.parameters(), lr=LEARNING_RATE, eps=LEARNING_RATE)
+    optimizer = torch.optim.Adam([each.requires_grad_() for each in moves.values()], lr=LEARNING_RATE, eps=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    objective = ELBO(REFINING_PARTICLES, gradient="sticking_the_landing")
+    objective, refined = ELBO(REFINING_PARTICLES, gradient="sticking_the_landing"), refined_guide(guide, moves)
     for _ in range(num_steps):
         with torch.enable_grad():
             loss = objective.differentiable_loss(model, refined, *rows)
-            gradients = torch.autograd.grad(loss, list(refined.parameters()))
-        for (name, move), gradient in zip(refined.named_parameters(), gradients, strict=True):
+            gradients = torch.autograd.grad(loss, list(moves.values()))
+        for (name, move), gradient in zip(moves.items(), gradients, strict=True):
             move.grad = gradient * free[name]
         optimizer.step()
         schedule.step()
@@ -78,14 +78,9 @@ def _bound(model: Program, guide: Program, rows: Sequence[Tensor], seed: int) ->
         return log_weights(model, guide, *rows, num_particles=PARTICLES_AT_ONCE).double().mean(0)
 
 
-@contextmanager
-def _unmoved(refined: RefinedGuide, layer: str, unit: int | None) -> Iterator[None]:
-    """Take back what moved the posterior of a unit, or of a layer, while the context lasts."""
-    where = slice(None) if unit is None else unit
-    moves = [refined.get_parameter(f"{part}_{layer}") for part in ("shift", "log_scale")]
-    before = [each.detach().clone() for each in moves]
-    for each in moves:
-        each[..., where] = 0
-    yield
-    for each, value in zip(moves, before, strict=True):
-        each.copy_(value)
+def _without(moves: dict[str, Tensor], layer: str, unit: int | None) -> dict[str, Tensor]:
+    """The moves but for those of a unit, or of a layer."""
+    kept = {name: each.clone() for name, each in moves.items()}
+    for part in ("shift", "log_scale"):
+        kept[f"{part}_{layer}"][..., slice(None) if unit is None else unit] = 0
+    return kept

@@ -120,11 +120,10 @@ def difference(ones: Sequence[Estimate], others: Sequence[Estimate], confidence:
     """
     one, other = over_images(ones), over_images(others)
     value = one.value - other.value
+    seeds = _over_seeds(confidence, ones, others)
     if one.per_image is None or other.per_image is None or one.per_image.shape != other.per_image.shape:
-        half = float(np.hypot(half_width(ones, confidence), half_width(others, confidence)))
-        return _around(value, half)
+        return _around(value, float(np.hypot(seeds, np.hypot(_over_images(one, confidence), _over_images(other, confidence)))))
     paired = paired_difference(one.per_image, other.per_image, confidence=confidence)
-    seeds = float(np.hypot(_over_seeds(ones, confidence), _over_seeds(others, confidence)))
     below, above = float(np.hypot(paired.mean - paired.lower, seeds)), float(np.hypot(paired.upper - paired.mean, seeds))
     rise = one.rise - other.rise
     return Interval(value, value - below + min(rise, 0.0), value + above + max(rise, 0.0))
@@ -139,21 +138,29 @@ def ratio(ones: Sequence[Estimate], others: Sequence[Estimate], confidence: floa
 
 def half_width(estimates: Sequence[Estimate], confidence: float) -> float:
     """The half-width of an interval for the mean over seeds: over images, and over seeds where there are several."""
+    return float(np.hypot(_over_images(over_images(estimates), confidence), _over_seeds(confidence, estimates)))
+
+
+def _over_images(estimate: Estimate, confidence: float) -> float:
     from scipy.stats import t
 
-    images = over_images(estimates)
-    quantile = t.ppf((1 + confidence) / 2, images.degrees)
-    return float(np.hypot(quantile * images.standard_error, _over_seeds(estimates, confidence)))
+    return float(t.ppf((1 + confidence) / 2, estimate.degrees) * estimate.standard_error)
 
 
-def _over_seeds(estimates: Sequence[Estimate], confidence: float) -> float:
-    """The half-width over seeds of an interval for their mean; zero for a single seed."""
+def _over_seeds(confidence: float, *trainings: Sequence[Estimate]) -> float:
+    """The half-width over seeds of an interval for a mean, or for a difference of means; zero for single seeds.
+
+    It is that of Welch, for means whose seeds differ by unlike amounts: the variances v of the means add up, with
+    ``(sum v)^2 / sum (v^2 / (seeds - 1))`` degrees of freedom.
+    """
     from scipy.stats import t
 
-    if len(estimates) < 2:
+    seeds = np.array([len(each) for each in trainings if len(each) > 1])
+    variances = np.array([np.var([one.value for one in each], ddof=1) / len(each) for each in trainings if len(each) > 1])
+    if not variances.any():
         return 0.0
-    values = np.array([each.value for each in estimates])
-    return float(t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    degrees = variances.sum() ** 2 / (variances**2 / (seeds - 1)).sum()
+    return float(t.ppf((1 + confidence) / 2, degrees) * variances.sum() ** 0.5)
 
 
 def _around(value: float, half: float) -> Interval:
