@@ -291,6 +291,22 @@ def test_what_is_damaged_or_not_trusted_is_compiled_anew(home):
     assert holds() == "compile"
 
 
+def test_a_compilation_tells_how_long_the_next_one_takes_on_this_machine(home, monkeypatch):
+    x = torch.randn(3, 4)
+    graphs = [capture(function, [x]) for function in (lambda x: [torch.tanh(x) + 4], lambda x: [x.exp() + 5])]
+    expected = compilation.time_to_compile_anew(graphs[1])
+    compile_graph(graphs[0], [x])
+    assert time_to_compile(graphs[1], [x]) == (expected, "compile"), "too short to say"
+    monkeypatch.setattr(compilation, "LEAST_SECONDS", 0.0)
+    (home / "compiled").rename(home / "elsewhere")
+    start = time.perf_counter()
+    compile_graph(graphs[0], [x])
+    seconds = time.perf_counter() - start
+    assert 0.2 * seconds < time_to_compile(graphs[1], [x])[0] <= seconds
+    compilation._paces().write(compilation.machine_key(), b"nonsense")
+    assert time_to_compile(graphs[1], [x])[0] == expected
+
+
 def test_what_cannot_be_kept_is_compiled_all_the_same(home, caplog):
     home.write_text("no folder")
     x = torch.randn(3, 4)

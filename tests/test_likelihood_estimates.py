@@ -14,6 +14,7 @@ from torch import nn
 from pyrovae.engine.capture import CaptureError
 from pyrovae.engine.choice import ENGINES
 from pyrovae.engine.modules import evaluation_mode
+from pyrovae.engine.reachable import Reachable
 from pyrovae.engine.repeated import RepeatedFunction
 from pyrovae.evaluation import weighing
 from pyrovae.evaluation.annealing import annealed_log_likelihood
@@ -113,7 +114,7 @@ def test_what_depends_on_no_chance_is_computed_once():
     """The components of the prior with the parameters, the encoder with the data: neither has a product in what is drawn."""
     model, guide = programs("ladder", "vamp")
     sampler = RepeatedFunction(lambda x: [log_weights(model, guide, x, num_particles=PARTICLES_AT_ONCE)], engine="graph")
-    with evaluation_mode(model, guide):
+    with evaluation_mode(Reachable(model, guide)):
         with rows_of_products():
             sampler.bind([], [X], 100)
         sampler.refresh_parameters()

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyrovae.engine.modules import preserved_buffers
-from pyrovae.engine.reachable import is_library
+from pyrovae.engine.reachable import Reachable, is_library
 from pyrovae.engine.tracing import ShapesOfValues, has_shape_of_values, without_reading_values
 from pyrovae.engine.validation import without_validation
 from pyrovae.errors import CaptureError, LostProcessError, first_line
@@ -245,7 +245,7 @@ def preserved_state(*programs: Any) -> Iterator[None]:
 
     Modules that ``programs`` reach are restored also where their ``forward`` is called directly.
     """
-    with preserved_buffers(*programs), torch.random.fork_rng():
+    with preserved_buffers(Reachable(*programs)), torch.random.fork_rng():
         yield
 
 

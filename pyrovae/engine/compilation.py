@@ -20,10 +20,12 @@ from torch import Tensor, fx
 from pyrovae.engine.cache import SharedFolder, limit_in_bytes
 from pyrovae.engine.capture import Graph
 from pyrovae.engine.cuda_graphs import CudaGraphFunction
-from pyrovae.engine.matmul_kernels import machine, with_fastest_products
+from pyrovae.engine.matmul_kernels import machine, machine_key, with_fastest_products
 
 # The costs of compiling and loading, measured on two cores.
 COMPILE_SECONDS, COMPILE_SECONDS_PER_NODE, LOAD_SECONDS = 3.0, 0.009, 2.0
+# Shorter compilations say little of the pace of a machine.
+LEAST_SECONDS = 5.0
 
 # The pauses between tries to load a library that is not whole.
 PAUSES_SECONDS = (0.5, 2.0, 4.0)
@@ -57,10 +59,12 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
         artifact = _with_whole_libraries(lambda: _loaded(cache, key))
         if artifact is None:
             # On a CPU random numbers are torch's own, the same as in plain Pyro for the same seed.
+            start = time.perf_counter()
             with config.patch(fallback_random=all(tensor.device.type == "cpu" for tensor in everything)):
                 artifact = _with_whole_libraries(
                     lambda: standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
                 )
+            _keep_pace(time.perf_counter() - start, time_to_compile_anew(graph))
             _save(artifact, cache, key)
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -119,12 +123,29 @@ def time_to_compile(graph: Graph, inputs: Sequence[Tensor]) -> tuple[float, str]
     module = with_fastest_products(graph.module, timed=False)
     if module is not None and _cache().holds(_fingerprint(module, [*graph.constants, *inputs])):
         return LOAD_SECONDS, "load what an earlier process compiled"
-    return time_to_compile_anew(graph), "compile"
+    return _pace() * time_to_compile_anew(graph), "compile"
 
 
 def time_to_compile_anew(graph: Graph) -> float:
-    """The seconds that it takes to compile a graph, whatever earlier processes compiled."""
+    """The seconds that it takes to compile a graph, whatever earlier processes compiled, and on whatever machine."""
     return COMPILE_SECONDS + COMPILE_SECONDS_PER_NODE * len(graph.module.graph.nodes)
+
+
+def _pace() -> float:
+    """How many times as long as expected the last compilation on this machine took; one before the first."""
+    try:
+        return float(_paces().read(machine_key()) or 1.0)
+    except ValueError:
+        return 1.0
+
+
+def _keep_pace(seconds: float, expected: float) -> None:
+    if expected > LEAST_SECONDS:
+        _paces().write(machine_key(), repr(seconds / expected).encode())
+
+
+def _paces() -> SharedFolder:
+    return SharedFolder(user_cache_path("pyrovae") / "paces", limit_in_bytes())
 
 
 def _cache() -> SharedFolder:

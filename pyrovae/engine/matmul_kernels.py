@@ -126,6 +126,11 @@ def machine() -> tuple[Any, ...]:
     return torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), processor()
 
 
+def machine_key() -> str:
+    """The name of a file for what was measured on this machine."""
+    return hashlib.sha256(repr(machine()).encode()).hexdigest()[:32]
+
+
 class _Answers:
     """The faster of two libraries by the layout of the operands; kept between processes, separately for each machine.
 
@@ -135,7 +140,7 @@ class _Answers:
 
     def __init__(self, folder: SharedFolder) -> None:
         self._folder = folder
-        self._name = f"{hashlib.sha256(repr(machine()).encode()).hexdigest()[:32]}.json"
+        self._name = f"{machine_key()}.json"
         chosen = _chosen.get()
         self._chosen: dict[str, bool] = {} if chosen is None else chosen
         self._known, self._new = self._kept() | self._chosen, dict[str, bool]()

@@ -7,23 +7,24 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pyrovae.engine.reachable import Reachable, modules_of
+from pyrovae.engine.reachable import Reachable
 
 # Larger tensors are data, which programs do not write to.
 SMALL = 100_000
+NOTHING = Reachable()
 T = TypeVar("T")
 Program = Callable[..., Any]
 
 
 @contextmanager
-def preserved_buffers(*programs: Any) -> Iterator[None]:
+def preserved_buffers(reached: Reachable = NOTHING) -> Iterator[None]:
     """Restore the buffers of every module that runs in the context.
 
-    Modules that ``programs`` reach are restored also where their ``forward`` is called directly; so are other small tensors
-    that programs reach.
+    Modules that were ``reached`` are restored also where their ``forward`` is called directly; so are other small tensors
+    that were reached.
     """
-    reached = (place.value for place in Reachable(*programs).places)
-    tensors = [each for each in reached if isinstance(each, Tensor) and not each.requires_grad and each.numel() <= SMALL]
+    values = (place.value for place in reached.places)
+    tensors = [each for each in values if isinstance(each, Tensor) and not each.requires_grad and each.numel() <= SMALL]
     before = [(each, each._version, each.clone()) for each in tensors]
 
     def remember(module: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
@@ -35,7 +36,7 @@ def preserved_buffers(*programs: Any) -> Iterator[None]:
             module._buffers[name] = buffer
 
     try:
-        with modules_that_run(remember, restore, *programs):
+        with modules_that_run(remember, restore, reached):
             yield
     finally:
         with torch.no_grad():
@@ -45,10 +46,10 @@ def preserved_buffers(*programs: Any) -> Iterator[None]:
 
 
 @contextmanager
-def evaluation_mode(*programs: Any) -> Iterator[None]:
+def evaluation_mode(reached: Reachable = NOTHING) -> Iterator[None]:
     """Take no gradients, and put every module that runs into evaluation mode; afterwards each is as before.
 
-    This includes modules that ``programs`` reach whose ``forward`` is called directly.
+    This includes modules that were ``reached`` whose ``forward`` is called directly.
     """
 
     def switch(module: nn.Module) -> bool:
@@ -58,17 +59,17 @@ def evaluation_mode(*programs: Any) -> Iterator[None]:
     def restore(module: nn.Module, mode: bool) -> None:
         module.training = mode
 
-    with torch.no_grad(), modules_that_run(switch, restore, *programs):
+    with torch.no_grad(), modules_that_run(switch, restore, reached):
         yield
 
 
 @contextmanager
 def modules_that_run(
-    enter: Callable[[nn.Module], T], leave: Callable[[nn.Module, T], None], *programs: Any
+    enter: Callable[[nn.Module], T], leave: Callable[[nn.Module, T], None], reached: Reachable = NOTHING
 ) -> Iterator[dict[nn.Module, T]]:
     """Call ``enter`` on each module before it first runs, wherever programs keep it; at the end ``leave`` with the result.
 
-    Modules that ``programs`` reach are entered at once, since their ``forward`` may be called directly.
+    Modules that were ``reached`` are entered at once, since their ``forward`` may be called directly.
     """
     seen: dict[nn.Module, T] = {}
 
@@ -76,7 +77,7 @@ def modules_that_run(
         if module not in seen:
             seen[module] = enter(module)
 
-    for module in modules_of(*programs):
+    for module in reached.modules:
         meet(module)
     hook = nn.modules.module.register_module_forward_pre_hook(meet)
     try:

@@ -19,9 +19,11 @@ SCALARS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch
 LONGEST_COLLECTION = 64
 MOST_OBJECTS = 20_000
 _PARTS_OF_MODULES = ("_parameters", "_buffers", "_modules")
-_FOLLOWED_IN_MODULES = (nn.Module, tuple, FunctionType, MethodType, functools.partial)
-# The hooks of a module, which run with it.
+# The hooks of a module that run with it.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_LEAVES = (*SCALARS, Tensor)
+# What is followed in attributes of libraries' objects, and of their modules.
+_FOLLOWED = {False: _LEAVES, True: (*_LEAVES, nn.Module, tuple, FunctionType, MethodType, functools.partial)}
 
 
 class Place(NamedTuple):
@@ -67,7 +69,7 @@ class Reachable:
         waiting = list(roots)
         while waiting and len(self._seen) < MOST_OBJECTS:
             each = waiting.pop()
-            if isinstance(each, (*SCALARS, Tensor)) or id(each) in self._seen:
+            if isinstance(each, _LEAVES) or id(each) in self._seen:
                 continue
             self._seen[id(each)] = each
             if isinstance(each, nn.Module):
@@ -78,11 +80,6 @@ class Reachable:
                     waiting.append(part.value)
                 else:
                     waiting.append(part)
-
-
-def modules_of(*programs: Any) -> list[nn.Module]:
-    """The modules that programs can reach."""
-    return Reachable(*programs).modules
 
 
 def _parts(each: Any) -> Iterator[Any]:
@@ -107,17 +104,15 @@ def _parts(each: Any) -> Iterator[Any]:
 
 def _parts_of_object(each: Any) -> Iterator[Any]:
     name, is_users = type(each).__name__, not is_library(type(each).__module__)
-    is_module = isinstance(each, nn.Module)
-    for part in _PARTS_OF_MODULES if is_module else ():
-        yield from _attributes(vars(each).get(part) or {}, name, is_users)
-    for place in _attributes(vars(each), name, is_users):
-        if place.key in _HOOKS:
-            yield place.value
-        elif is_module and (place.key in _PARTS_OF_MODULES or place.key.endswith(("_hooks", "_hooks_with_kwargs"))):
-            continue
-        # Attributes of libraries' objects are places, but most of their contents are not followed.
-        elif is_users or isinstance(place.value, (*SCALARS, Tensor, *(_FOLLOWED_IN_MODULES if is_module else ()))):
-            yield place
+    values, is_module = vars(each), isinstance(each, nn.Module)
+    if is_module:
+        for part in _PARTS_OF_MODULES:
+            yield from _attributes(values.get(part) or {}, name, is_users)
+        yield from (values[hooks] for hooks in _HOOKS if values.get(hooks))
+    followed = object if is_users else _FOLLOWED[is_module]
+    for key, value in list(values.items()):
+        if isinstance(value, followed) and not key.startswith("__") and not (is_module and _is_of_modules(key)):
+            yield Place(values, key, f"attribute {key!r} of {name}", is_users)
     yield from (kind for kind in type(each).__mro__ if not is_library(kind.__module__))
 
 
@@ -136,6 +131,12 @@ def _parts_of_function(function: FunctionType) -> Iterator[Any]:
                 yield from (p for p in _attributes(vars(value), name) if p.key in _names(function.__code__))
         elif name in function.__globals__:
             yield Place(function.__globals__, name, f"global {name!r}")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_of_modules(attribute: str) -> bool:
+    """True for an attribute in which torch keeps the parts and the hooks of a module."""
+    return attribute in _PARTS_OF_MODULES or attribute.endswith(("_hooks", "_hooks_with_kwargs"))
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyrovae.engine.modules import evaluation_mode, preserved_buffers
+from pyrovae.engine.reachable import Reachable
 from pyrovae.programs.conditionals import share_constants
 
 
@@ -14,5 +15,6 @@ def measuring(*programs: Any) -> Iterator[None]:
 
     Afterwards every module that ran, or that ``programs`` reach, is restored, with its buffers.
     """
-    with preserved_buffers(*programs), evaluation_mode(*programs), share_constants():
+    reached = Reachable(*programs)
+    with preserved_buffers(reached), evaluation_mode(reached), share_constants():
         yield

@@ -8,10 +8,10 @@ import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyrovae.engine.capture import preserved_state
-from pyrovae.engine.reachable import modules_of
+from pyrovae.engine.reachable import Reachable
 from pyrovae.engine.validation import without_validation
 from pyrovae.inference.steps import Programs
 from pyrovae.inference.supports import inside_support, scored_by, validates
@@ -121,6 +121,6 @@ def _names(programs: Programs) -> dict[Tensor, str]:
     """The name of each parameter, as its owner has it."""
     store = pyro.get_param_store()
     names = {value: f"{name!r} of the parameter store" for name, value in store._params.items()}
-    for module in reversed([each for each in modules_of(programs.model, programs.guide) if isinstance(each, nn.Module)]):
+    for module in reversed(Reachable(programs.model, programs.guide).modules):
         names |= {value: f"{name!r} of {type(module).__name__}" for name, value in module.named_parameters()}
     return names

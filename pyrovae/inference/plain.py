@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrovae.engine.modules import modules_that_run
+from pyrovae.engine.reachable import Reachable
 from pyrovae.engine.validation import without_validation
 from pyrovae.inference.steps import Programs, are_healthy
 from pyrovae.inference.supports import Supports, validates
@@ -63,7 +64,8 @@ class PlainSteps:
 
         supports, validation = self._validation(kind)
         try:
-            with modules_that_run(remember, lambda *_: None, programs.model, programs.guide), supports, validation:
+            reached = Reachable(programs.model, programs.guide)
+            with modules_that_run(remember, lambda *_: None, reached), supports, validation:
                 loss = programs.differentiable_loss(args, kwargs)
             parameters = parameters_of()
             gradients = programs.gradients(loss, parameters)

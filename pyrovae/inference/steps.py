@@ -12,6 +12,7 @@ from torch import Tensor
 from pyrovae.engine.capture import preserved_state
 from pyrovae.engine.modules import Program, modules_that_run
 from pyrovae.engine.precision import products_in
+from pyrovae.engine.reachable import Reachable
 from pyrovae.engine.shared_draws import WholeDraws
 from pyrovae.engine.shares import Share
 from pyrovae.engine.validation import without_validation
@@ -136,7 +137,7 @@ def moving_buffers(run: Callable[[], Any], *programs: Any) -> list[Tensor]:
     def compare(_: torch.nn.Module, buffers: list[tuple[Tensor, Tensor]]) -> None:
         moved.extend(buffer for buffer, before in buffers if not torch.equal(buffer, before))
 
-    with modules_that_run(values, compare, *programs):
+    with modules_that_run(values, compare, Reachable(*programs)):
         run()
     return moved
 

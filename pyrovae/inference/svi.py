@@ -18,6 +18,7 @@ from pyrovae.engine.captured import CapturedFunction, Situation
 from pyrovae.engine.choice import check_engine
 from pyrovae.engine.modules import Program, preserved_buffers
 from pyrovae.engine.precision import PRECISIONS
+from pyrovae.engine.reachable import Reachable
 from pyrovae.engine.shares import Share
 from pyrovae.engine.validation import without_validation
 from pyrovae.inference.blame import PendingStep, blame
@@ -215,7 +216,7 @@ class CompiledSVI:
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:
         """The loss in nats, summed over the batch, without a step: parameters and buffers stay as they are."""
-        with torch.no_grad(), preserved_buffers(self.model, self.guide):
+        with torch.no_grad(), preserved_buffers(Reachable(self.model, self.guide)):
             return self._programs().loss_value(args, kwargs)
 
     def _programs(self) -> Programs:
