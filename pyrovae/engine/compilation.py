@@ -132,7 +132,7 @@ def time_to_compile_anew(graph: Graph) -> float:
 
 
 def _pace() -> float:
-    """How many times as long as expected the last compilation on this machine took; one before the first."""
+    """The time of the last compilation on this machine by the expected one; one before the first."""
     try:
         return float(_paces().read(machine_key()) or 1.0)
     except ValueError:
