@@ -303,7 +303,7 @@ def test_a_compilation_tells_how_long_the_next_one_takes_on_this_machine(home, m
     compile_graph(graphs[0], [x])
     seconds = time.perf_counter() - start
     assert 0.2 * seconds < time_to_compile(graphs[1], [x])[0] <= seconds
-    compilation._paces().write(compilation.machine_key(), b"nonsense")
+    compilation._paces().write(compilation._name_of_pace([x]), b"nonsense")
     assert time_to_compile(graphs[1], [x])[0] == expected
 
 

@@ -64,7 +64,7 @@ def compile_graph(graph: Graph, inputs: Sequence[Tensor]) -> Compiled:
                 artifact = _with_whole_libraries(
                     lambda: standalone_compile(module, everything, dynamic_shapes="from_example_inputs")
                 )
-            _keep_pace(time.perf_counter() - start, time_to_compile_anew(graph))
+            _keep_pace(everything, time.perf_counter() - start, time_to_compile_anew(graph))
             _save(artifact, cache, key)
 
     def run(inputs: Sequence[Tensor]) -> Sequence[Tensor | None]:
@@ -120,10 +120,10 @@ def cuda_device(tensors: Sequence[Tensor]) -> torch.device | None:
 
 def time_to_compile(graph: Graph, inputs: Sequence[Tensor]) -> tuple[float, str]:
     """The seconds that it will take to compile or load the graph, and which of both in words."""
-    module = with_fastest_products(graph.module, timed=False)
-    if module is not None and _cache().holds(_fingerprint(module, [*graph.constants, *inputs])):
+    module, everything = with_fastest_products(graph.module, timed=False), [*graph.constants, *inputs]
+    if module is not None and _cache().holds(_fingerprint(module, everything)):
         return LOAD_SECONDS, "load what an earlier process compiled"
-    return _pace() * time_to_compile_anew(graph), "compile"
+    return _pace(everything) * time_to_compile_anew(graph), "compile"
 
 
 def time_to_compile_anew(graph: Graph) -> float:
@@ -131,17 +131,21 @@ def time_to_compile_anew(graph: Graph) -> float:
     return COMPILE_SECONDS + COMPILE_SECONDS_PER_NODE * len(graph.module.graph.nodes)
 
 
-def _pace() -> float:
+def _pace(tensors: Sequence[Tensor]) -> float:
     """The time of the last compilation on this machine by the expected one; one before the first."""
     try:
-        return float(_paces().read(machine_key()) or 1.0)
+        return float(_paces().read(_name_of_pace(tensors)) or 1.0)
     except ValueError:
         return 1.0
 
 
-def _keep_pace(seconds: float, expected: float) -> None:
+def _keep_pace(tensors: Sequence[Tensor], seconds: float, expected: float) -> None:
     if expected > LEAST_SECONDS:
-        _paces().write(machine_key(), repr(seconds / expected).encode())
+        _paces().write(_name_of_pace(tensors), repr(seconds / expected).encode())
+
+
+def _name_of_pace(tensors: Sequence[Tensor]) -> str:
+    return "-".join([machine_key(), *sorted({each.device.type for each in tensors})])
 
 
 def _paces() -> SharedFolder:
