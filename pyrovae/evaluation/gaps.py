@@ -178,7 +178,7 @@ class GapEstimator:
 
 
 def no_moves(guide: Program, rows: Sequence[Tensor]) -> dict[str, Tensor]:
-    """The moves that leave a guide's Gaussians as they are, for each image: zeros, by ``shift_`` and ``log_scale_`` of a site.
+    """The moves that leave a guide's Gaussians as they are: zeros ``(2, B, *event)``, shifts and log-scales, by site.
 
     Args:
         guide: the guide.
@@ -195,8 +195,7 @@ def no_moves(guide: Program, rows: Sequence[Tensor]) -> dict[str, Tensor]:
     for name, site in sites.items():
         if gaussian_of(site["fn"]) is None:
             raise ValueError(f"expected a guide of Gaussian latents to refine; site {name!r} is drawn from {site['fn']}")
-    parts = [(f"{part}_{name}", site) for name, site in sites.items() for part in ("shift", "log_scale")]
-    return {name: torch.zeros_like(site["fn"].mean) for name, site in parts}
+    return {name: site["fn"].mean.new_zeros(2, *site["fn"].mean.shape) for name, site in sites.items()}
 
 
 def refined_guide(guide: Program, moves: Mapping[str, Tensor]) -> Program:
@@ -206,7 +205,7 @@ def refined_guide(guide: Program, moves: Mapping[str, Tensor]) -> Program:
 
     Args:
         guide: the original guide.
-        moves: the shifts a and the logarithms b of scales, by the names of ``no_moves``.
+        moves: the shifts a and the logarithms b of scales, ``(2, B, *event)`` by site, as those of ``no_moves``.
     """
 
     def refined(*rows: Tensor) -> None:
@@ -224,9 +223,9 @@ class _Moved(Messenger):
         self.moves = moves
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or f"shift_{msg['name']}" not in self.moves:
+        if msg["is_observed"] or msg["name"] not in self.moves:
             return
-        shift, log_scale = (self.moves[f"{part}_{msg['name']}"] for part in ("shift", "log_scale"))
+        shift, log_scale = self.moves[msg["name"]]
         gaussian = gaussian_of(msg["fn"])
         assert gaussian is not None
         moved = Normal(gaussian.loc + gaussian.scale * shift, gaussian.scale * log_scale.exp())

@@ -57,8 +57,8 @@ def _refine(
     """Ascend the bound by the Gaussians of the units alone, for each image."""
     free = {name: torch.zeros_like(each) for name, each in moves.items()}
     for layer, unit in places:
-        for part in ("shift", "log_scale") if unit is not None else ():
-            free[f"{part}_{layer}"][..., unit] = 1
+        if unit is not None:
+            free[layer][..., unit] = 1
     optimizer = torch.optim.Adam([each.requires_grad_() for each in moves.values()], lr=LEARNING_RATE, eps=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     objective, refined = ELBO(REFINING_PARTICLES, gradient="sticking_the_landing"), refined_guide(guide, moves)
@@ -81,6 +81,5 @@ def _bound(model: Program, guide: Program, rows: Sequence[Tensor], seed: int) ->
 def _without(moves: dict[str, Tensor], layer: str, unit: int | None) -> dict[str, Tensor]:
     """The moves but for those of a unit, or of a layer."""
     kept = {name: each.clone() for name, each in moves.items()}
-    for part in ("shift", "log_scale"):
-        kept[f"{part}_{layer}"][..., slice(None) if unit is None else unit] = 0
+    kept[layer][..., slice(None) if unit is None else unit] = 0
     return kept

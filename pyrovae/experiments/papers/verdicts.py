@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -120,9 +121,9 @@ def difference(ones: Sequence[Estimate], others: Sequence[Estimate], confidence:
     """
     one, other = over_images(ones), over_images(others)
     value = one.value - other.value
-    seeds = _over_seeds(confidence, ones, others)
+    seeds = _half_over_seeds(confidence, ones, others)
     if one.per_image is None or other.per_image is None or one.per_image.shape != other.per_image.shape:
-        return _around(value, float(np.hypot(seeds, np.hypot(_over_images(one, confidence), _over_images(other, confidence)))))
+        return _around(value, math.hypot(seeds, _half_over_images(one, confidence), _half_over_images(other, confidence)))
     paired = paired_difference(one.per_image, other.per_image, confidence=confidence)
     below, above = float(np.hypot(paired.mean - paired.lower, seeds)), float(np.hypot(paired.upper - paired.mean, seeds))
     rise = one.rise - other.rise
@@ -138,16 +139,16 @@ def ratio(ones: Sequence[Estimate], others: Sequence[Estimate], confidence: floa
 
 def half_width(estimates: Sequence[Estimate], confidence: float) -> float:
     """The half-width of an interval for the mean over seeds: over images, and over seeds where there are several."""
-    return float(np.hypot(_over_images(over_images(estimates), confidence), _over_seeds(confidence, estimates)))
+    return math.hypot(_half_over_images(over_images(estimates), confidence), _half_over_seeds(confidence, estimates))
 
 
-def _over_images(estimate: Estimate, confidence: float) -> float:
+def _half_over_images(estimate: Estimate, confidence: float) -> float:
     from scipy.stats import t
 
     return float(t.ppf((1 + confidence) / 2, estimate.degrees) * estimate.standard_error)
 
 
-def _over_seeds(confidence: float, *trainings: Sequence[Estimate]) -> float:
+def _half_over_seeds(confidence: float, *trainings: Sequence[Estimate]) -> float:
     """The half-width over seeds of an interval for a mean, or for a difference of means; zero for single seeds.
 
     It is that of Welch, for means whose seeds differ by unlike amounts: the variances v of the means add up, with
@@ -155,8 +156,9 @@ def _over_seeds(confidence: float, *trainings: Sequence[Estimate]) -> float:
     """
     from scipy.stats import t
 
-    seeds = np.array([len(each) for each in trainings if len(each) > 1])
-    variances = np.array([np.var([one.value for one in each], ddof=1) / len(each) for each in trainings if len(each) > 1])
+    several = [[one.value for one in each] for each in trainings if len(each) > 1]
+    seeds = np.array([len(values) for values in several])
+    variances = np.array([np.var(values, ddof=1) for values in several]) / seeds
     if not variances.any():
         return 0.0
     degrees = variances.sum() ** 2 / (variances**2 / (seeds - 1)).sum()
